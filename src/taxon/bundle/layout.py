@@ -1,0 +1,116 @@
+"""The names of the files in a bundle, and the types written to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from taxon.core.fingerprint import sha256_json
+from taxon.core.labels import LabelSpace
+from taxon.decision import DecisionPolicy
+from taxon.preprocessing import Preprocessing
+
+FORMAT_VERSION = 1
+
+BUNDLE_FILE = "bundle.json"
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+HEAD_FILE = "head.safetensors"
+MANIFEST_FILE = "manifest.parquet"
+PREPROCESSING_FILE = "preprocessing.json"
+LABELS_FILE = "labels.json"
+DECISION_FILE = "decision.json"
+METRICS_FILE = "metrics.json"
+CARD_FILE = "README.md"
+GOLDEN_FOLDER = "golden"
+GOLDEN_FILE = "golden/expected.npz"
+REPORT_FOLDER = "report"
+ARTEFACTS_FOLDER = "artefacts"
+ARTEFACT_FILE = "artefact.json"
+
+# What the answers depend on. Metrics, card and report may be rewritten without touching it.
+HASHED_FILES = (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    HEAD_FILE,
+    PREPROCESSING_FILE,
+    LABELS_FILE,
+    DECISION_FILE,
+    GOLDEN_FILE,
+)
+
+
+class Provenance(BaseModel):
+    """Where a model comes from: enough to make it again.
+
+    Attributes:
+        command: the command line or call that trained it.
+        created: ISO 8601 time in UTC.
+        seconds: how long training took.
+        device: `cpu`, `cuda` or `mps`.
+        config: the whole training configuration.
+        data_fingerprint: of the manifest.
+        weights: where the pretrained weights came from, their licence, their sha256.
+        versions: taxon, Python and the libraries that shape the numbers.
+        history: one row an epoch: stage, losses, metrics.
+        notes: decisions that were made on the way, in plain sentences.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    command: str
+    created: str
+    seconds: float
+    device: str
+    config: dict[str, Any]
+    data_fingerprint: str
+    weights: dict[str, str]
+    versions: dict[str, str]
+    history: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class BundleInfo(BaseModel):
+    """The content of bundle.json.
+
+    Attributes:
+        format_version: raised when an older taxon could misread the folder.
+        name: the model's name, as servers give it.
+        backbone: timm's name of the architecture.
+        head: `mlp` or `linear`.
+        files: sha256 of every file that the answers depend on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    backbone: str
+    head: str
+    files: dict[str, str]
+    provenance: Provenance
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the model: changes when any file that answers depend on changes."""
+        return sha256_json(self.files)
+
+
+class ModelSpec(BaseModel):
+    """What every consumer of a model needs beside the graph; carried by each artefact.
+
+    Attributes:
+        name: the model's name.
+        fingerprint: of the bundle that it comes from.
+        backbone: timm's name of the architecture.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    fingerprint: str
+    backbone: str
+    label_space: LabelSpace
+    preprocessing: Preprocessing
+    policy: DecisionPolicy

@@ -1,0 +1,102 @@
+"""Read a bundle and check that nobody altered it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from taxon.bundle.layout import (
+    BUNDLE_FILE,
+    DECISION_FILE,
+    FORMAT_VERSION,
+    LABELS_FILE,
+    PREPROCESSING_FILE,
+    BundleInfo,
+    ModelSpec,
+)
+from taxon.core.errors import BundleError
+from taxon.core.fingerprint import sha256_file
+from taxon.core.labels import LabelSpace
+from taxon.decision import DecisionPolicy
+from taxon.preprocessing import Preprocessing
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model folder, read and checked; the weights stay on disk until they are asked for."""
+
+    path: Path
+    info: BundleInfo
+    spec: ModelSpec
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a model folder and compare every hashed file with bundle.json.
+
+    Raises:
+        BundleError: not a bundle, of a newer format, a file absent, unreadable or altered.
+    """
+    info = _read_info(path)
+    for name, expected in info.files.items():
+        _check_file(path, name, expected)
+    spec = ModelSpec(
+        name=info.name,
+        fingerprint=info.fingerprint,
+        backbone=info.backbone,
+        label_space=read_model(path / LABELS_FILE, LabelSpace),
+        preprocessing=read_model(path / PREPROCESSING_FILE, Preprocessing),
+        policy=read_model(path / DECISION_FILE, DecisionPolicy),
+    )
+    return Bundle(path=path, info=info, spec=spec)
+
+
+def read_model(path: Path, kind: type[Model]) -> Model:
+    """Read one JSON file as a pydantic model.
+
+    Raises:
+        BundleError: absent, not JSON, or not of this shape.
+    """
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise BundleError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"{path} is damaged: {place}: {first['msg']}") from error
+
+
+def _read_info(path: Path) -> BundleInfo:
+    file = path / BUNDLE_FILE
+    if not file.is_file():
+        raise BundleError(
+            f"{path} is not a model folder (no {BUNDLE_FILE} in it); "
+            "name the folder that `taxon train` wrote"
+        )
+    try:
+        version = json.loads(file.read_bytes()).get("format_version")
+    except (ValueError, AttributeError) as error:
+        raise BundleError(f"{file} is damaged: {error}") from error
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise BundleError(
+            f"{file} has format version {version}, this taxon reads up to {FORMAT_VERSION}; "
+            "upgrade with `pip install --upgrade taxon-vision`"
+        )
+    return read_model(file, BundleInfo)
+
+
+def _check_file(folder: Path, name: str, expected: str) -> None:
+    file = folder / name
+    if not file.is_file():
+        raise BundleError(f"{file} is missing; the model folder is not complete")
+    if sha256_file(file) != expected:
+        raise BundleError(
+            f"{file} does not have the sha256 that {BUNDLE_FILE} states; it was altered or "
+            "damaged after training. Copy the folder again, or train again"
+        )

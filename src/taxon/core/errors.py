@@ -1,0 +1,77 @@
+"""The one exception tree of taxon.
+
+    TaxonError
+    ├── InputError                 exit code 2: what the user gave is wrong
+    │   ├── DataError              a data set, a table, labels, a split
+    │   │   └── ImageError         one picture that cannot be read
+    │   ├── ConfigError            an option, a recipe, a YAML file
+    │   ├── WeightsError           pretrained weights: absent, unreachable, of another shape
+    │   ├── BundleError            a model folder or artefact: absent, altered, of a newer format
+    │   ├── OutputError            an output path: exists, not writable, disk full
+    │   └── MissingDependencyError an optional package, with the line that installs it
+    └── CheckFailed                exit code 3: a check said no (verify, unreadable pictures)
+
+A message says what was wrong, what was received, what is allowed and what to type next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TaxonError(Exception):
+    """Base of every error that taxon raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(TaxonError):
+    """What the user gave cannot be used as it is."""
+
+    exit_code = 2
+
+
+class DataError(InputError):
+    """A data set, table, label or split cannot be used."""
+
+
+class ImageError(DataError):
+    """One picture cannot be read; `reason` says why, without the path."""
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"{source}: {reason}")
+        self.source = source
+        self.reason = reason
+
+
+class ConfigError(InputError):
+    """An option, recipe or configuration value is not allowed."""
+
+
+class WeightsError(InputError):
+    """Pretrained weights are absent, unreachable or of another shape."""
+
+
+class BundleError(InputError):
+    """A model folder or artefact is absent, altered or of an unknown format."""
+
+
+class OutputError(InputError):
+    """An output path exists already, cannot be written, or the disk is full."""
+
+
+class MissingDependencyError(InputError):
+    """An optional package is not installed (or does not import)."""
+
+
+class CheckFailed(TaxonError):
+    """A check that the user asked for said no."""
+
+    exit_code = 3
+
+
+def nearest(received: str, allowed: Iterable[str]) -> str:
+    """Return ` Did you mean 'x'?` for the closest allowed name, or an empty string."""
+    matches = difflib.get_close_matches(received, list(allowed), n=1, cutoff=0.6)
+    return f" Did you mean '{matches[0]}'?" if matches else ""

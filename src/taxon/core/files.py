@@ -1,0 +1,98 @@
+"""Write files and folders so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from taxon.core.errors import OutputError
+
+
+@contextmanager
+def _as_output_error(path: Path) -> Iterator[None]:
+    """Turn an operating-system error into one line that names the path and the reason."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"cannot write {path}: {reason}") from error
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block succeeds.
+
+    Raises:
+        OutputError: the folder cannot be written or the disk is full; `path` is unchanged.
+    """
+    with _as_output_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The suffix stays last: some writers choose the format from it.
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; rename it to `path` when the block succeeds.
+
+    Raises:
+        OutputError: `path` exists and `overwrite` is off, or it cannot be written.
+    """
+    require_free(path, overwrite=overwrite)
+    with _as_output_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        temporary.chmod(0o755)
+        try:
+            yield temporary
+            replace_folder(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Rename `source` to `target`; an old `target` is moved aside first and then removed."""
+    if target.is_dir() and not target.is_symlink():
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
+        os.replace(target, aside / "old")
+        os.replace(source, target)
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        os.replace(source, target)
+
+
+def require_free(path: Path, *, overwrite: bool) -> None:
+    """Refuse an output folder that already holds something, unless `overwrite` is set.
+
+    Raises:
+        OutputError: `path` is a file, or a folder that is not empty.
+    """
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"the output {path} is a file; name a folder that does not exist yet")
+    if path.is_dir() and any(path.iterdir()) and not overwrite:
+        raise OutputError(
+            f"the output folder {path} exists and is not empty; "
+            "choose another --out, or add --overwrite to replace it"
+        )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically; NaN and infinity are refused (they are not JSON)."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

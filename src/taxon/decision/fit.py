@@ -1,0 +1,103 @@
+"""Fit the decision policy on the calibration part, which the test never sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+
+from taxon.core.labels import LabelSpace
+from taxon.core.predictions import FloatArray, PredictionTable
+from taxon.decision.policy import DecisionPolicy, calibrate
+
+MINIMUM_POSITIVES = 5
+
+
+@dataclass(frozen=True)
+class PolicyFit:
+    """A fitted policy, and what was found: plain sentences for the log and the report."""
+
+    policy: DecisionPolicy
+    notes: tuple[str, ...]
+
+
+def fit_policy(
+    table: PredictionTable,
+    targets: npt.NDArray[np.int64],
+    label_space: LabelSpace,
+    part: str,
+) -> PolicyFit:
+    """Fit temperature (Guo et al. 2017) or per-class F1 thresholds.
+
+    Args:
+        table: predictions for the part; only its logits are used.
+        targets: int64 [N] (multiclass) or [N, C] (multilabel).
+        part: its name, kept in the policy.
+    """
+    default = DecisionPolicy.default(label_space)
+    if len(table) == 0:
+        return PolicyFit(default, ("no pictures to calibrate on: probabilities are as trained",))
+    if label_space.task == "multilabel":
+        return _fit_thresholds(table, targets, label_space, part)
+    before = _log_loss(table.logits, targets, 1.0)
+    found = minimize_scalar(
+        lambda log_temperature: _log_loss(table.logits, targets, float(np.exp(log_temperature))),
+        bounds=(np.log(0.05), np.log(20.0)),
+        method="bounded",
+    )
+    temperature = float(np.exp(found.x))
+    after = _log_loss(table.logits, targets, temperature)
+    if after >= before:
+        return PolicyFit(default, ("temperature scaling did not lower the log loss; left at 1",))
+    scale = (1.0 / temperature,) * len(label_space.names)
+    policy = default.model_copy(update={"scale": scale, "fitted_on": part})
+    note = f"temperature {temperature:.2f} on {part}: log loss {before:.3f} -> {after:.3f}"
+    return PolicyFit(policy, (note,))
+
+
+def _log_loss(logits: FloatArray, targets: npt.NDArray[np.int64], temperature: float) -> float:
+    scaled = logits.astype(np.float64) / temperature
+    top = scaled.max(axis=1)
+    normaliser = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
+    return float(np.mean(normaliser - scaled[np.arange(len(targets)), targets]))
+
+
+def _fit_thresholds(
+    table: PredictionTable,
+    targets: npt.NDArray[np.int64],
+    label_space: LabelSpace,
+    part: str,
+) -> PolicyFit:
+    """A threshold per class by F1; a class with few positives keeps 0.5, and the notes say so."""
+    default = DecisionPolicy.default(label_space)
+    probabilities = calibrate(table.logits, default, "multilabel")
+    thresholds, notes = [], []
+    for column, name in enumerate(label_space.names):
+        positives = int(targets[:, column].sum())
+        if positives < MINIMUM_POSITIVES or positives == len(targets):
+            thresholds.append(0.5)
+            notes.append(f"'{name}' has {positives} of {len(targets)} in {part}: threshold 0.5")
+        else:
+            thresholds.append(best_f1_threshold(targets[:, column], probabilities[:, column]))
+    policy = default.model_copy(update={"thresholds": tuple(thresholds), "fitted_on": part})
+    return PolicyFit(policy, (f"thresholds by F1 on {part}", *notes))
+
+
+def best_f1_threshold(truth: npt.NDArray[np.int64], probabilities: FloatArray) -> float:
+    """Return the threshold with the highest F1, midway between two neighbouring scores.
+
+    Args:
+        truth: int64 [N] of 0 and 1, with at least one 1.
+        probabilities: float32 [N].
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    scores = probabilities[order].astype(np.float64)
+    hits = np.cumsum(truth[order])
+    f1 = 2 * hits / (np.arange(1, len(order) + 1) + truth.sum())
+    # A cut between two equal scores cannot be made by any threshold.
+    possible = np.append(scores[:-1] > scores[1:], True)
+    cut = int(np.argmax(np.where(possible, f1, -1.0)))
+    below = scores[cut + 1] if cut + 1 < len(scores) else 0.0
+    return float((scores[cut] + below) / 2)

@@ -1,0 +1,55 @@
+"""The decision policy: calibration, thresholds and abstention, stored in every bundle."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from taxon.core.labels import LabelSpace, Task
+from taxon.core.predictions import FloatArray
+
+
+class DecisionPolicy(BaseModel):
+    """How probabilities become an answer.
+
+    Attributes:
+        scale, bias: calibration of the logits, one pair a class: `scale * logit + bias`.
+            Temperature scaling is the special case scale = 1 / temperature, bias = 0.
+        thresholds: for multilabel, the probability from which a class is named; for
+            multiclass not used.
+        abstain_below: a multiclass answer with less confidence is marked `unsure` (0: never).
+        taxonomy_confidence: a taxonomy answer stops at the deepest node with this probability.
+        fitted_on: which part of the data the policy was fitted on, or `defaults`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scale: tuple[float, ...]
+    bias: tuple[float, ...]
+    thresholds: tuple[float, ...]
+    abstain_below: float = Field(default=0.0, ge=0, le=1)
+    taxonomy_confidence: float = Field(default=0.5, gt=0, le=1)
+    fitted_on: str = "defaults"
+
+    @classmethod
+    def default(cls, label_space: LabelSpace) -> DecisionPolicy:
+        """The policy that changes nothing: scale 1, bias 0, thresholds 0.5, no abstention."""
+        count = len(label_space.names)
+        return cls(scale=(1.0,) * count, bias=(0.0,) * count, thresholds=(0.5,) * count)
+
+    @property
+    def temperature(self) -> float | None:
+        """1 / scale where all classes share one scale and have no bias, else None."""
+        if len(set(self.scale)) == 1 and not any(self.bias):
+            return 1.0 / self.scale[0]
+        return None
+
+
+def calibrate(logits: FloatArray, policy: DecisionPolicy, task: Task) -> FloatArray:
+    """Logits [N, C] -> calibrated probabilities float32 [N, C]: softmax or sigmoid."""
+    scaled = logits.astype(np.float64) * np.array(policy.scale) + np.array(policy.bias)
+    if task == "multilabel":
+        # Written with tanh, the sigmoid does not overflow for large negative logits.
+        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * scaled)), np.float32)
+    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), np.float32)

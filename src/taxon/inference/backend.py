@@ -1,0 +1,27 @@
+"""What a backend is: uint8 pictures in, logits and probabilities out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from taxon.core.predictions import FloatArray, ImageBatch
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The outputs for a batch: float32 [N, C] each; probabilities are calibrated."""
+
+    logits: FloatArray
+    probabilities: FloatArray
+
+
+class Backend(Protocol):
+    """A runtime that computes the core graph; safe to call from several threads."""
+
+    @property
+    def name(self) -> str:
+        """How logs and reports call it."""
+
+    def run(self, images: ImageBatch) -> Outputs:
+        """Compute a batch, uint8 [N, 3, H, W]."""

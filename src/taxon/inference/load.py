@@ -1,0 +1,67 @@
+"""Load a predictor from a model folder or from an exported artefact alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from taxon.bundle import read_bundle
+from taxon.bundle.artefact import artefact_folder, read_artefact, require_fresh
+from taxon.bundle.layout import ARTEFACT_FILE, BUNDLE_FILE
+from taxon.core.errors import BundleError
+from taxon.inference.onnx_runtime import OnnxRuntimeBackend
+from taxon.inference.predictor import Predictor
+
+BackendName = Literal["auto", "onnx", "torch"]
+
+
+def load_predictor(
+    path: Path,
+    *,
+    backend: BackendName = "auto",
+    device: str = "cpu",
+    threads: int | None = None,
+) -> Predictor:
+    """Load a model folder, an artefact's folder or an .onnx file.
+
+    Args:
+        backend: `auto` takes the ONNX artefact where there is one, else PyTorch.
+        device: for PyTorch: `cpu`, `cuda` or `mps`.
+        threads: for ONNX Runtime: threads for one call, None for all cores.
+
+    Raises:
+        BundleError: nothing there that can be loaded, or altered, or exported from another
+            state of the model.
+    """
+    if (path / BUNDLE_FILE).is_file():
+        return _from_bundle(path, backend, device, threads)
+    if (path / ARTEFACT_FILE).is_file():
+        return _from_onnx(path / read_artefact(path).file, threads)
+    if path.is_file() and path.suffix == ".onnx":
+        if (path.parent / ARTEFACT_FILE).is_file():
+            read_artefact(path.parent)
+        return _from_onnx(path, threads)
+    raise BundleError(
+        f"{path} is neither a model folder, nor an artefact's folder, nor an .onnx file; "
+        "name the folder that `taxon train` or `taxon export` wrote"
+    )
+
+
+def _from_onnx(file: Path, threads: int | None) -> Predictor:
+    loaded = OnnxRuntimeBackend(file, threads=threads)
+    return Predictor(loaded.spec(), loaded)
+
+
+def _from_bundle(
+    path: Path, backend: BackendName, device: str, threads: int | None
+) -> Predictor:
+    bundle = read_bundle(path)
+    folder = artefact_folder(path, "onnx")
+    if backend == "onnx" or (backend == "auto" and folder.is_dir()):
+        info = read_artefact(folder)
+        require_fresh(info, bundle)
+        return _from_onnx(folder / info.file, threads)
+    # Imported here: serving and predicting from ONNX must work with no torch installed.
+    from taxon.inference.pytorch import PyTorchBackend
+
+    return Predictor(bundle.spec, PyTorchBackend(bundle, device=device))

@@ -1,0 +1,67 @@
+"""The ONNX Runtime backend: runs an exported model with no torch installed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import onnxruntime
+from pydantic import ValidationError
+
+from taxon.bundle import ModelSpec
+from taxon.core.errors import BundleError
+from taxon.core.predictions import ImageBatch
+from taxon.inference.backend import Outputs
+
+SPEC_KEY = "taxon.spec"
+
+
+class OnnxRuntimeBackend:
+    """An ONNX model that `taxon export` wrote.
+
+    Args:
+        file: the .onnx file.
+        threads: threads for one call; None takes all cores.
+
+    Raises:
+        BundleError: not readable as ONNX.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, file: Path, *, threads: int | None = None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or os.cpu_count() or 1
+        options.log_severity_level = 3
+        if not file.is_file():
+            raise BundleError(f"no such file: {file}")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(file), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's errors share no public base class
+            reason = str(error).splitlines()[0]
+            raise BundleError(f"{file} cannot be loaded by ONNX Runtime: {reason}") from error
+        self._file = file
+
+    def run(self, images: ImageBatch) -> Outputs:
+        """Compute a batch, uint8 [N, 3, H, W]."""
+        probabilities, logits = self._session.run(["probabilities", "logits"], {"images": images})
+        return Outputs(logits=logits, probabilities=probabilities)
+
+    def spec(self) -> ModelSpec:
+        """Return the class names, preprocessing and policy that the file carries.
+
+        Raises:
+            BundleError: the file was not written by `taxon export`.
+        """
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if SPEC_KEY not in metadata:
+            raise BundleError(
+                f"{self._file} carries no class names or preprocessing; "
+                "name a file that `taxon export` wrote"
+            )
+        try:
+            return ModelSpec.model_validate_json(metadata[SPEC_KEY])
+        except ValidationError as error:
+            raise BundleError(f"{self._file} carries damaged metadata: {error}") from error

@@ -1,0 +1,88 @@
+"""The predictor: pictures in, predictions out, whichever backend computes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from taxon.bundle import ModelSpec
+from taxon.core.errors import ImageError
+from taxon.core.predictions import FloatArray, ImageBatch, Prediction
+from taxon.decision import decide
+from taxon.inference.backend import Backend, Outputs
+from taxon.preprocessing import prepare
+from taxon.preprocessing.decode import read_picture
+
+DEFAULT_BATCH_SIZE = 16
+
+
+class Predictor:
+    """A model ready to answer.
+
+    Args:
+        spec: class names, preprocessing and policy.
+        backend: what computes the graph.
+    """
+
+    def __init__(self, spec: ModelSpec, backend: Backend) -> None:
+        self.spec = spec
+        self.backend = backend
+
+    def prepare(self, data: bytes, source: str = "picture") -> ImageBatch:
+        """Bytes of one picture -> uint8 [3, H, W].
+
+        Raises:
+            ImageError: it cannot be decoded.
+        """
+        return prepare(data, self.spec.preprocessing, source)
+
+    def run(self, images: ImageBatch) -> Outputs:
+        """Compute prepared pictures, uint8 [N, 3, H, W]."""
+        return self.backend.run(images)
+
+    def decide(self, path: str, probabilities: FloatArray, *, top: int = 5) -> Prediction:
+        """One row of probabilities, float32 [C] -> a prediction."""
+        return decide(path, probabilities, self.spec.label_space, self.spec.policy, top=top)
+
+    def predict(
+        self, paths: Iterable[Path], *, top: int = 5, batch_size: int = DEFAULT_BATCH_SIZE
+    ) -> Iterator[Prediction]:
+        """Predict files, in order, with bounded memory.
+
+        A picture that cannot be read gives a prediction with `error` set; the rest go on.
+        """
+        for batch, prepared in self._prepared(paths, batch_size):
+            readable = [image for image in prepared if not isinstance(image, ImageError)]
+            rows = iter(self.run(np.stack(readable)).probabilities if readable else ())
+            for path, image in zip(batch, prepared, strict=True):
+                if isinstance(image, ImageError):
+                    yield Prediction(path=str(path), error=image.reason)
+                else:
+                    yield self.decide(str(path), next(rows), top=top)
+
+    def _prepared(
+        self, paths: Iterable[Path], batch_size: int
+    ) -> Iterator[tuple[Sequence[Path], list[ImageBatch | ImageError]]]:
+        """Decode one batch ahead of the computation, on all cores."""
+        remaining = iter(paths)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            ahead = None
+            while True:
+                batch = list(islice(remaining, batch_size))
+                following = (batch, [pool.submit(self._try_prepare, path) for path in batch])
+                if ahead is not None:
+                    yield ahead[0], [future.result() for future in ahead[1]]
+                if not batch:
+                    return
+                ahead = following
+
+    def _try_prepare(self, path: Path) -> ImageBatch | ImageError:
+        try:
+            return self.prepare(read_picture(path), str(path))
+        except ImageError as error:
+            return error

@@ -1,0 +1,73 @@
+"""Transform: an RGB image -> uint8 [3, H, W]. The host half of the one preprocessing."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from taxon.preprocessing.decode import decode
+from taxon.preprocessing.spec import Preprocessing
+
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+def prepare(data: bytes, spec: Preprocessing, source: str = "picture") -> npt.NDArray[np.uint8]:
+    """Bytes of a picture -> the model's input. Evaluation, prediction and serving all call this.
+
+    Returns:
+        uint8 [3, height, width], RGB, 0 to 255.
+
+    Raises:
+        ImageError: the picture cannot be decoded.
+    """
+    return to_chw(resize(decode(data, spec, source), spec))
+
+
+def resize(image: Image.Image, spec: Preprocessing) -> Image.Image:
+    """Bring an RGB image to the spec's size; Pillow's filters, with antialiasing."""
+    size = (spec.width, spec.height)
+    method = _FILTERS[spec.interpolation]
+    if spec.resize == "squash":
+        return image.resize(size, method)
+    if spec.resize == "pad":
+        return _pad(image, spec, method)
+    # One resize of the cropped region does the work of "resize, then crop" on fewer pixels.
+    return image.resize(size, method, box=_crop_box(image.size, spec))
+
+
+def resize_region(
+    image: Image.Image, spec: Preprocessing, box: tuple[float, float, float, float]
+) -> Image.Image:
+    """Resize a region (left, top, right, bottom, in pixels) to the spec's size; for training."""
+    return image.resize((spec.width, spec.height), _FILTERS[spec.interpolation], box=box)
+
+
+def to_chw(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """RGB image -> uint8 [3, H, W], contiguous."""
+    return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
+
+
+def _crop_box(
+    image_size: tuple[int, int], spec: Preprocessing
+) -> tuple[float, float, float, float]:
+    """The centred region, of the input's aspect, of which one side is `crop_fraction` long."""
+    width, height = image_size
+    scale = min(width / spec.width, height / spec.height) * spec.crop_fraction
+    crop_width, crop_height = spec.width * scale, spec.height * scale
+    left, top = (width - crop_width) / 2, (height - crop_height) / 2
+    return left, top, left + crop_width, top + crop_height
+
+
+def _pad(image: Image.Image, spec: Preprocessing, method: Image.Resampling) -> Image.Image:
+    scale = min(spec.width / image.width, spec.height / image.height)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    canvas = Image.new("RGB", (spec.width, spec.height), (spec.background,) * 3)
+    canvas.paste(
+        image.resize(size, method), ((spec.width - size[0]) // 2, (spec.height - size[1]) // 2)
+    )
+    return canvas
