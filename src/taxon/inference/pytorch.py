@@ -1,0 +1,34 @@
+"""The PyTorch backend: the bundle itself, as it was trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from taxon.bundle import Bundle
+from taxon.core.predictions import ImageBatch
+from taxon.inference.backend import Outputs
+from taxon.models.restore import restore_inference_module
+
+
+class PyTorchBackend:
+    """The reference that every artefact is compared with.
+
+    Args:
+        device: `cpu`, `cuda` or `mps`.
+    """
+
+    name = "pytorch"
+
+    def __init__(self, bundle: Bundle, *, device: str = "cpu") -> None:
+        self._device = torch.device(device)
+        self._module = restore_inference_module(bundle).to(
+            self._device, memory_format=torch.channels_last
+        )
+
+    def run(self, images: ImageBatch) -> Outputs:
+        """Compute a batch, uint8 [N, 3, H, W]."""
+        tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
+        with torch.inference_mode():
+            probabilities, logits = self._module(tensor)
+        return Outputs(logits=logits.cpu().numpy(), probabilities=probabilities.cpu().numpy())

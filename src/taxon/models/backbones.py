@@ -1,0 +1,171 @@
+"""Backbones from timm: the only module that imports it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import timm
+import torch
+from timm.models._manipulate import group_with_matcher
+from torch import nn
+
+from taxon.core.errors import ConfigError
+from taxon.models.zoo import resolve, unknown_backbone
+from taxon.preprocessing import Preprocessing
+from taxon.preprocessing.spec import Interpolation, ResizeMode
+
+_RESIZE_MODES: dict[str, ResizeMode] = {"center": "crop", "squash": "squash", "border": "pad"}
+_NUMBERED = re.compile(r"\d+(\.|$)")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network without classifier: float [N, 3, H, W] -> pooled features [N, features].
+
+    Attributes:
+        name: timm's name of the architecture, with the tag of the weights where there is one.
+        module: the network.
+        features: size of the pooled features (`head_hidden_size`, which for MobileNetV3 is
+            1024 and not the `num_features` of the last block).
+        settings: timm's configuration of the weights (mean, std, licence, ...).
+    """
+
+    name: str
+    module: nn.Module
+    features: int
+    settings: Mapping[str, Any]
+
+    @property
+    def architecture(self) -> str:
+        """timm's name without the tag of the weights."""
+        return self.name.split(".")[0]
+
+    @property
+    def classifier_prefixes(self) -> tuple[str, ...]:
+        """The names under which published weights hold the classifier that we leave out."""
+        names = self.settings.get("classifier") or ()
+        return (names,) if isinstance(names, str) else tuple(names)
+
+
+def create_backbone(name: str, *, input_size: tuple[int, int] | None = None) -> Backbone:
+    """Build a backbone with random weights.
+
+    Args:
+        name: a charter name or any timm name.
+        input_size: (height, width); for architectures that fix it at construction (ViT).
+
+    Raises:
+        ConfigError: timm does not have it.
+    """
+    timm_name = resolve(name)
+    if not timm.is_model(timm_name):
+        raise unknown_backbone(name, timm.list_models())
+    settings = _settings(timm_name)
+    options: dict[str, Any] = {}
+    if input_size is not None and settings.get("fixed_input_size"):
+        options["img_size"] = input_size
+    try:
+        module = timm.create_model(timm_name, pretrained=False, num_classes=0, **options)
+    except Exception as error:  # timm raises what the architecture's constructor raises
+        raise ConfigError(f"the backbone '{name}' cannot be built: {error}") from error
+    size = getattr(module, "head_hidden_size", None) or getattr(module, "num_features", None)
+    if not isinstance(size, int):
+        raise ConfigError(f"the backbone '{name}' does not say the size of its pooled features")
+    return Backbone(name=timm_name, module=module, features=size, settings=settings)
+
+
+def _settings(timm_name: str) -> dict[str, Any]:
+    config = timm.get_pretrained_cfg(timm_name)
+    return cast(dict[str, Any], config.to_dict()) if config is not None else {}
+
+
+def preprocessing_of(settings: Mapping[str, Any]) -> Preprocessing:
+    """Translate timm's configuration of the weights into our preprocessing spec."""
+    _, height, width = settings.get("input_size") or (3, 224, 224)
+    interpolation = settings.get("interpolation") or "bicubic"
+    return Preprocessing(
+        height=height,
+        width=width,
+        resize=_RESIZE_MODES.get(settings.get("crop_mode") or "center", "crop"),
+        crop_fraction=settings.get("crop_pct") or 0.875,
+        interpolation=cast(
+            Interpolation,
+            interpolation if interpolation in ("bilinear", "bicubic", "lanczos") else "bicubic",
+        ),
+        mean=tuple(settings.get("mean") or (0.485, 0.456, 0.406)),
+        std=tuple(settings.get("std") or (0.229, 0.224, 0.225)),
+    )
+
+
+def blocks(backbone: Backbone) -> list[list[str]]:
+    """Return the backbone's parameter names, grouped into the stem and its blocks, in order.
+
+    A block is a stage in timm's own coarse grouping (`group_matcher(coarse=True)`): a stage of
+    an EfficientNet, MobileNetV3 or ConvNeXt, one transformer layer of a ViT. Whatever follows
+    the last numbered block (a last convolution, a last norm) belongs to that block.
+    """
+    matcher = getattr(backbone.module, "group_matcher", None)
+    if matcher is None:
+        raise ConfigError(f"timm defines no stages for '{backbone.name}'; use --recipe scratch")
+    grouped = group_with_matcher(backbone.module.named_parameters(), matcher(coarse=True))
+    groups = [list(names) for _, names in sorted(grouped.items())]
+    while len(groups) > 1 and not any(_NUMBERED.search(name) for name in groups[-1]):
+        tail = groups.pop()
+        groups[-1].extend(tail)
+    return groups
+
+
+def freeze_all_but_last(backbone: Backbone, count: int | None) -> list[str]:
+    """Let only the last `count` blocks train (0: none, None: all). Return the trainable names."""
+    groups = blocks(backbone)
+    kept = groups if count is None else groups[max(0, len(groups) - count) :] if count else []
+    trainable = {name for group in kept for name in group}
+    for name, parameter in backbone.module.named_parameters():
+        parameter.requires_grad_(name in trainable)
+    return sorted(trainable)
+
+
+def train_mode(module: nn.Module) -> None:
+    """Set training mode, but leave every wholly frozen part in evaluation mode.
+
+    Otherwise the batch norm of frozen layers goes on averaging, and their output drifts away
+    from what the frozen weights were trained with.
+    """
+    module.train()
+    for part in module.modules():
+        parameters = list(part.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            part.eval()
+
+
+def pool(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
+    """Run the backbone: float [N, 3, H, W] -> [N, features]."""
+    return cast(torch.Tensor, backbone.module(images))
+
+
+def timm_config(backbone: Backbone, preprocessing: Preprocessing) -> dict[str, Any]:
+    """Return config.json as timm and the Hugging Face Hub read it."""
+    return {
+        "architecture": backbone.architecture,
+        "num_classes": 0,
+        "num_features": backbone.features,
+        "pretrained_cfg": {
+            "tag": "taxon",
+            "num_classes": 0,
+            "input_size": [3, preprocessing.height, preprocessing.width],
+            "fixed_input_size": bool(backbone.settings.get("fixed_input_size")),
+            "interpolation": preprocessing.interpolation,
+            "crop_pct": preprocessing.crop_fraction,
+            "crop_mode": next(
+                key for key, mode in _RESIZE_MODES.items() if mode == preprocessing.resize
+            ),
+            "mean": list(preprocessing.mean),
+            "std": list(preprocessing.std),
+            "license": backbone.settings.get("license"),
+            "first_conv": backbone.settings.get("first_conv"),
+            "classifier": backbone.settings.get("classifier"),
+        },
+    }

@@ -1,0 +1,125 @@
+"""The classifier: backbone, head, and the graph that every exporter exports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from torch import nn
+
+from taxon.core.labels import Task
+from taxon.decision import DecisionPolicy
+from taxon.models.backbones import Backbone, create_backbone
+from taxon.models.weights import load_pretrained
+from taxon.preprocessing import Preprocessing
+
+HeadKind = Literal["mlp", "linear"]
+HIDDEN_SIZE = 512
+DROPOUT = 0.3
+
+
+def build_head(kind: HeadKind, features: int, num_classes: int) -> nn.Module:
+    """Build a head on pooled features: [N, features] -> logits [N, num_classes].
+
+    `mlp` is Linear(features, 512) -> GELU -> Dropout(0.3) -> Linear(512, num_classes);
+    `linear` is one linear layer.
+    """
+    if kind == "linear":
+        return nn.Linear(features, num_classes)
+    return nn.Sequential(
+        nn.Linear(features, HIDDEN_SIZE),
+        nn.GELU(),
+        nn.Dropout(DROPOUT),
+        nn.Linear(HIDDEN_SIZE, num_classes),
+    )
+
+
+class Classifier(nn.Module):
+    """A backbone and a head: normalised float [N, 3, H, W] -> logits [N, num_classes].
+
+    The head stands beside the backbone and not in one of its attributes: setting
+    `model.classifier`, as tutorials do, has no effect on architectures that call it otherwise.
+    """
+
+    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
+        super().__init__()
+        self.spec = backbone
+        self.backbone = backbone.module
+        self.head = head
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, self.head(self.backbone(images)))
+
+
+class InferenceModule(nn.Module):
+    """The graph half of the preprocessing and the model, constants as buffers.
+
+    uint8 [N, 3, H, W] -> (probabilities, logits), float32 [N, C] each: cast, normalise,
+    backbone, head, scale and bias, softmax or sigmoid. The logits are the head's own, before
+    calibration.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        preprocessing: Preprocessing,
+        policy: DecisionPolicy,
+        task: Task,
+    ) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.normalise = Normalise(preprocessing.mean, preprocessing.std)
+        self.task = task
+        self.register_buffer("scale", torch.tensor(policy.scale, dtype=torch.float32))
+        self.register_buffer("bias", torch.tensor(policy.bias, dtype=torch.float32))
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = self.classifier(self.normalise(images)).float()
+        calibrated = logits * cast(torch.Tensor, self.scale) + cast(torch.Tensor, self.bias)
+        if self.task == "multilabel":
+            return torch.sigmoid(calibrated), logits
+        return torch.softmax(calibrated, dim=1), logits
+
+
+class Normalise(nn.Module):
+    """uint8 [N, 3, H, W] -> float32, (x / 255 - mean) / std; the same layer trains and is exported.
+
+    Args:
+        mean, std: of RGB in 0 to 1.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", 255.0 * torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("factor", 1.0 / (255.0 * torch.tensor(std).view(1, 3, 1, 1)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        centred = images.float() - cast(torch.Tensor, self.mean)
+        return centred * cast(torch.Tensor, self.factor)
+
+
+def build_classifier(
+    num_classes: int,
+    pretrained_model: str = "efficientnet_b4",
+    *,
+    weights: str | Path = "hub",
+    head: HeadKind = "mlp",
+    input_size: tuple[int, int] | None = None,
+) -> Classifier:
+    """Build a classifier on a pretrained backbone.
+
+    Args:
+        num_classes: size of the output.
+        pretrained_model: a charter name or any timm name.
+        weights: `hub` (timm's published weights), `none` (random), or a file.
+        head: `mlp` or `linear`.
+        input_size: (height, width), for architectures that fix it at construction.
+
+    Raises:
+        ConfigError: no such backbone.
+        WeightsError: the weights are unreachable or do not fit.
+    """
+    backbone, _ = load_pretrained(create_backbone(pretrained_model, input_size=input_size), weights)
+    return Classifier(backbone, build_head(head, backbone.features, num_classes))

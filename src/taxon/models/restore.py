@@ -1,0 +1,58 @@
+"""Save a classifier into a model folder, and restore it from there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from taxon.bundle import Bundle
+from taxon.bundle.layout import CONFIG_FILE, HEAD_FILE, WEIGHTS_FILE
+from taxon.core.errors import BundleError
+from taxon.core.files import atomic_file, write_json
+from taxon.models.backbones import create_backbone, timm_config
+from taxon.models.classifier import Classifier, HeadKind, InferenceModule, build_head
+from taxon.preprocessing import Preprocessing
+
+
+def save_classifier(folder: Path, classifier: Classifier, preprocessing: Preprocessing) -> None:
+    """Write model.safetensors (backbone, timm's names), head.safetensors and config.json."""
+    _save_state(folder / WEIGHTS_FILE, classifier.backbone)
+    _save_state(folder / HEAD_FILE, classifier.head)
+    write_json(folder / CONFIG_FILE, timm_config(classifier.spec, preprocessing))
+
+
+def _save_state(path: Path, module: nn.Module) -> None:
+    state = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()
+    }
+    with atomic_file(path) as temporary:
+        save_file(state, temporary, metadata={"format": "pt"})
+
+
+def restore_classifier(bundle: Bundle) -> Classifier:
+    """Build the classifier of a bundle with its trained weights, in evaluation mode.
+
+    Raises:
+        BundleError: the weights do not fit the architecture that bundle.json names.
+    """
+    spec = bundle.spec.preprocessing
+    backbone = create_backbone(bundle.info.backbone, input_size=(spec.height, spec.width))
+    kind: HeadKind = "linear" if bundle.info.head == "linear" else "mlp"
+    head = build_head(kind, backbone.features, len(bundle.spec.label_space.names))
+    try:
+        backbone.module.load_state_dict(load_file(bundle.path / WEIGHTS_FILE))
+        head.load_state_dict(load_file(bundle.path / HEAD_FILE))
+    except Exception as error:  # safetensors and torch raise several kinds
+        raise BundleError(f"the weights in {bundle.path} do not load: {error}") from error
+    return Classifier(backbone, head).eval()
+
+
+def restore_inference_module(bundle: Bundle) -> InferenceModule:
+    """Build the graph that is exported: uint8 in, calibrated probabilities and logits out."""
+    spec = bundle.spec
+    classifier = restore_classifier(bundle)
+    return InferenceModule(
+        classifier, spec.preprocessing, spec.policy, spec.label_space.task
+    ).eval()

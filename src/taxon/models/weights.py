@@ -1,0 +1,169 @@
+"""Pretrained weights: from timm's hub, from a file, or none."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from taxon.core.errors import WeightsError
+from taxon.core.fingerprint import sha256_file
+from taxon.models.backbones import Backbone
+
+HUB_TIMEOUT_SECONDS = 5.0
+_OFFLINE_HINT = (
+    "name a downloaded file with --weights FILE (safetensors in timm's names), "
+    "or train from random weights with --weights none"
+)
+
+
+def load_pretrained(backbone: Backbone, weights: str | Path) -> tuple[Backbone, dict[str, str]]:
+    """Put pretrained weights into a backbone.
+
+    Args:
+        weights: `hub`, `none`, or the path of a safetensors file (or of a plain state dict in
+            .pth) in timm's own names.
+
+    Returns:
+        The backbone, with the settings of these weights, and where they came from.
+
+    Raises:
+        WeightsError: unreachable, unreadable, or a key or shape that does not fit.
+    """
+    if str(weights) == "none":
+        return backbone, {"source": "none (random initialisation)"}
+    if str(weights) == "hub":
+        return _from_hub(backbone)
+    return _from_file(backbone, Path(weights))
+
+
+def _from_file(backbone: Backbone, path: Path) -> tuple[Backbone, dict[str, str]]:
+    state = read_state(path)
+    _check_fit(backbone, state, path)
+    backbone.module.load_state_dict(state, strict=False)
+    settings = _settings_beside(path)
+    licence = (settings or backbone.settings).get("license")
+    origin = {"source": path.name, "sha256": sha256_file(path), "licence": licence or "unknown"}
+    if settings is not None:
+        merged = {**backbone.settings, **settings}
+        backbone = dataclasses.replace(backbone, settings=merged)
+    return backbone, origin
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """Read a state dict from .safetensors, or from .pth/.pt without running pickled code.
+
+    Raises:
+        WeightsError: absent, damaged, or not a plain state dict.
+    """
+    if not path.is_file():
+        raise WeightsError(f"no such weights file: {path}; {_OFFLINE_HINT}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # safetensors and torch raise several kinds on damaged files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path} cannot be read as weights: {reason}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
+        raise WeightsError(f"{path} is not a plain state dict (parameter name -> tensor)")
+    return state
+
+
+def _check_fit(backbone: Backbone, state: dict[str, torch.Tensor], path: Path) -> None:
+    expected = backbone.module.state_dict()
+    prefixes = tuple(f"{prefix}." for prefix in backbone.classifier_prefixes)
+    missing = [
+        key for key in expected if key not in state and not key.endswith("num_batches_tracked")
+    ]
+    unknown = [key for key in state if key not in expected and not key.startswith(prefixes)]
+    shapes = [
+        f"{key} (has {list(state[key].shape)}, needs {list(expected[key].shape)})"
+        for key in expected
+        if key in state and state[key].shape != expected[key].shape
+    ]
+    problems = [
+        f"{len(keys)} {what}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
+        for what, keys in (
+            ("missing", missing),
+            ("unknown", unknown),
+            ("of another shape", shapes),
+        )
+        if keys
+    ]
+    if problems:
+        raise WeightsError(
+            f"{path} does not fit {backbone.name}: {'; '.join(problems)}. "
+            "Name the backbone that the weights belong to with --model"
+        )
+
+
+def _settings_beside(path: Path) -> dict[str, Any] | None:
+    """Return the weights' own configuration, where a timm config.json lies beside them."""
+    file = path.with_name("config.json")
+    if not file.is_file():
+        return None
+    try:
+        settings = json.loads(file.read_bytes()).get("pretrained_cfg")
+    except (ValueError, AttributeError) as error:
+        raise WeightsError(f"{file}, beside the weights, is damaged: {error}") from error
+    return {key: value for key, value in (settings or {}).items() if value is not None}
+
+
+def _from_hub(backbone: Backbone) -> tuple[Backbone, dict[str, str]]:
+    import timm
+
+    repository = backbone.settings.get("hf_hub_id")
+    if not repository:
+        raise WeightsError(
+            f"timm publishes no weights for '{backbone.name}'; choose another backbone "
+            f"(`taxon models`), or {_OFFLINE_HINT}"
+        )
+    if not _is_cached(repository):
+        _require_hub(backbone.name)
+    try:
+        loaded = timm.create_model(backbone.name, pretrained=True, num_classes=0)
+        backbone.module.load_state_dict(loaded.state_dict())
+    except Exception as error:  # the hub's client raises many kinds: HTTP, cache, disk
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"the weights of '{backbone.name}' could not be loaded from the hub ({reason}); "
+            f"{_OFFLINE_HINT}"
+        ) from error
+    licence = str(backbone.settings.get("license") or "unknown")
+    return backbone, {"source": f"hub: {repository}", "licence": licence}
+
+
+def _is_cached(repository: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return any(
+        isinstance(try_to_load_from_cache(repository, name), str)
+        for name in ("model.safetensors", "pytorch_model.bin")
+    )
+
+
+def _require_hub(name: str) -> None:
+    """Ask the hub once, with a short limit: its client alone would retry for minutes."""
+    import httpx
+
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    offline = os.environ.get("HF_HUB_OFFLINE", "") in ("1", "true", "True", "yes")
+    try:
+        if offline:
+            raise httpx.ConnectError("HF_HUB_OFFLINE is set")
+        httpx.head(endpoint, timeout=HUB_TIMEOUT_SECONDS, follow_redirects=True)
+    except httpx.HTTPError as error:
+        reason = str(error) or type(error).__name__
+        raise WeightsError(
+            f"the hub with the weights of '{name}' cannot be reached ({endpoint}: {reason}); "
+            f"{_OFFLINE_HINT}"
+        ) from error

@@ -1,0 +1,20 @@
+"""Serving: dynamic batching, the REST and Open Inference Protocol routes, and a page.
+
+Imports neither torch nor anything of training or data: a serving image needs only the base
+install.
+"""
+
+from taxon.serving.app import create_app
+from taxon.serving.batcher import Batcher, ComputationFailed, Overloaded, Row
+from taxon.serving.server import serve
+from taxon.serving.settings import ServingSettings
+
+__all__ = [
+    "Batcher",
+    "ComputationFailed",
+    "Overloaded",
+    "Row",
+    "ServingSettings",
+    "create_app",
+    "serve",
+]

@@ -1,0 +1,75 @@
+"""Every error of the server as `{"error": "one clear sentence"}`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from taxon.serving.batcher import ComputationFailed, Overloaded
+
+_log = logging.getLogger("taxon.serving")
+_SHOWN = 60  # characters of a received value that an error repeats
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: str
+
+
+def documented(examples: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """Return what an operation's `responses` says of errors: status -> an example's text."""
+    responses: dict[int | str, dict[str, Any]] = {
+        status: {
+            "model": ErrorAnswer,
+            "content": {"application/json": {"example": {"error": text}}},
+        }
+        for status, text in examples.items()
+    }
+    # "default" also keeps FastAPI from documenting its own 422, which this server never gives.
+    responses["default"] = {"model": ErrorAnswer, "description": "Any other error"}
+    return responses
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make every error JSON; no traceback leaves the server."""
+
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> JSONResponse:
+        return _answer(error.status_code, str(error.detail), error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return _answer(400, _sentence(error.errors()[0]))
+
+    @app.exception_handler(Overloaded)
+    async def on_overloaded(request: Request, error: Overloaded) -> JSONResponse:
+        return _answer(503, str(error), {"Retry-After": "1"})
+
+    @app.exception_handler(ComputationFailed)
+    async def on_failed(request: Request, error: ComputationFailed) -> JSONResponse:
+        return _answer(500, "internal error")  # the batcher logged the cause, once a batch
+
+    @app.exception_handler(Exception)
+    async def on_bug(request: Request, error: Exception) -> JSONResponse:
+        _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return _answer(500, "internal error")
+
+
+def _answer(status: int, text: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": text}, status, headers)
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    place, *names = (str(part) for part in error["loc"])
+    received = repr(error.get("input"))
+    if len(received) > _SHOWN:
+        received = received[:_SHOWN] + "..."
+    return f"{place} '{'.'.join(names)}' is {received}: {error['msg'].lower()}"
