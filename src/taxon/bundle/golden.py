@@ -41,9 +41,7 @@ def write_golden_pictures(folder: Path, pictures: Sequence[Image.Image]) -> tupl
         small = picture.copy()
         small.thumbnail((MAXIMUM_SIDE, MAXIMUM_SIDE))
         small.save(_picture_file(folder, position))
-    return tuple(
-        _picture_file(folder, position).read_bytes() for position in range(len(pictures))
-    )
+    return tuple(_picture_file(folder, position).read_bytes() for position in range(len(pictures)))
 
 
 def write_golden_outputs(

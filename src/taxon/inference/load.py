@@ -52,9 +52,7 @@ def _from_onnx(file: Path, threads: int | None) -> Predictor:
     return Predictor(loaded.spec(), loaded)
 
 
-def _from_bundle(
-    path: Path, backend: BackendName, device: str, threads: int | None
-) -> Predictor:
+def _from_bundle(path: Path, backend: BackendName, device: str, threads: int | None) -> Predictor:
     bundle = read_bundle(path)
     folder = artefact_folder(path, "onnx")
     if backend == "onnx" or (backend == "auto" and folder.is_dir()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,6 @@ from starlette.exceptions import HTTPException
 
 from taxon.serving.batcher import ComputationFailed, Overloaded
 
-_log = logging.getLogger("taxon.serving")
 _SHOWN = 60  # characters of a received value that an error repeats
 
 
@@ -59,8 +57,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def on_bug(request: Request, error: Exception) -> JSONResponse:
-        _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return _answer(500, "internal error")
+        return _answer(500, "internal error")  # Starlette raises it again, and uvicorn logs it
 
 
 def _answer(status: int, text: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -99,9 +99,7 @@ class Pipeline:
 
     async def _row(self, picture: Upload) -> Row | ImageError:
         try:
-            image = await self.in_thread(
-                lambda: self.predictor.prepare(picture.data, picture.name)
-            )
+            image = await self.in_thread(lambda: self.predictor.prepare(picture.data, picture.name))
         except ImageError as error:
             return error
         return await self._batcher.submit(image)

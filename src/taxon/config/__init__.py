@@ -1,0 +1,6 @@
+"""Configuration: the schema, YAML loading, overrides and the recipes in the package."""
+
+from taxon.config.load import load_config
+from taxon.config.schema import AugmentConfig, SplitConfig, StageConfig, TrainConfig
+
+__all__ = ["AugmentConfig", "SplitConfig", "StageConfig", "TrainConfig", "load_config"]

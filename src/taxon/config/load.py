@@ -1,0 +1,125 @@
+"""Load a configuration: recipe, then a file, then single overrides; the last one wins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from taxon.config.schema import TrainConfig
+from taxon.core.errors import ConfigError, nearest
+
+RECIPES = ("staged", "scratch")
+
+
+def load_config(
+    recipe: str,
+    *,
+    file: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+) -> TrainConfig:
+    """Put a configuration together.
+
+    Args:
+        recipe: `staged` or `scratch`.
+        file: YAML with any of the configuration's keys.
+        options: keys from plain command-line options; None values are passed over.
+        overrides: `key=value` texts, nested keys with dots (`augment.colour=0.1`).
+
+    Raises:
+        ConfigError: unknown recipe or key (with the nearest valid name), impossible value.
+    """
+    if recipe not in RECIPES:
+        allowed = ", ".join(RECIPES)
+        raise ConfigError(
+            f"unknown recipe '{recipe}'; allowed: {allowed}.{nearest(recipe, RECIPES)}"
+        )
+    text = resources.files("taxon.config").joinpath(f"recipes/{recipe}.yaml").read_text("utf-8")
+    values: dict[str, Any] = {"recipe": recipe, **yaml.safe_load(text)}
+    if file is not None:
+        values = _merge(values, _read_yaml(file))
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    epochs = given.pop("epochs", None)
+    values = _merge(values, given)
+    for override in overrides:
+        values = _merge(values, _parse_override(override))
+    config = _validate(values)
+    if epochs is not None:
+        if epochs < 1:
+            raise ConfigError(f"--epochs must be at least 1, received {epochs}")
+        config = config.with_total_epochs(epochs)
+    if config.total_epochs == 0:
+        raise ConfigError("the stages have no epochs; give at least one stage one epoch")
+    return config
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file} must hold keys and values, received {type(values).__name__}")
+    return values
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(f"--set takes key=value, received '{text}' (say augment.colour=0.1)")
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the value in --set {text} cannot be read") from error
+    for part in reversed(key.strip().split(".")):
+        nested = {part: nested}
+    return dict(nested)
+
+
+def _merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in extra.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _validate(values: Mapping[str, Any]) -> TrainConfig:
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = _keys_at(TrainConfig, first["loc"][:-1])
+            name = str(first["loc"][-1])
+            raise ConfigError(
+                f"unknown key '{place}' in the configuration; allowed here: "
+                f"{', '.join(known)}.{nearest(name, known)}"
+            ) from None
+        received = first.get("input")
+        message = first["msg"].removeprefix("Value error, ")
+        where = f"'{place}': " if place else ""
+        raise ConfigError(f"configuration, {where}{message}; received {received!r}") from None
+
+
+def _keys_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    """The field names of the (nested) model at a place in the configuration."""
+    for part in place:
+        if isinstance(part, int):
+            continue
+        annotation: Any = model.model_fields[part].annotation
+        candidates = [annotation, *get_args(annotation)]
+        model = next(
+            (kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)),
+            model,
+        )
+    return sorted(model.model_fields)

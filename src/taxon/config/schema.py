@@ -1,0 +1,139 @@
+"""The training configuration: every choice by name, with its allowed range."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StageConfig(_Config):
+    """One stage of training.
+
+    Attributes:
+        name: how logs call it.
+        epochs: passes over the training part.
+        unfrozen_blocks: how many of the backbone's last blocks train: 0 (only the head), a
+            number, or `all`.
+        learning_rate: at the start of the stage, after warm-up.
+        schedule: `constant`, or `cosine` down to zero over the stage.
+        warmup_epochs: linear rise of the learning rate from zero.
+    """
+
+    name: str
+    epochs: int = Field(ge=0, le=10_000)
+    unfrozen_blocks: int | Literal["all"]
+    learning_rate: float = Field(gt=0, le=10)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_epochs: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if isinstance(self.unfrozen_blocks, int) and self.unfrozen_blocks < 0:
+            raise ValueError("unfrozen_blocks must be 0, a positive number or 'all'")
+        return self
+
+
+class AugmentConfig(_Config):
+    """Random changes to training pictures.
+
+    Attributes:
+        crop_scale: smallest share of the picture's area that a random crop keeps (1: none).
+        crop_ratio: largest stretch of a crop's shape, as a factor (1: none).
+        horizontal_flip, vertical_flip: probability of a mirror image, 0 to 1. Switch off where
+            left and right mean something (text, laterality).
+        colour: strength of random brightness, contrast and saturation, 0 to 1.
+    """
+
+    crop_scale: float = Field(default=0.35, gt=0, le=1)
+    crop_ratio: float = Field(default=1.333, ge=1, le=4)
+    horizontal_flip: float = Field(default=0.5, ge=0, le=1)
+    vertical_flip: float = Field(default=0.0, ge=0, le=1)
+    colour: float = Field(default=0.2, ge=0, le=1)
+
+
+class SplitConfig(_Config):
+    """Shares of the parts, where the data come without a split of their own.
+
+    Attributes:
+        validation: share that picks the best epoch; 0 keeps the last epoch.
+        test: share that only `evaluate` touches; 0 when the test lives elsewhere.
+    """
+
+    validation: float = Field(default=0.15, ge=0, lt=1)
+    test: float = Field(default=0.15, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.validation + self.test > 0.9:
+            raise ValueError("validation and test together may take at most 0.9 of the data")
+        return self
+
+
+class PreprocessingConfig(_Config):
+    """What to change in the preprocessing that the weights come with; null leaves it as it is.
+
+    Attributes:
+        size: side of the square input in pixels.
+        resize: `crop`, `squash` or `pad`.
+        crop_fraction: share of the shorter side that a centre crop keeps.
+        interpolation: `bilinear`, `bicubic` or `lanczos`.
+    """
+
+    size: int | None = Field(default=None, ge=8, le=4096)
+    resize: Literal["crop", "squash", "pad"] | None = None
+    crop_fraction: float | None = Field(default=None, gt=0, le=1)
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] | None = None
+
+
+class TrainConfig(_Config):
+    """Everything that shapes a training run; kept whole in the bundle.
+
+    Attributes:
+        recipe: the recipe that it started from.
+        model: a charter name or any timm name; null takes the default for the device.
+        weights: `hub`, `none`, or a file in timm's names.
+        head: `mlp` (Linear 512, GELU, Dropout 0.3, Linear) or `linear`.
+        stages: run in order.
+        batch_size: pictures a step.
+        weight_decay: AdamW's, on weight matrices only.
+        label_smoothing: 0 to 1, for multi-class.
+        seed: of the split, the initialisation, the order and the augmentation.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+    """
+
+    recipe: str
+    model: str | None = None
+    weights: str = "hub"
+    head: Literal["mlp", "linear"] = "mlp"
+    stages: tuple[StageConfig, ...] = Field(min_length=1)
+    batch_size: int = Field(default=32, ge=1, le=65_536)
+    weight_decay: float = Field(default=0.05, ge=0, le=10)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    augment: AugmentConfig = AugmentConfig()
+    split: SplitConfig = SplitConfig()
+    preprocessing: PreprocessingConfig = PreprocessingConfig()
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs over all stages."""
+        return sum(stage.epochs for stage in self.stages)
+
+    def with_total_epochs(self, total: int) -> TrainConfig:
+        """Scale the stages to `total` epochs, in their proportions, by largest remainder."""
+        exact = [stage.epochs * total / self.total_epochs for stage in self.stages]
+        epochs = [int(value) for value in exact]
+        by_remainder = sorted(range(len(exact)), key=lambda i: epochs[i] - exact[i])
+        for position in by_remainder[: total - sum(epochs)]:
+            epochs[position] += 1
+        stages = tuple(
+            stage.model_copy(update={"epochs": count})
+            for stage, count in zip(self.stages, epochs, strict=True)
+        )
+        return self.model_copy(update={"stages": stages})

@@ -1,0 +1,17 @@
+"""Data: sources, manifest, splits, augmentation and the training data set."""
+
+from taxon.data.build import build_manifest, load_manifest
+from taxon.data.manifest import Manifest, Record, Skipped, read_manifest, write_manifest
+from taxon.data.sources import Columns, read_source
+
+__all__ = [
+    "Columns",
+    "Manifest",
+    "Record",
+    "Skipped",
+    "build_manifest",
+    "load_manifest",
+    "read_manifest",
+    "read_source",
+    "write_manifest",
+]

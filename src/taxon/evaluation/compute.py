@@ -1,0 +1,288 @@
+"""Compute metrics.json from a prediction table and the true labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from taxon.core.errors import DataError
+from taxon.core.labels import LabelSpace
+from taxon.core.predictions import PredictionTable
+from taxon.decision import DecisionPolicy
+from taxon.evaluation.summary import (
+    CalibrationFigures,
+    ClassFigures,
+    LevelFigures,
+    Metrics,
+    RankingFigures,
+)
+from taxon.metrics import (
+    Figure,
+    GroupBootstrap,
+    average_precision,
+    balanced_accuracy,
+    brier_score,
+    class_scores,
+    cohen_kappa,
+    confusion_matrix,
+    expected_calibration_error,
+    f1_averages,
+    indicator,
+    interval,
+    log_loss,
+    mean_of_defined,
+    named_indicator,
+    predicted_classes,
+    roc_auc,
+    top_k_accuracy,
+    top_k_hits,
+    undefined,
+)
+from taxon.metrics.calibration import row_brier_scores
+from taxon.metrics.ranking import row_log_losses
+from taxon.metrics.resampled import (
+    CountSamples,
+    count_samples,
+    mean_over_classes,
+    ranking_samples,
+)
+
+# Above this many probabilities (pictures times classes), intervals of AUC and average
+# precision would take longer than 20 seconds, and are left out.
+RANKING_INTERVALS_UP_TO = 20_000_000
+ONE_CLASS_ONLY = "defined for one class a picture; this task has several"
+
+Targets = npt.NDArray[np.int64]
+Samples = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What every figure is computed from; `truth` and `named` are indicators [N, C]."""
+
+    targets: Targets
+    probabilities: npt.NDArray[np.float32]
+    truth: sparse.csr_matrix
+    named: sparse.csr_matrix
+    bootstrap: GroupBootstrap
+
+    def figure(self, figure: Figure, samples: Samples) -> Figure:
+        """Attach the interval; a single group cannot say how much groups differ."""
+        if self.bootstrap.groups < 2:
+            return figure
+        return figure.with_interval(interval(figure.value, samples))
+
+    def figure_of_mean(self, figure: Figure, rows: npt.NDArray[Any]) -> Figure:
+        """Attach the interval of a figure that is the mean of a value per picture."""
+        return self.figure(figure, self.bootstrap.means(rows))
+
+
+def compute_metrics(
+    table: PredictionTable,
+    targets: Targets,
+    label_space: LabelSpace,
+    policy: DecisionPolicy,
+    *,
+    groups: npt.NDArray[np.int64] | None = None,
+    about: dict[str, Any],
+) -> Metrics:
+    """Measure predictions against the truth, with 95 % intervals.
+
+    The intervals come from a percentile bootstrap over groups: 1,000 resamples, seed 0.
+
+    Args:
+        table: calibrated predictions, [N, C].
+        targets: int64 [N] of class positions (multiclass) or [N, C] of 0 and 1 (multilabel).
+        policy: for its thresholds, abstention limit and temperature.
+        groups: int64 [N]; pictures with the same id (one patient, one part) are resampled
+            together. None makes each picture its own group.
+        about: kept as it is; must have a JSON form.
+
+    Raises:
+        DataError: there are no pictures, or the table's classes are not the label space's.
+        ValueError: targets of the wrong shape or range.
+    """
+    case = _prepare(table, targets, label_space, policy, groups)
+    counts = count_samples(case.bootstrap, case.truth, case.named)
+    averages = f1_averages(case.truth, case.named)
+    single = _single_class_figures(case, counts) if label_space.task == "multiclass" else None
+    missing = undefined(ONE_CLASS_ONLY)
+    auc_roc, average = _ranking(case, label_space.names)
+    loss = case.figure_of_mean(
+        log_loss(targets, table.probabilities), row_log_losses(targets, table.probabilities)
+    )
+    return Metrics(
+        task=label_space.task,
+        n=len(table),
+        classes=label_space.names,
+        confusion=_confusion(case) if single else None,
+        top1=single.top1 if single else missing,
+        top5=single.top5 if single else missing,
+        balanced_accuracy=single.balanced_accuracy if single else missing,
+        cohen_kappa=single.cohen_kappa if single else missing,
+        log_loss=loss,
+        macro_f1=case.figure(averages.macro, counts.macro_f1),
+        micro_f1=case.figure(averages.micro, counts.micro_f1),
+        weighted_f1=case.figure(averages.weighted, counts.weighted_f1),
+        auc_roc=auc_roc,
+        average_precision=average,
+        per_class=_per_class(case, counts, label_space, policy),
+        calibration=_calibration(case, loss, policy),
+        coverage=_coverage(case, policy) if single else missing,
+        levels=_levels(case, label_space),
+        about=about,
+    )
+
+
+def _prepare(
+    table: PredictionTable,
+    targets: Targets,
+    label_space: LabelSpace,
+    policy: DecisionPolicy,
+    groups: npt.NDArray[np.int64] | None,
+) -> _Case:
+    """Check that table, targets and label space belong together."""
+    if table.names != label_space.names:
+        raise DataError(
+            "the predictions are over other classes than the label space: received "
+            f"{list(table.names[:5])}, expected {list(label_space.names[:5])}; "
+            "predict again with the bundle that you evaluate"
+        )
+    if not np.isfinite(table.probabilities).all():
+        raise DataError("a probability is not a number; the model's output cannot be scored")
+    dimensions = 1 if label_space.task == "multiclass" else 2
+    if targets.ndim != dimensions or len(targets) != len(table):
+        raise ValueError(f"targets of shape {targets.shape} for {len(table)} predictions")
+    classes = len(label_space.names)
+    bootstrap = GroupBootstrap(len(table), groups)
+    truth = indicator(targets, classes)
+    if label_space.task == "multiclass":
+        named = indicator(predicted_classes(table.probabilities), classes)
+    else:
+        named = named_indicator(table.probabilities, policy.thresholds)
+    return _Case(targets, table.probabilities, truth, named, bootstrap)
+
+
+@dataclass(frozen=True)
+class _SingleClassFigures:
+    top1: Figure
+    top5: Figure
+    balanced_accuracy: Figure
+    cohen_kappa: Figure
+
+
+def _single_class_figures(case: _Case, counts: CountSamples) -> _SingleClassFigures:
+    targets, probabilities = case.targets, case.probabilities
+    predicted = predicted_classes(probabilities)
+
+    def top(k: int) -> Figure:
+        hits = top_k_hits(targets, probabilities, k)
+        return case.figure_of_mean(top_k_accuracy(targets, probabilities, k), hits)
+
+    return _SingleClassFigures(
+        top1=top(1),
+        top5=top(5),
+        balanced_accuracy=case.figure(
+            balanced_accuracy(targets, predicted), counts.balanced_accuracy
+        ),
+        cohen_kappa=case.figure(cohen_kappa(targets, predicted), counts.cohen_kappa),
+    )
+
+
+def _confusion(case: _Case) -> tuple[tuple[int, ...], ...]:
+    classes = case.probabilities.shape[1]
+    counts = confusion_matrix(case.targets, predicted_classes(case.probabilities), classes)
+    return tuple(tuple(row) for row in counts.tolist())
+
+
+def _ranking(case: _Case, names: tuple[str, ...]) -> tuple[RankingFigures, RankingFigures]:
+    """AUC-ROC and average precision, with intervals where they can be had in time."""
+    per_metric = (
+        roc_auc(case.truth, case.probabilities),
+        average_precision(case.truth, case.probabilities),
+    )
+    if case.probabilities.size > RANKING_INTERVALS_UP_TO:
+        auc, average = (
+            RankingFigures(
+                macro=mean_of_defined(figures), per_class=dict(zip(names, figures, strict=True))
+            )
+            for figures in per_metric
+        )
+        return auc, average
+    samples = ranking_samples(case.bootstrap, case.truth, case.probabilities)
+    auc, average = (
+        RankingFigures(
+            macro=case.figure(mean_of_defined(figures), mean_over_classes(rows)),
+            per_class={
+                name: case.figure(figure, row)
+                for name, figure, row in zip(names, figures, rows, strict=True)
+            },
+        )
+        for figures, rows in zip(per_metric, samples, strict=True)
+    )
+    return auc, average
+
+
+def _per_class(
+    case: _Case, counts: CountSamples, label_space: LabelSpace, policy: DecisionPolicy
+) -> dict[str, ClassFigures]:
+    scores = class_scores(case.truth, case.named)
+    multilabel = label_space.task == "multilabel"
+    return {
+        name: ClassFigures(
+            precision=case.figure(scores[position].precision, counts.precision[position]),
+            recall=case.figure(scores[position].recall, counts.recall[position]),
+            f1=case.figure(scores[position].f1, counts.f1[position]),
+            support=scores[position].support,
+            threshold=policy.thresholds[position] if multilabel else None,
+        )
+        for position, name in enumerate(label_space.names)
+    }
+
+
+def _calibration(case: _Case, loss: Figure, policy: DecisionPolicy) -> CalibrationFigures:
+    targets, probabilities = case.targets, case.probabilities
+    return CalibrationFigures(
+        # No interval: the ECE is biased upwards in every resample.
+        ece=expected_calibration_error(targets, probabilities),
+        brier=case.figure_of_mean(
+            brier_score(targets, probabilities), row_brier_scores(targets, probabilities)
+        ),
+        nll=loss,
+        temperature=policy.temperature,
+    )
+
+
+def _coverage(case: _Case, policy: DecisionPolicy) -> Figure:
+    # The same comparison as in `taxon.decision.decide`: `unsure` is below the limit.
+    sure = case.probabilities.max(axis=1).astype(np.float64) >= policy.abstain_below
+    return case.figure_of_mean(Figure.of(float(sure.mean())), sure)
+
+
+def _levels(case: _Case, label_space: LabelSpace) -> tuple[LevelFigures, ...]:
+    """Score each level of a taxonomy: a node's probability is the sum of its classes'."""
+    if not label_space.is_taxonomy:
+        return ()
+    levels = []
+    for level in range(label_space.depth):
+        nodes, node_of_class = label_space.level(level)
+        membership = indicator(node_of_class.astype(np.int64), len(nodes))
+        probabilities = np.asarray(case.probabilities @ membership)
+        targets = node_of_class[case.targets].astype(np.int64)
+        truth = indicator(targets, len(nodes))
+        named = indicator(predicted_classes(probabilities), len(nodes))
+        counts = count_samples(case.bootstrap, truth, named)
+        top1 = top_k_accuracy(targets, probabilities, 1)
+        levels.append(
+            LevelFigures(
+                level=level,
+                classes=len(nodes),
+                top1=case.figure_of_mean(top1, top_k_hits(targets, probabilities, 1)),
+                macro_f1=case.figure(f1_averages(truth, named).macro, counts.macro_f1),
+            )
+        )
+    return tuple(levels)

@@ -1,0 +1,116 @@
+"""The content of metrics.json."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from taxon.core.labels import Task
+from taxon.metrics import Figure
+
+SCHEMA_VERSION = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RankingFigures(_Frozen):
+    """A one-versus-rest figure: the mean over the defined classes, and each class by name."""
+
+    macro: Figure
+    per_class: dict[str, Figure]
+
+
+class ClassFigures(_Frozen):
+    """One class.
+
+    Attributes:
+        precision, recall, f1: 0 to 1; undefined for a class without pictures.
+        support: how many pictures are of the class.
+        threshold: multilabel: the probability from which the class is named; else None.
+    """
+
+    precision: Figure
+    recall: Figure
+    f1: Figure
+    support: int
+    threshold: float | None
+
+
+class CalibrationFigures(_Frozen):
+    """How far the probabilities can be taken at their word.
+
+    Attributes:
+        ece: expected calibration error over 15 bins of equal width, 0 to 1.
+        brier: mean squared error of the probabilities.
+        nll: negative log-likelihood in nats, the same as `log_loss`.
+        temperature: that the policy applies; None where it is not a single temperature.
+    """
+
+    ece: Figure
+    brier: Figure
+    nll: Figure
+    temperature: float | None
+
+
+class LevelFigures(_Frozen):
+    """One level of a taxonomy, with the probabilities of its classes summed.
+
+    Attributes:
+        level: 0 for the coarsest.
+        classes: how many nodes it has.
+        top1, macro_f1: 0 to 1.
+    """
+
+    level: int
+    classes: int
+    top1: Figure
+    macro_f1: Figure
+
+
+class Metrics(_Frozen):
+    """Everything that was measured on one part of the data; the content of metrics.json.
+
+    Attributes:
+        n: number of pictures.
+        classes: their names, in the order of the confusion matrix.
+        confusion: counts, row = true class, column = predicted class; None for multilabel.
+        top1, top5, balanced_accuracy, cohen_kappa: undefined for multilabel.
+        log_loss: in nats.
+        coverage: the share of answers that are not marked `unsure`.
+        levels: coarse to fine; empty unless the classes are a taxonomy.
+        about: where the figures come from (part, model, fingerprint, pictures left out, ...).
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    task: Task
+    n: int
+    classes: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...] | None
+    top1: Figure
+    top5: Figure
+    balanced_accuracy: Figure
+    log_loss: Figure
+    macro_f1: Figure
+    micro_f1: Figure
+    weighted_f1: Figure
+    cohen_kappa: Figure
+    auc_roc: RankingFigures
+    average_precision: RankingFigures
+    per_class: dict[str, ClassFigures]
+    calibration: CalibrationFigures
+    coverage: Figure
+    levels: tuple[LevelFigures, ...] = ()
+    about: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if tuple(self.per_class) != self.classes:
+            raise ValueError("per_class must have exactly the classes, in their order")
+        return self
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain lists, dicts, numbers and strings, ready for `core.files.write_json`."""
+        return self.model_dump(mode="json")

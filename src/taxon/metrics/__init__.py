@@ -1,0 +1,56 @@
+"""Metrics: plain functions on arrays, with scikit-learn inside; imports only core.
+
+Every function here takes N pictures over C classes, in the column order of the label space:
+`targets` is int64 [N] of class positions (multiclass) or int64 [N, C] of 0 and 1 (multilabel);
+`probabilities` is float [N, C]. A figure that the data does not define is a `Figure` without
+value and with a reason: never 0, never a crash. No pictures at all is a `DataError`.
+"""
+
+from taxon.metrics.bootstrap import GroupBootstrap, interval
+from taxon.metrics.calibration import (
+    ReliabilityBins,
+    brier_score,
+    expected_calibration_error,
+    reliability_bins,
+)
+from taxon.metrics.figure import Figure, mean_of_defined, undefined
+from taxon.metrics.indicator import indicator, named_indicator, predicted_classes
+from taxon.metrics.multiclass import (
+    balanced_accuracy,
+    cohen_kappa,
+    confusion_matrix,
+    top_k_accuracy,
+    top_k_hits,
+)
+from taxon.metrics.per_class import ClassScores, F1Averages, class_scores, f1_averages
+from taxon.metrics.ranking import average_precision, log_loss, roc_auc
+from taxon.metrics.selection import headline, selection_score
+
+__all__ = [
+    "ClassScores",
+    "F1Averages",
+    "Figure",
+    "GroupBootstrap",
+    "ReliabilityBins",
+    "average_precision",
+    "balanced_accuracy",
+    "brier_score",
+    "class_scores",
+    "cohen_kappa",
+    "confusion_matrix",
+    "expected_calibration_error",
+    "f1_averages",
+    "headline",
+    "indicator",
+    "interval",
+    "log_loss",
+    "mean_of_defined",
+    "named_indicator",
+    "predicted_classes",
+    "reliability_bins",
+    "roc_auc",
+    "selection_score",
+    "top_k_accuracy",
+    "top_k_hits",
+    "undefined",
+]

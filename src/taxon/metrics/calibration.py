@@ -1,0 +1,104 @@
+"""Calibration: does a confidence of 80 % mean right in 80 of 100 cases?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from taxon.metrics.figure import Figure
+from taxon.metrics.indicator import IntArray, Scores, predicted_classes, require_pictures
+
+BINS = 15
+
+
+@dataclass(frozen=True)
+class ReliabilityBins:
+    """Answers sorted into bins of equal width by their confidence.
+
+    Attributes:
+        edges: float64 [B + 1], from 0 to 1; a bin holds its upper edge, the first also 0.
+        counts: int64 [B].
+        confidence: float64 [B], the mean confidence in the bin; NaN where it is empty.
+        accuracy: float64 [B], the share that is right; NaN where it is empty.
+    """
+
+    edges: npt.NDArray[np.float64]
+    counts: IntArray
+    confidence: npt.NDArray[np.float64]
+    accuracy: npt.NDArray[np.float64]
+
+
+def reliability_bins(
+    targets: IntArray, probabilities: Scores, *, bins: int = BINS
+) -> ReliabilityBins:
+    """Sort the answers by confidence (for the reliability diagram and the ECE).
+
+    Multiclass: one answer a picture, its confidence is the highest probability, it is right
+    when that class is. Multilabel: one answer a picture and class, its confidence is the
+    probability, it is "right" when the picture has the class.
+
+    Args:
+        targets: int64 [N] or [N, C].
+        probabilities: [N, C].
+
+    Raises:
+        DataError: there are no pictures.
+    """
+    require_pictures(len(targets))
+    if targets.ndim == 2:
+        confidence, right = probabilities.ravel(), targets.ravel() == 1
+    else:
+        confidence, right = probabilities.max(axis=1), predicted_classes(probabilities) == targets
+    confidence = confidence.astype(np.float64)
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    positions = (np.searchsorted(edges, confidence, side="left") - 1).clip(0, bins - 1)
+    counts = np.bincount(positions, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        return ReliabilityBins(
+            edges=edges,
+            counts=counts,
+            confidence=np.bincount(positions, confidence, minlength=bins) / counts,
+            accuracy=np.bincount(positions, right, minlength=bins) / counts,
+        )
+
+
+def expected_calibration_error(
+    targets: IntArray, probabilities: Scores, *, bins: int = BINS
+) -> Figure:
+    """Return the ECE (Guo et al. 2017, "On Calibration of Modern Neural Networks"), 0 to 1.
+
+    The mean gap between confidence and accuracy over bins of equal width, weighted by the
+    number of answers in each. It is biased upwards on few pictures.
+
+    Raises:
+        DataError: there are no pictures.
+    """
+    found = reliability_bins(targets, probabilities, bins=bins)
+    filled = found.counts > 0
+    gaps = np.abs(found.confidence[filled] - found.accuracy[filled])
+    return Figure.of(float(np.average(gaps, weights=found.counts[filled])))
+
+
+def row_brier_scores(targets: IntArray, probabilities: Scores) -> npt.NDArray[np.float64]:
+    """Return each picture's Brier score, float64 [N]; see `brier_score`."""
+    errors = probabilities.astype(np.float64)
+    if targets.ndim == 2:
+        return np.asarray(((errors - targets) ** 2).mean(axis=1))
+    errors[np.arange(len(targets)), targets] -= 1.0
+    return np.asarray((errors**2).sum(axis=1))
+
+
+def brier_score(targets: IntArray, probabilities: Scores) -> Figure:
+    """Return the Brier score (Brier 1950): the mean squared error of the probabilities.
+
+    Multiclass: summed over the classes, mean over pictures, 0 (perfect) to 2. Multilabel: mean
+    over pictures and classes, 0 to 1. Written out because scikit-learn has the multiclass form
+    only since 1.7, newer than the oldest version that taxon allows.
+
+    Raises:
+        DataError: there are no pictures.
+    """
+    require_pictures(len(targets))
+    return Figure.of(float(row_brier_scores(targets, probabilities).mean()))

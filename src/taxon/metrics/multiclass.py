@@ -1,0 +1,81 @@
+"""Figures that only a task with exactly one class a picture has."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from sklearn import metrics as sk  # type: ignore[import-untyped]
+
+from taxon.metrics.figure import Figure, undefined
+from taxon.metrics.indicator import IntArray, Scores, require_pictures
+
+
+def top_k_hits(targets: IntArray, scores: Scores, k: int) -> npt.NDArray[np.bool_]:
+    """Return whether the true class is among the k most probable, bool [N].
+
+    Of equal scores the earlier class comes first. scikit-learn's `top_k_accuracy_score` puts
+    the later one first, so that its top-1 can differ from the accuracy of the answers.
+
+    Args:
+        targets: int64 [N].
+        scores: [N, C] probabilities or logits.
+    """
+    own = np.take_along_axis(scores, targets[:, None], axis=1)
+    earlier = np.arange(scores.shape[1])[None, :] < targets[:, None]
+    ahead = (scores > own) | ((scores == own) & earlier)
+    return np.asarray(ahead.sum(axis=1) < k)
+
+
+def top_k_accuracy(targets: IntArray, scores: Scores, k: int) -> Figure:
+    """Return the share of pictures whose true class is among the k most probable, 0 to 1.
+
+    Undefined for k > 1 when there are k classes or fewer: it would be 1 whatever the model.
+
+    Raises:
+        DataError: there are no pictures.
+    """
+    require_pictures(len(targets))
+    classes = scores.shape[1]
+    if 1 < k and classes <= k:
+        return undefined(f"top-{k} needs more than {k} classes; there are {classes}")
+    return Figure.of(float(top_k_hits(targets, scores, k).mean()))
+
+
+def balanced_accuracy(targets: IntArray, predicted: IntArray) -> Figure:
+    """Return the mean recall over the classes that occur in the targets, 0 to 1.
+
+    The same number as scikit-learn's `balanced_accuracy_score`, without its warning when a
+    class is predicted that does not occur.
+
+    Raises:
+        DataError: there are no pictures.
+    """
+    require_pictures(len(targets))
+    present = np.unique(targets)
+    return Figure.of(sk.recall_score(targets, predicted, labels=present, average="macro"))
+
+
+def cohen_kappa(targets: IntArray, predicted: IntArray) -> Figure:
+    """Return Cohen's kappa (Cohen 1960): agreement beyond chance, -1 to 1.
+
+    Undefined when targets and predictions are all of one and the same class: chance alone
+    agrees everywhere then.
+
+    Raises:
+        DataError: there are no pictures.
+    """
+    require_pictures(len(targets))
+    if len(np.union1d(targets, predicted)) == 1:
+        return undefined("all targets and predictions are of one class")
+    return Figure.of(sk.cohen_kappa_score(targets, predicted))
+
+
+def confusion_matrix(targets: IntArray, predicted: IntArray, classes: int) -> IntArray:
+    """Return counts int64 [C, C]: row = true class, column = predicted class.
+
+    Raises:
+        DataError: there are no pictures.
+    """
+    require_pictures(len(targets))
+    counts = sk.confusion_matrix(targets, predicted, labels=np.arange(classes))
+    return np.asarray(counts, np.int64)

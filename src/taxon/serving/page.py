@@ -1,0 +1,45 @@
+"""The page to try the model on: static files of the package, no build step, no network."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from fastapi import APIRouter, HTTPException
+from fastapi.responses import Response
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",  # a page of an older server must not talk to a newer one
+}
+_TYPES = {
+    "index.html": "text/html; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+
+
+def page_router() -> APIRouter:
+    """Make `GET /` and `GET /static/{file}`."""
+    folder = resources.files("taxon.serving") / "static"
+    files = {name: (folder / name).read_bytes() for name in _TYPES}
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/")
+    async def page() -> Response:
+        return _file("index.html")
+
+    @router.get("/static/{name}")
+    async def static(name: str) -> Response:
+        return _file(name)
+
+    def _file(name: str) -> Response:
+        if name not in files:
+            raise HTTPException(404, f"no static file '{name}'")
+        return Response(files[name], media_type=_TYPES[name], headers=_HEADERS)
+
+    return router

@@ -1,0 +1,136 @@
+"""Run the application with uvicorn until it is told to stop."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from taxon.core.errors import InputError
+from taxon.inference import Predictor
+from taxon.serving.app import create_app
+from taxon.serving.settings import ServingSettings
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8000
+_BACKLOG = 2048
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+def serve(
+    predictor: Predictor,
+    *,
+    host: str = DEFAULT_HOST,
+    port: int = DEFAULT_PORT,
+    settings: ServingSettings | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve a model until SIGINT or SIGTERM; then finish the requests in flight and return.
+
+    Args:
+        predictor: the model, ready to answer.
+        host: the address to listen on; `0.0.0.0` for all of this machine's.
+        port: 0 to 65535; 0 takes a free one.
+        settings: batching and limits; None takes the defaults.
+        on_ready: called once, with the server's URL, when requests are accepted.
+
+    Raises:
+        InputError: the address or port cannot be used.
+    """
+    settings = settings or ServingSettings()
+    with _listen(host, port) as listener:
+        config = uvicorn.Config(
+            create_app(predictor, settings),
+            http="h11",
+            ws="none",
+            lifespan="on",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=settings.shutdown_seconds,
+        )
+        server = _Server(config, on_ready, _url(listener))
+        with _stopped_by_signals(server):
+            server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that tells when it is ready."""
+
+    def __init__(
+        self, config: uvicorn.Config, on_ready: Callable[[str], None] | None, url: str
+    ) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+        self._url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and self._on_ready is not None:
+            self._on_ready(self._url)
+
+
+@contextmanager
+def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
+    """Make SIGINT and SIGTERM end the server and nothing else.
+
+    uvicorn handles them while it runs, but raises them again afterwards, which would end
+    the process by signal; a server that was asked to stop, and did, has succeeded.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals belong to that one
+        yield
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, server.handle_exit) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise InputError(f"port {port} does not exist; choose one from 0 to 65535 with --port")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise InputError(
+            f"host '{host}' is not known ({error.strerror}); name an address of this machine "
+            "with --host, such as 127.0.0.1"
+        ) from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        # On Windows this option would let two servers share the port.
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise InputError(_bind_failure(host, port, error)) from error
+    return listener
+
+
+def _bind_failure(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is already in use; choose another with --port"
+    if error.errno == errno.EACCES:
+        return f"port {port} on {host} is not allowed for this user; choose one from 1024 on"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is not an address of this machine; choose another with --host"
+    return f"cannot listen on port {port} of {host}: {error.strerror}"
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    host = _ANY_ADDRESS.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
