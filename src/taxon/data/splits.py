@@ -177,11 +177,14 @@ def _stratify(
 ) -> list[int]:
     """Return the part of each unit: the rarest remaining label is handed out first, each unit
     to the part that still wants that label most."""
-    wanted = labels.sum(axis=0)[None, :] * shares[:, None]
+    # The first part (train) is the largest; the others get at least one of every label.
+    totals = labels.sum(axis=0)
+    wanted = np.maximum(totals[None, :] * shares[:, None], np.minimum(totals, 1)[None, :])
+    wanted[0] = totals - wanted[1:].sum(axis=0)
     wanted_total = labels.sum() * shares
     chosen = np.full(len(labels), -1)
     order = rng.permutation(len(labels))
-    remaining = labels.sum(axis=0).astype(np.float64)
+    remaining = totals.astype(np.float64)
     while (chosen < 0).any():
         rarest = int(np.argmin(np.where(remaining > 0, remaining, np.inf)))
         # Large groups first: a part that is nearly full cannot take them any more.

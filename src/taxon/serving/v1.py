@@ -86,6 +86,7 @@ class ModelDescription(ModelId):
 
     backbone: str
     task: Task
+    is_taxonomy: bool
     classes: tuple[str, ...]
     descriptions: dict[str, str]
     input: InputSize
@@ -176,14 +177,17 @@ async def _pictures(request: Request, maximum: int) -> list[Upload]:
 
 
 async def _form_files(request: Request, maximum: int) -> list[Upload]:
-    # One file more than allowed is let through, for the pipeline to refuse with 413.
-    parser = MultiPartParser(request.headers, request.stream(), max_files=maximum + 1)
+    parser = MultiPartParser(request.headers, request.stream(), max_files=maximum)
     # Never to the disk: the body limit bounds the memory, pictures of users stay out of
     # /tmp, and a container may be read-only.
     parser.spool_max_size = 0
     try:
         form = await parser.parse()
     except MultiPartException as error:
+        if error.message.startswith("Too many files"):
+            raise HTTPException(
+                413, f"more than {maximum} pictures in one request; send them in several"
+            ) from error
         raise HTTPException(400, f"the form cannot be read: {error.message}") from error
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
     if not files:
@@ -208,6 +212,7 @@ def _description(model: ModelId, pipeline: Pipeline) -> ModelDescription:
         **model.model_dump(),
         backbone=spec.backbone,
         task=labels.task,
+        is_taxonomy=labels.is_taxonomy,
         classes=labels.names,
         descriptions=labels.descriptions,
         input=InputSize(height=spec.preprocessing.height, width=spec.preprocessing.width),

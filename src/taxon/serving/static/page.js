@@ -22,7 +22,11 @@ const percent = (share) => {
 };
 // A taxonomy's class is a full path; a person reads its last part.
 const leaf = (name) => name.split("/").pop();
-const shown = (name) => (model?.is_taxonomy ? leaf(name) : name);
+const shared = new Set(); // last parts that several classes have: shown with their parent
+const shown = (name) => {
+  if (!model?.is_taxonomy) return name;
+  return shared.has(leaf(name)) ? name.split("/").slice(-2).join(" › ") : leaf(name);
+};
 
 function element(tag, className, text) {
   const made = document.createElement(tag);
@@ -41,6 +45,8 @@ async function loadModel() {
     showFailure(`The model's description did not load (${error.message}). Is the server running?`);
     return;
   }
+  const seen = new Set();
+  for (const name of model.classes.map(leaf)) (seen.has(name) ? shared : seen).add(name);
   const kind = model.task === "multilabel" ? "tags" : "classes";
   document.title = `${model.name} · taxon`;
   find("model-name").textContent = model.name;
@@ -117,6 +123,10 @@ async function classify({ file, card, generation: mine }) {
   show(card, result, time == null ? "" : `${Math.round(Number(time))} ms, with transfer ${total} ms`);
   if (result.error) failed += 1;
   else done += 1;
+  const said = [...card.querySelectorAll(".answer, .tags li, .badge, .message")]
+    .filter((part) => !part.closest("[hidden]"))
+    .map((part) => part.textContent);
+  find("announcement").textContent = `${file.name}: ${said.join(", ")}`;
 }
 
 async function send(file) {

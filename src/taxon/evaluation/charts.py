@@ -1,0 +1,183 @@
+"""Charts as inline SVG: small, sharp in print, and coloured by the page's own style sheet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from taxon.metrics import ReliabilityBins
+
+# Below this many answers a bar of the reliability diagram is mostly noise and is drawn faint.
+FEW = 10
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The plot area in the coordinates of the drawing, and the data range it shows."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+
+    def x(self, value: float) -> float:
+        low, high = self.x_range
+        return round(self.left + (value - low) / (high - low) * (self.right - self.left), 1)
+
+    def y(self, value: float) -> float:
+        low, high = self.y_range
+        return round(self.bottom - (value - low) / (high - low) * (self.bottom - self.top), 1)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart: its name, its CSS class, and a value or None for each epoch."""
+
+    name: str
+    style: str
+    values: tuple[float | None, ...]
+
+
+def reliability_diagram(bins: ReliabilityBins, *, x_label: str, y_label: str) -> Markup:
+    """Draw how often answers are right against how confident they are.
+
+    Bars on the diagonal mean that the confidence can be taken at its word; below them is the
+    number of answers in each bin.
+    """
+    frame = _Frame(54, 404, 14, 250, (0, 1), (0, 1))
+    parts = [_grid(frame, (0, 0.25, 0.5, 0.75, 1), "{:.0%}")]
+    most = max(int(bins.counts.max()), 1)
+    for position, count in enumerate(bins.counts.tolist()):
+        if not count:
+            continue
+        start, end = float(bins.edges[position]), float(bins.edges[position + 1])
+        share = float(bins.accuracy[position])
+        left, width = frame.x(start) + 1.5, frame.x(end) - frame.x(start) - 3
+        title = f"{start:.0%} to {end:.0%}: {count} answers, {share:.0%} right"
+        height = max(1.0, 44 * count / most)
+        style = "bar faint" if count < FEW else "bar"
+        parts.append(
+            f"<g><title>{escape(title)}</title>"
+            f'<rect class="{style}" x="{left:.1f}" y="{frame.y(share)}" width="{width:.1f}"'
+            f' height="{max(1.5, frame.bottom - frame.y(share)):.1f}" rx="2"/>'
+            f'<rect class="count" x="{left:.1f}" y="{328 - height:.1f}" width="{width:.1f}"'
+            f' height="{height:.1f}" rx="1"/></g>'
+        )
+    parts.append(
+        f'<line class="ideal" x1="{frame.left}" y1="{frame.bottom}"'
+        f' x2="{frame.right}" y2="{frame.top}"/>'
+        f'<line class="axis" x1="{frame.left}" y1="328" x2="{frame.right}" y2="328"/>'
+    )
+    for tick in (0, 0.25, 0.5, 0.75, 1):
+        parts.append(_text(frame.x(tick), 267, f"{tick:.0%}", "middle"))
+    parts.append(_text(229, 350, x_label, "middle"))
+    parts.append(_text(frame.left - 8, 310, "answers", "end"))
+    return _svg(420, 360, f"Reliability diagram: {y_label} by {x_label}", parts)
+
+
+def training_curve(
+    title: str, series: Sequence[Series], borders: Sequence[int], *, from_zero: bool
+) -> Markup:
+    """Draw values by epoch, with a dashed line where a new stage begins.
+
+    Args:
+        series: each with one value (or None) an epoch.
+        borders: positions (from 0) of the first epoch of each stage after the first.
+        from_zero: start the vertical axis at 0.
+
+    Returns:
+        The drawing, or an empty string when there is no value to draw.
+    """
+    values = [value for line in series for value in line.values if value is not None]
+    if not values:
+        return Markup("")
+    epochs = len(series[0].values)
+    ticks = _ticks(0.0 if from_zero else min(values), max(values))
+    frame = _Frame(54, 404, 26, 200, (0.5, epochs + 0.5), (ticks[0], ticks[-1]))
+    parts = [_grid(frame, ticks, "{:g}")]
+    for number, border in enumerate((0, *borders), start=1):
+        x = frame.x(border + 0.5)
+        if border:
+            parts.append(f'<line class="border" x1="{x}" y1="10" x2="{x}" y2="{frame.bottom}"/>')
+        if borders:
+            parts.append(_text(x + 5, 18, str(number), "start"))
+    for tick in sorted({1, *range(_epoch_step(epochs), epochs + 1, _epoch_step(epochs))}):
+        parts.append(_text(frame.x(tick), 217, str(tick), "middle"))
+    parts.append(_text(229, 236, "epoch", "middle"))
+    for line in series:
+        parts.extend(_line(frame, line))
+    return _svg(420, 244, title, parts)
+
+
+def _line(frame: _Frame, line: Series) -> list[str]:
+    """Draw one series; a missing value leaves a gap."""
+    parts: list[str] = []
+    run: list[str] = []
+    for position, value in enumerate((*line.values, None)):
+        if value is None:
+            if len(run) > 1:
+                parts.append(f'<polyline class="line {line.style}" points="{" ".join(run)}"/>')
+            run = []
+            continue
+        x, y = frame.x(position + 1), frame.y(value)
+        run.append(f"{x},{y}")
+        title = escape(f"epoch {position + 1}: {line.name} {value:.3f}")
+        parts.append(
+            f'<circle class="dot {line.style}" cx="{x}" cy="{y}" r="2.5">'
+            f"<title>{title}</title></circle>"
+        )
+    return parts
+
+
+def history_values(history: Sequence[dict[str, Any]], key: str) -> tuple[float | None, ...]:
+    """Return one value an epoch; None where the key is missing or not a finite number."""
+    found: list[float | None] = []
+    for row in history:
+        value = row.get(key)
+        usable = isinstance(value, int | float) and math.isfinite(value)
+        found.append(float(value) if usable and value is not None else None)
+    return tuple(found)
+
+
+def _ticks(low: float, high: float) -> tuple[float, ...]:
+    """Return 3 to 7 round numbers that enclose the range."""
+    spread = max(high - low, abs(high) * 0.05, 1e-6)
+    power = 10.0 ** math.floor(math.log10(spread / 4))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= spread / 4)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    if first == last:
+        last += 1
+    # round: 3 * 0.1 would be labelled 0.30000000000000004
+    return tuple(round(step * position, 10) for position in range(first, last + 1))
+
+
+def _epoch_step(epochs: int) -> int:
+    """Return a distance between ticks that leaves at most about ten of them."""
+    return next(step for step in (1, 2, 5, 10, 20, 50, 100, 10**9) if epochs <= 10 * step)
+
+
+def _grid(frame: _Frame, ticks: Sequence[float], form: str) -> str:
+    return "".join(
+        f'<line class="grid" x1="{frame.left}" y1="{frame.y(tick)}"'
+        f' x2="{frame.right}" y2="{frame.y(tick)}"/>'
+        + _text(frame.left - 8, frame.y(tick) + 4, form.format(tick), "end")
+        for tick in ticks
+    )
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _svg(width: int, height: int, label: str, parts: Sequence[str]) -> Markup:
+    # Every text in `parts` went through `escape`; the rest is numbers and fixed words.
+    return Markup(
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
+        f"{''.join(parts)}</svg>"
+    )
