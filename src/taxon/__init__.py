@@ -1,1 +1,52 @@
-"""taxon: from a folder of images to a classifier that a team can trust and run."""
+"""taxon: from a folder of images to a classifier that a team can trust and run.
+
+    import taxon
+    model = taxon.train("photos/")
+    model.predict("a.jpg").label
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from taxon.api import Evaluation, Model, evaluate, export, load, predict, train, verify
+    from taxon.core.errors import CheckFailed, InputError, TaxonError
+
+__all__ = [
+    "CheckFailed",
+    "Evaluation",
+    "InputError",
+    "Model",
+    "TaxonError",
+    "__version__",
+    "evaluate",
+    "export",
+    "load",
+    "predict",
+    "train",
+    "verify",
+]
+
+_ERRORS = ("CheckFailed", "InputError", "TaxonError")
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: `taxon --help` and the server must not wait for what they don't need.
+    if name == "__version__":
+        from taxon.core.versions import taxon_version
+
+        return taxon_version()
+    if name in _ERRORS:
+        from taxon.core import errors
+
+        return getattr(errors, name)
+    if name in __all__:
+        from taxon import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'taxon' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -87,6 +87,17 @@ def require_free(path: Path, *, overwrite: bool) -> None:
         )
 
 
+def require_writable(path: Path) -> None:
+    """Refuse an output below a folder that cannot be written, before hours of work.
+
+    Raises:
+        OutputError: the nearest existing folder above `path` is not writable.
+    """
+    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise OutputError(f"cannot write {path}: {existing} is not a folder that can be written")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_file(path) as temporary:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from taxon.core.errors import DataError
 from taxon.core.labels import SEPARATOR, LabelSpace
-from taxon.data.manifest import SPLIT_WORDS, Manifest, Split
+from taxon.data.manifest import SPLIT_WORDS, Split
 from taxon.preprocessing.decode import SUFFIXES
 
 TABLE_SUFFIXES = (".csv", ".tsv")
@@ -144,11 +144,3 @@ def list_pictures(root: Path) -> tuple[list[Path], int]:
             else:
                 others += 1
     return sorted(pictures), others
-
-
-def describe(manifest: Manifest) -> str:
-    """One line: how many pictures, of how many classes."""
-    space = manifest.label_space
-    what = "tags" if space.task == "multilabel" else "classes"
-    depth = f" in {space.depth} levels" if space.is_taxonomy else ""
-    return f"{len(manifest)} pictures, {len(space.names)} {what}{depth}"

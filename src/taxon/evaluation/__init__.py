@@ -1,10 +1,8 @@
 """Evaluation: from predictions and targets to `metrics.json` and a report; imports no torch."""
 
 from taxon.evaluation.compute import compute_metrics
-
 from taxon.evaluation.report import write_report
 from taxon.evaluation.summary import Metrics
-
 from taxon.evaluation.terminal import summary_rows
 from taxon.metrics import Figure
 

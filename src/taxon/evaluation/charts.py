@@ -50,7 +50,7 @@ def reliability_diagram(bins: ReliabilityBins, *, x_label: str, y_label: str) ->
     Bars on the diagonal mean that the confidence can be taken at its word; below them is the
     number of answers in each bin.
     """
-    frame = _Frame(54, 404, 14, 250, (0, 1), (0, 1))
+    frame = _Frame(62, 404, 14, 250, (0, 1), (0, 1))
     parts = [_grid(frame, (0, 0.25, 0.5, 0.75, 1), "{:.0%}")]
     most = max(int(bins.counts.max()), 1)
     for position, count in enumerate(bins.counts.tolist()):
@@ -76,8 +76,12 @@ def reliability_diagram(bins: ReliabilityBins, *, x_label: str, y_label: str) ->
     )
     for tick in (0, 0.25, 0.5, 0.75, 1):
         parts.append(_text(frame.x(tick), 267, f"{tick:.0%}", "middle"))
-    parts.append(_text(229, 350, x_label, "middle"))
-    parts.append(_text(frame.left - 8, 310, "answers", "end"))
+    parts.append(_text(233, 350, x_label, "middle"))
+    parts.append(_text(frame.left - 8, 326, "answers", "end"))
+    middle = (frame.top + frame.bottom) / 2
+    parts.append(
+        f'<g transform="translate(12 {middle}) rotate(-90)">{_text(0, 0, y_label, "middle")}</g>'
+    )
     return _svg(420, 360, f"Reliability diagram: {y_label} by {x_label}", parts)
 
 

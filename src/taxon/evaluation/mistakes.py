@@ -120,10 +120,10 @@ def _data_uri(jpeg: bytes | None, room: int) -> str | None:
     try:
         with Image.open(io.BytesIO(jpeg)) as image:
             if image.format != "JPEG" or max(image.size) > THUMBNAIL_SIDE:
-                image = image.convert("RGB")
-                image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+                small = image.convert("RGB")
+                small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
                 buffer = io.BytesIO()
-                image.save(buffer, "JPEG", quality=80)
+                small.save(buffer, "JPEG", quality=80)
                 jpeg = buffer.getvalue()
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
         # A report with one picture less is better than no report.

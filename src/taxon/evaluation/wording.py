@@ -106,8 +106,7 @@ def meaning_sentence(metrics: Metrics) -> str:
     figure = metrics.top1
     assert figure.value is not None  # multiclass top-1 is always defined
     sentence = (
-        f"Of 100 new pictures like these, about {100 * figure.value:.0f} "
-        "would get the right class."
+        f"Of 100 new pictures like these, about {100 * figure.value:.0f} would get the right class."
     )
     if figure.value == 1.0:
         # The rule of three (Hanley & Lippman-Hand 1983): resampling cannot see unseen errors.

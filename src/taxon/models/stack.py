@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
 from taxon.core.errors import MissingDependencyError
+from taxon.core.versions import installed_version
 
 INSTALL_LINE = "pip install --upgrade torch torchvision timm"
 CPU_LINE = f"{INSTALL_LINE} --index-url https://download.pytorch.org/whl/cpu"
@@ -20,7 +19,7 @@ def require_torch_stack() -> None:
     Raises:
         MissingDependencyError: one of the three is absent, or they do not fit together.
     """
-    found = installed_versions()
+    found = {package: installed_version(package) for package in PACKAGES}
     missing = [package for package in PACKAGES if found[package] is None]
     if missing:
         raise MissingDependencyError(
@@ -35,14 +34,3 @@ def require_torch_stack() -> None:
             f"{pair} do not fit together ({str(error).splitlines()[0]}); install a matching "
             f"pair in one go: {INSTALL_LINE} (without a GPU: {CPU_LINE})"
         ) from error
-
-
-def installed_versions() -> dict[str, str | None]:
-    """Return the installed version of each of the three, None where it is absent."""
-    versions: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    return versions

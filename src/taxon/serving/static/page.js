@@ -75,6 +75,7 @@ function showFailure(text) {
 
 function add(files) {
   find("failure").hidden = true;
+  const cards = document.createDocumentFragment();
   for (const file of files) {
     const card = find("card").content.firstElementChild.cloneNode(true);
     const image = card.querySelector("img");
@@ -84,9 +85,10 @@ function add(files) {
     card.classList.add("waiting");
     card.querySelector(".file").textContent = file.name;
     card.querySelector(".file").title = file.name;
-    results.prepend(card);
+    cards.append(card);
     queue.push({ file, card, generation });
   }
+  results.prepend(cards); // the newest on top, in the order in which they were chosen
   find("results-section").hidden = results.children.length === 0;
   report();
   pump();
@@ -120,13 +122,17 @@ async function classify({ file, card, generation: mine }) {
   }
   if (mine !== generation) return;
   const total = Math.round(performance.now() - started);
-  show(card, result, time == null ? "" : `${Math.round(Number(time))} ms, with transfer ${total} ms`);
+  show(card, result);
+  if (time != null) {
+    card.querySelector(".time").textContent = `${Math.round(Number(time))} ms`;
+    card.querySelector(".time").title = `in the server; ${total} ms with waiting and transfer`;
+  }
   if (result.error) failed += 1;
   else done += 1;
   const said = [...card.querySelectorAll(".answer, .tags li, .badge, .message")]
     .filter((part) => !part.closest("[hidden]"))
     .map((part) => part.textContent);
-  find("announcement").textContent = `${file.name}: ${said.join(", ")}`;
+  find("announcements").append(element("p", "", `${file.name}: ${said.join(", ")}`));
 }
 
 async function send(file) {
@@ -146,9 +152,8 @@ async function send(file) {
   }
 }
 
-function show(card, result, time) {
+function show(card, result) {
   card.classList.remove("waiting");
-  card.querySelector(".time").textContent = time;
   const answer = card.querySelector(".answer");
   if (result.error) {
     answer.textContent = "No prediction";
@@ -226,6 +231,7 @@ function clear() {
   done = failed = 0;
   for (const image of results.querySelectorAll("img")) URL.revokeObjectURL(image.src);
   results.replaceChildren();
+  find("announcements").replaceChildren();
   find("results-section").hidden = true;
   report();
   find("files").focus();

@@ -1,0 +1,215 @@
+"""Evaluate: measure a model on pictures that it has never seen."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from taxon.bundle import Bundle, read_bundle
+from taxon.bundle.layout import MANIFEST_FILE, METRICS_FILE, REPORT_FOLDER
+from taxon.core.errors import ConfigError, DataError, ImageError, nearest
+from taxon.core.files import require_writable, write_json
+from taxon.core.fingerprint import sha256_bytes
+from taxon.core.predictions import PredictionTable
+from taxon.data import Columns, Manifest, Record, load_manifest, read_manifest
+from taxon.data.manifest import SPLIT_WORDS
+from taxon.inference import load_predictor
+from taxon.inference.load import BackendName
+from taxon.inference.table import predict_table, write_table
+from taxon.preprocessing import Preprocessing, decode
+from taxon.preprocessing.decode import read_picture
+
+if TYPE_CHECKING:
+    from taxon.evaluation import Metrics
+
+ALL = "all"
+REPORT_FILE = f"{REPORT_FOLDER}/report.html"
+THUMBNAIL_SIDE = 96
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Attributes:
+        metrics: the content of metrics.json.
+        table: the predictions, a row a picture.
+        folder: where metrics.json and report/ were written.
+        notes: what was left out, and why.
+    """
+
+    metrics: Metrics
+    table: PredictionTable
+    folder: Path
+    notes: tuple[str, ...]
+
+    @property
+    def report(self) -> Path:
+        """The report, one self-contained HTML file."""
+        return self.folder / REPORT_FILE
+
+
+def evaluate(
+    path: str | Path,
+    data: str | Path | None = None,
+    *,
+    split: str = "test",
+    out: str | Path | None = None,
+    columns: Columns | None = None,
+    backend: BackendName = "auto",
+) -> Evaluation:
+    """Measure a model folder, and write metrics.json and report/.
+
+    Args:
+        path: the model folder.
+        data: a labelled data set; None takes the part `split` of the model's own manifest.
+            Pictures that the run trained, selected or calibrated on are left out and counted.
+        split: `test`, `val` (`validation`), `calibration`, `train` or `all`; with `data`,
+            `all` also scores pictures that the run has seen.
+        out: where to write; None writes into the model folder.
+
+    Raises:
+        DataError: no pictures to score, or classes that the model does not have.
+    """
+    from taxon.evaluation import compute_metrics, write_report
+
+    if split != ALL and split not in SPLIT_WORDS:
+        allowed = [*SPLIT_WORDS, ALL]
+        raise ConfigError(
+            f"unknown part '{split}'; allowed: {', '.join(allowed)}.{nearest(split, allowed)}"
+        )
+    bundle = read_bundle(Path(path))
+    folder = Path(out) if out is not None else bundle.path
+    require_writable(folder / METRICS_FILE)
+    manifest, notes = _choose(bundle, data, split, columns)
+    manifest, changed = _still_there(manifest)
+    notes += changed
+    predictor = load_predictor(bundle.path, backend=backend)
+    table = predict_table(predictor, manifest.records)
+    metrics = compute_metrics(
+        table,
+        manifest.targets(),
+        bundle.spec.label_space,
+        bundle.spec.policy,
+        groups=_groups(manifest.records),
+        about=_about(bundle, data, split, predictor.backend.name, notes),
+    )
+    write_json(folder / METRICS_FILE, metrics.model_dump(mode="json"))
+    write_table(table, folder / REPORT_FOLDER / "predictions.parquet")
+    write_report(
+        folder / REPORT_FILE,
+        metrics,
+        table,
+        manifest.targets(),
+        bundle.spec.label_space,
+        history=bundle.info.provenance.history,
+        thumbnails=_thumbnails(manifest.records),
+    )
+    return Evaluation(metrics, table, folder, tuple(notes))
+
+
+def _choose(
+    bundle: Bundle, data: str | Path | None, split: str, columns: Columns | None
+) -> tuple[Manifest, list[str]]:
+    """The pictures to score, and what was left out."""
+    seen = read_manifest(bundle.path / MANIFEST_FILE)
+    if data is None:
+        manifest = seen if split == ALL else seen.part(SPLIT_WORDS[split])
+        if not len(manifest):
+            parts = ", ".join(f"{name} ({count})" for name, count in seen.split_counts().items())
+            raise DataError(
+                f"{bundle.path} has no pictures in the part '{split}'; it has: {parts}. Name a "
+                f"data set (taxon evaluate {bundle.path} DATA) or another part (--split val)"
+            )
+        return manifest, []
+    manifest = load_manifest(Path(data), columns, label_space=bundle.spec.label_space)
+    notes = [f"{len(manifest.skipped)} pictures cannot be read"] if manifest.skipped else []
+    if split == ALL:
+        return manifest, notes
+    if any(record.split for record in manifest.records) and split != "test":
+        manifest = manifest.part(SPLIT_WORDS[split])
+    known = {record.sha256 for record in seen.records if record.split != "test"}
+    fresh = manifest.where(lambda record: record.sha256 not in known)
+    if len(fresh) < len(manifest):
+        notes.append(
+            f"{len(manifest) - len(fresh)} pictures that the run trained, selected or "
+            "calibrated on were left out"
+        )
+    if not len(fresh):
+        raise DataError(
+            f"the run has seen all {len(manifest)} pictures of {data}: scoring them would say "
+            "nothing. Name other pictures, or add --split all to score them all the same"
+        )
+    return fresh, notes
+
+
+def _still_there(manifest: Manifest) -> tuple[Manifest, list[str]]:
+    """Leave out pictures that were moved, removed or changed since the manifest was made."""
+    gone = {record.id for record in manifest.records if not _is_unchanged(record)}
+    if not gone:
+        return manifest, []
+    if len(gone) == len(manifest):
+        raise DataError(
+            f"none of the {len(gone)} pictures is where it was (say "
+            f"{manifest.records[0].path}); name the data set: taxon evaluate RUN DATA"
+        )
+    kept = manifest.where(lambda record: record.id not in gone)
+    return kept, [f"{len(gone)} pictures are gone or have changed since training: left out"]
+
+
+def _is_unchanged(record: Record) -> bool:
+    try:
+        return sha256_bytes(read_picture(record.path)) == record.sha256
+    except ImageError:
+        return False
+
+
+def _groups(records: Sequence[Record]) -> npt.NDArray[np.int64] | None:
+    """A number a group, for intervals over groups; None where no picture has one."""
+    if all(record.group is None for record in records):
+        return None
+    names = [record.group or f"picture {record.id}" for record in records]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def _about(
+    bundle: Bundle, data: str | Path | None, split: str, backend: str, notes: list[str]
+) -> dict[str, Any]:
+    provenance = bundle.info.provenance
+    return {
+        "model": bundle.info.name,
+        "backbone": bundle.info.backbone,
+        "fingerprint": bundle.info.fingerprint,
+        "data_fingerprint": provenance.data_fingerprint,
+        "data": str(data) if data is not None else "the run's own manifest",
+        "part": split,
+        "computed_with": backend,
+        "command": provenance.command,
+        "trained": provenance.created,
+        "versions": provenance.versions,
+        "left_out": list(notes),
+    }
+
+
+def _thumbnails(records: Sequence[Record]) -> Callable[[str], bytes | None]:
+    paths = {record.id: record.path for record in records}
+    spec = Preprocessing()
+
+    def thumbnail(picture: str) -> bytes | None:
+        try:
+            image = decode(read_picture(paths[picture]), spec, picture)
+        except ImageError:
+            return None
+        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=80)
+        return stream.getvalue()
+
+    return thumbnail

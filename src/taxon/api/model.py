@@ -1,0 +1,95 @@
+"""The model that `train` and `load` return."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import overload
+
+from taxon.api.evaluate import Evaluation, evaluate
+from taxon.api.export import export, verify
+from taxon.bundle import ArtefactInfo, ModelSpec
+from taxon.core.predictions import Prediction
+from taxon.data import Columns
+from taxon.export import ParityReport
+from taxon.inference import Predictor, load_predictor
+from taxon.inference.load import BackendName
+
+
+class Model:
+    """A trained classifier: a model folder, or an exported artefact alone.
+
+    Args:
+        path: the model folder, an artefact's folder or an .onnx file.
+        backend: `auto`, `onnx` or `torch`.
+        device: for `torch`.
+    """
+
+    def __init__(self, path: Path, *, backend: BackendName = "auto", device: str = "cpu") -> None:
+        self.path = path
+        self._backend = backend
+        self._device = device
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The loaded predictor."""
+        return load_predictor(self.path, backend=self._backend, device=self._device)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Class names, preprocessing and decision policy."""
+        return self.predictor.spec
+
+    @overload
+    def predict(self, pictures: str | Path, *, top: int = 5) -> Prediction: ...
+
+    @overload
+    def predict(self, pictures: Iterable[str | Path], *, top: int = 5) -> list[Prediction]: ...
+
+    def predict(
+        self, pictures: str | Path | Iterable[str | Path], *, top: int = 5
+    ) -> Prediction | list[Prediction]:
+        """Predict one file, or several; an unreadable one gives a prediction with `error`.
+
+        Args:
+            top: how many of the most probable classes to list.
+        """
+        if isinstance(pictures, str | Path):
+            return next(self.predictor.predict([Path(pictures)], top=top))
+        return list(self.predictor.predict(map(Path, pictures), top=top))
+
+    def evaluate(
+        self,
+        data: str | Path | None = None,
+        *,
+        split: str = "test",
+        out: str | Path | None = None,
+        columns: Columns | None = None,
+    ) -> Evaluation:
+        """Measure it; see `taxon.evaluate`."""
+        return evaluate(self.path, data, split=split, out=out, columns=columns)
+
+    def export(self, formats: Sequence[str], *, out: Path | None = None) -> list[ArtefactInfo]:
+        """Export it; see `taxon.export`."""
+        return export(self.path, formats, out=out)
+
+    def verify(self, *, data: Path | None = None) -> list[ParityReport]:
+        """Compare its ONNX artefact with it; see `taxon.verify`."""
+        return verify(self.path, data=data)
+
+    def __repr__(self) -> str:
+        return f"Model({str(self.path)!r})"
+
+
+def load(
+    path: str | Path, *, backend: BackendName = "auto", device: str = "cpu"
+) -> Model:
+    """Load a model folder or an exported artefact, and check it.
+
+    Raises:
+        BundleError: nothing there that can be loaded, or altered.
+    """
+    model = Model(Path(path), backend=backend, device=device)
+    _ = model.predictor
+    return model

@@ -1,0 +1,177 @@
+"""The heart of `train`: build, fine-tune, calibrate; imported when torch is known to work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from taxon.bundle.golden import write_golden_outputs, write_golden_pictures
+from taxon.config import TrainConfig
+from taxon.core.predictions import PredictionTable
+from taxon.data import Manifest, Record
+from taxon.data.augment import describe
+from taxon.decision import DecisionPolicy, calibrate
+from taxon.decision.fit import PolicyFit, fit_policy
+from taxon.models.backbones import create_backbone, preprocessing_of
+from taxon.models.classifier import Classifier, InferenceModule, Normalise, build_head
+from taxon.models.weights import load_pretrained
+from taxon.models.zoo import default_backbone, find
+from taxon.preprocessing import Preprocessing, decode, prepare
+from taxon.preprocessing.decode import read_picture
+from taxon.training import Listener, Note
+from taxon.training.device import build_accelerator, choose_device
+from taxon.training.trainer import TrainingJob, fit, predict_logits
+
+GOLDEN_PICTURES = 8
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Built:
+    """An untrained classifier, and what belongs to its weights."""
+
+    classifier: Classifier
+    preprocessing: Preprocessing
+    weights: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained classifier with all that its bundle needs."""
+
+    manifest: Manifest
+    config: TrainConfig
+    classifier: Classifier
+    preprocessing: Preprocessing
+    policy: DecisionPolicy
+    device: str
+    weights: dict[str, str]
+    history: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...]
+
+
+def train_classifier(manifest: Manifest, config: TrainConfig, listener: Listener) -> Trained:
+    """Build, fine-tune and calibrate a classifier on a manifest with parts.
+
+    Raises:
+        ConfigError, WeightsError: the backbone, its weights or the device cannot be used.
+    """
+    notes = list(manifest.notes)
+
+    def tell(text: str) -> None:
+        notes.append(text)
+        listener(Note(text))
+
+    device = choose_device(config.device)
+    torch.manual_seed(config.seed)
+    built = _build(len(manifest.label_space.names), config, device, tell)
+    job = TrainingJob(
+        classifier=built.classifier,
+        train=manifest.part("train"),
+        validation=manifest.part("validation"),
+        preprocessing=built.preprocessing,
+        config=config,
+        accelerator=build_accelerator(device),
+        listener=listener,
+    )
+    result = fit(job)
+    tell(f"kept: the weights of epoch {result.best_epoch} of {len(result.history)}")
+    fitted = _fit_policy(job, manifest)
+    for note in fitted.notes:
+        tell(f"decision: {note}")
+    return Trained(
+        manifest=manifest,
+        config=config,
+        classifier=built.classifier.cpu(),
+        preprocessing=built.preprocessing,
+        policy=fitted.policy,
+        device=device,
+        weights=built.weights,
+        history=result.history,
+        notes=tuple(notes),
+    )
+
+
+def _build(num_classes: int, config: TrainConfig, device: str, tell: Tell) -> Built:
+    name, reason = config.model, "as asked"
+    if name is None:
+        name, reason = default_backbone(device, pretrained=config.weights != "none")
+    size = config.preprocessing.size
+    backbone = create_backbone(name, input_size=(size, size) if size else None)
+    backbone, weights = load_pretrained(backbone, config.weights)
+    entry = find(name)
+    known = f", {entry.top1:.1f} % top-1 on ImageNet" if entry and config.weights == "hub" else ""
+    resolved = f"'{name}' resolves to {backbone.name}; " if backbone.name != name else ""
+    tell(f"backbone: {backbone.name} ({resolved}{reason}{known}), on {device}")
+    tell(f"weights: {weights['source']}, licence: {weights.get('licence', 'none needed')}")
+    preprocessing = _adjust(preprocessing_of(backbone.settings), config)
+    tell(
+        f"pictures: {preprocessing.resize} to {preprocessing.width}x{preprocessing.height} px; "
+        f"augmentation: {describe(config.augment)}"
+    )
+    head = build_head(config.head, backbone.features, num_classes)
+    return Built(Classifier(backbone, head), preprocessing, weights)
+
+
+def _adjust(preprocessing: Preprocessing, config: TrainConfig) -> Preprocessing:
+    """The preprocessing of the weights, with what the configuration changes."""
+    changes = config.preprocessing.model_dump(exclude_none=True)
+    if "size" in changes:
+        changes["height"] = changes["width"] = changes.pop("size")
+    return Preprocessing.model_validate({**preprocessing.model_dump(), **changes})
+
+
+def _fit_policy(job: TrainingJob, manifest: Manifest) -> PolicyFit:
+    """Fit on the calibration part, or on validation where it serves for both."""
+    part = "calibration" if len(manifest.part("calibration")) else "validation"
+    held_out = manifest.part("calibration" if part == "calibration" else "validation")
+    space = manifest.label_space
+    logits = np.zeros((0, len(space.names)), np.float32)
+    if len(held_out):
+        spec = job.preprocessing
+        device = job.accelerator.device
+        normalise = Normalise(spec.mean, spec.std).to(device)
+        logits = predict_logits(job.classifier, normalise, held_out, spec, device)
+    default = DecisionPolicy.default(space)
+    table = PredictionTable(
+        ids=tuple(record.id for record in held_out.records),
+        names=space.names,
+        logits=logits,
+        probabilities=calibrate(logits, default, space.task),
+    )
+    return fit_policy(table, held_out.targets(), space, part)
+
+
+def write_golden(trained: Trained, folder: Path) -> None:
+    """Write golden examples: pictures that the model saw least, across the classes."""
+    spec = trained.preprocessing
+    pictures = [
+        decode(read_picture(record.path), spec, record.id)
+        for record in _golden_records(trained.manifest)
+    ]
+    images = np.stack(
+        [prepare(data, spec) for data in write_golden_pictures(folder, pictures)]
+    )
+    module = InferenceModule(
+        trained.classifier, spec, trained.policy, trained.manifest.label_space.task
+    ).eval()
+    with torch.no_grad():
+        probabilities, logits = module(torch.from_numpy(images))
+    write_golden_outputs(folder, images, logits.numpy(), probabilities.numpy())
+
+
+def _golden_records(manifest: Manifest) -> list[Record]:
+    """Up to eight pictures, held-out ones first, taking turns among the labels."""
+    held_out = manifest.part("validation", "calibration").records
+    by_label: dict[tuple[str, ...], list[Record]] = {}
+    for record in held_out or manifest.part("train").records:
+        by_label.setdefault(record.labels, []).append(record)
+    turns = zip_longest(*by_label.values())
+    chosen = [record for turn in turns for record in turn if record is not None]
+    return chosen[:GOLDEN_PICTURES]

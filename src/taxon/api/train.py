@@ -1,0 +1,165 @@
+"""Train: from a data set to a model folder with a verified ONNX artefact."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taxon.api.export import export
+from taxon.api.model import Model
+from taxon.audit import run_audit
+from taxon.bundle.layout import MANIFEST_FILE, Provenance
+from taxon.bundle.write import seal, write_parts
+from taxon.config import TrainConfig, load_config
+from taxon.core.files import atomic_folder, require_free, require_writable
+from taxon.core.versions import versions
+from taxon.data import Columns, Manifest, load_manifest, write_manifest
+from taxon.data.splits import ensure_split
+from taxon.export import ParityReport
+from taxon.models.stack import require_torch_stack
+from taxon.training import Listener, Loading, Note, silent
+
+if TYPE_CHECKING:
+    from taxon.api.prepare import Trained
+
+
+def train(
+    data: str | Path,
+    *,
+    out: str | Path | None = None,
+    model: str | None = None,
+    weights: str | Path | None = None,
+    recipe: str | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    config: Path | None = None,
+    overrides: Sequence[str] = (),
+    columns: Columns | None = None,
+    overwrite: bool = False,
+    listener: Listener = silent,
+    command: str = "taxon.train(...)",
+) -> Model:
+    """Train a classifier.
+
+    Args:
+        data: a folder with one sub-folder a class (nested: a taxonomy), or a .csv/.tsv table.
+        out: the model folder to write; None makes `runs/DATA-DATE`.
+        model: a charter name or any timm name; None takes the default for the device.
+        weights: `hub`, `none`, or a file in timm's names.
+        recipe: `staged` (default with pretrained weights) or `scratch`.
+        epochs: over all stages together, in their proportions.
+        batch_size, seed, device: as in `TrainConfig`.
+        config: YAML with any of its keys.
+        overrides: `key=value`, nested keys with dots.
+        columns: of a table.
+        overwrite: replace an existing model folder.
+        listener: told what happens.
+        command: kept in the bundle's provenance.
+
+    Raises:
+        InputError: the data, the weights, the configuration or the output cannot be used.
+        CheckFailed: the exported artefact is not equal to the trained model.
+    """
+    start = time.perf_counter()
+    options = {
+        "model": model,
+        "weights": None if weights is None else str(weights),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+        "device": device,
+    }
+    settings = load_config(recipe or "staged", file=config, options=options, overrides=overrides)
+    if recipe is None and settings.weights == "none":
+        listener(Note("recipe: scratch, since there are no pretrained weights to fine-tune"))
+        settings = load_config("scratch", file=config, options=options, overrides=overrides)
+    folder = Path(out) if out is not None else default_run(Path(data))
+    require_free(folder, overwrite=overwrite)
+    require_writable(folder)
+    require_torch_stack()
+
+    # Imported here: the command line and the server start without torch.
+    from taxon.api.prepare import train_classifier
+
+    manifest = read_training_data(Path(data), settings, columns, listener)
+    trained = train_classifier(manifest, settings, listener)
+    with atomic_folder(folder, overwrite=overwrite) as temporary:
+        _write(trained, temporary, folder.name, command, start)
+    listener(Note(f"model written to {folder}"))
+    for artefact in export(folder, ["onnx"]):
+        listener(Note(f"ONNX exported: {ParityReport.model_validate(artefact.parity).sentence()}"))
+    return Model(folder)
+
+
+def read_training_data(
+    data: Path, settings: TrainConfig, columns: Columns | None, listener: Listener
+) -> Manifest:
+    """Read, audit and split the data; the listener hears what was found."""
+    manifest = load_manifest(
+        data, columns, progress=lambda done, total: listener(Loading(done, total))
+    )
+    listener(Note(f"data: {summary(manifest)}"))
+    for note in manifest.notes:
+        listener(Note(f"data: {note}"))
+    for finding in run_audit(manifest):
+        listener(Note(f"audit, {finding.severity}: {finding.advice}"))
+    plan = ensure_split(
+        manifest,
+        validation=settings.split.validation,
+        test=settings.split.test,
+        seed=settings.seed,
+    )
+    parts = ", ".join(f"{name} {count}" for name, count in plan.manifest.split_counts().items())
+    listener(Note(f"split: {parts} ({'; '.join(plan.notes)})"))
+    return replace(plan.manifest, notes=(*plan.manifest.notes, *plan.notes))
+
+
+def summary(manifest: Manifest) -> str:
+    """One line on a manifest: how many pictures, of how many classes."""
+    space = manifest.label_space
+    what = "tags" if space.task == "multilabel" else "classes"
+    depth = f" in {space.depth} levels" if space.is_taxonomy else ""
+    return f"{len(manifest)} pictures, {len(space.names)} {what}{depth}"
+
+
+def default_run(data: Path) -> Path:
+    """`runs/DATA-DATE`, below the current folder."""
+    return Path("runs") / f"{data.resolve().stem}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _write(trained: Trained, folder: Path, name: str, command: str, start: float) -> None:
+    from taxon.api.prepare import write_golden
+    from taxon.models.restore import save_classifier
+
+    preprocessing, classifier = trained.preprocessing, trained.classifier
+    space = trained.manifest.label_space
+    save_classifier(folder, classifier, preprocessing)
+    write_parts(folder, space, preprocessing, trained.policy)
+    write_golden(trained, folder)
+    write_manifest(trained.manifest, folder / MANIFEST_FILE)
+    provenance = Provenance(
+        command=command,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(time.perf_counter() - start, 1),
+        device=trained.device,
+        config=trained.config.model_dump(mode="json"),
+        data_fingerprint=trained.manifest.fingerprint,
+        weights=trained.weights,
+        versions=versions(),
+        history=trained.history,
+        notes=trained.notes,
+    )
+    seal(
+        folder,
+        name=name,
+        backbone=classifier.spec.name,
+        head=trained.config.head,
+        label_space=space,
+        provenance=provenance,
+    )

@@ -1,0 +1,56 @@
+"""Write a bundle: everything but the weights, which `models` saves into the same folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from taxon.bundle.card import model_card
+from taxon.bundle.layout import (
+    BUNDLE_FILE,
+    CARD_FILE,
+    DECISION_FILE,
+    HASHED_FILES,
+    LABELS_FILE,
+    PREPROCESSING_FILE,
+    BundleInfo,
+    Provenance,
+)
+from taxon.core.files import write_json, write_text
+from taxon.core.fingerprint import sha256_file
+from taxon.core.labels import LabelSpace
+from taxon.decision import DecisionPolicy
+from taxon.preprocessing import Preprocessing
+
+
+def write_parts(
+    folder: Path, label_space: LabelSpace, preprocessing: Preprocessing, policy: DecisionPolicy
+) -> None:
+    """Write labels.json, preprocessing.json and decision.json."""
+    write_json(folder / LABELS_FILE, label_space.model_dump(mode="json"))
+    write_json(folder / PREPROCESSING_FILE, preprocessing.model_dump(mode="json"))
+    write_json(folder / DECISION_FILE, policy.model_dump(mode="json"))
+
+
+def seal(
+    folder: Path,
+    *,
+    name: str,
+    backbone: str,
+    head: str,
+    label_space: LabelSpace,
+    provenance: Provenance,
+) -> BundleInfo:
+    """Hash the files that the answers depend on, and write bundle.json and the model card.
+
+    Called last: a folder without bundle.json is no bundle.
+    """
+    info = BundleInfo(
+        name=name,
+        backbone=backbone,
+        head=head,
+        files={file: sha256_file(folder / file) for file in HASHED_FILES},
+        provenance=provenance,
+    )
+    write_text(folder / CARD_FILE, model_card(info, label_space))
+    write_json(folder / BUNDLE_FILE, info.model_dump(mode="json"))
+    return info

@@ -1,0 +1,96 @@
+"""The confusion matrix as the report shows it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from taxon.core.labels import SEPARATOR
+from taxon.evaluation.summary import Metrics
+
+# More rows than this no longer fit a screen; the classes with most mistakes are shown.
+LIMIT = 40
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One field of the matrix.
+
+    Attributes:
+        key: `ROW-COLUMN`, positions in the whole label space.
+        true, predicted: class names.
+        count: how many pictures.
+        share: of the row's pictures, 0 to 1.
+        pictures: how many of them are in the gallery.
+    """
+
+    key: str
+    true: str
+    predicted: str
+    count: int
+    share: float
+    pictures: int
+
+    @property
+    def right(self) -> bool:
+        """Whether this is on the diagonal."""
+        return self.true == self.predicted
+
+
+@dataclass(frozen=True)
+class ConfusionView:
+    """The rows and columns to show, in class order.
+
+    Attributes:
+        classes: full names.
+        labels: their short forms.
+        rows: cells, a row a true class.
+        total: number of classes of the model.
+    """
+
+    classes: tuple[str, ...]
+    labels: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    total: int
+
+
+def confusion_view(metrics: Metrics, gallery_cells: Sequence[str]) -> ConfusionView | None:
+    """Return the matrix, cut to the 40 classes with most mistakes; None for multilabel.
+
+    Args:
+        gallery_cells: the cell of each picture in the gallery.
+    """
+    if metrics.confusion is None:
+        return None
+    counts = np.array(metrics.confusion)
+    mistakes = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
+    shown = np.sort(np.argsort(-mistakes, kind="stable")[:LIMIT]).tolist()
+    supports = counts.sum(axis=1).clip(min=1)
+    pictures = Counter(gallery_cells)
+    names = metrics.classes
+    rows = tuple(
+        tuple(
+            Cell(
+                key=f"{row}-{column}",
+                true=names[row],
+                predicted=names[column],
+                count=int(counts[row, column]),
+                share=float(counts[row, column] / supports[row]),
+                pictures=pictures[f"{row}-{column}"],
+            )
+            for column in shown
+        )
+        for row in shown
+    )
+    classes = tuple(names[position] for position in shown)
+    return ConfusionView(classes, short_names(classes), rows, len(names))
+
+
+def short_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the last part of each taxonomy path, or the whole where that is ambiguous."""
+    ends = [name.rsplit(SEPARATOR, 1)[-1] for name in names]
+    times = Counter(ends)
+    return tuple(end if times[end] == 1 else name for end, name in zip(ends, names, strict=True))
