@@ -1,8 +1,8 @@
 """taxon: from a folder of images to a classifier that a team can trust and run.
 
-    import taxon
-    model = taxon.train("photos/")
-    model.predict("a.jpg").label
+import taxon
+model = taxon.train("photos/")
+model.predict("a.jpg").label
 """
 
 from __future__ import annotations
@@ -10,7 +10,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from taxon.api import Evaluation, Model, evaluate, export, load, predict, train, verify
+    from taxon.api import (
+        Evaluation,
+        Model,
+        audit,
+        evaluate,
+        export,
+        load,
+        predict,
+        sample_data,
+        serve,
+        train,
+        verify,
+    )
     from taxon.core.errors import CheckFailed, InputError, TaxonError
 
 __all__ = [
@@ -20,10 +32,13 @@ __all__ = [
     "Model",
     "TaxonError",
     "__version__",
+    "audit",
     "evaluate",
     "export",
     "load",
     "predict",
+    "sample_data",
+    "serve",
     "train",
     "verify",
 ]

@@ -1,9 +1,51 @@
 """The verbs: the command line and a notebook call the same functions."""
 
-from taxon.api.evaluate import Evaluation, evaluate
-from taxon.api.export import export, verify
-from taxon.api.model import Model, load
-from taxon.api.predict import predict
-from taxon.api.train import train
+from __future__ import annotations
 
-__all__ = ["Evaluation", "Model", "evaluate", "export", "load", "predict", "train", "verify"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from taxon.api.evaluation import Evaluation, evaluate
+    from taxon.api.exporting import export, verify
+    from taxon.api.inspection import audit
+    from taxon.api.model import Model, load
+    from taxon.api.prediction import predict
+    from taxon.api.sampling import sample_data
+    from taxon.api.serving import serve
+    from taxon.api.training import train
+
+_MODULES = {
+    "Evaluation": "evaluation",
+    "Model": "model",
+    "audit": "inspection",
+    "evaluate": "evaluation",
+    "export": "exporting",
+    "load": "model",
+    "predict": "prediction",
+    "sample_data": "sampling",
+    "serve": "serving",
+    "train": "training",
+    "verify": "exporting",
+}
+
+__all__ = [
+    "Evaluation",
+    "Model",
+    "audit",
+    "evaluate",
+    "export",
+    "load",
+    "predict",
+    "sample_data",
+    "serve",
+    "train",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: the server needs nothing of training, and starts without it.
+    if name in _MODULES:
+        return getattr(import_module(f"taxon.api.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'taxon.api' has no attribute '{name}'")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import overload
 
-from taxon.api.evaluate import Evaluation, evaluate
-from taxon.api.export import export, verify
+from taxon.api.evaluation import Evaluation, evaluate
+from taxon.api.exporting import export, verify
 from taxon.bundle import ArtefactInfo, ModelSpec
 from taxon.core.predictions import Prediction
 from taxon.data import Columns
-from taxon.export import ParityReport
+from taxon.exporters import ParityReport
 from taxon.inference import Predictor, load_predictor
 from taxon.inference.load import BackendName
 
@@ -41,23 +40,17 @@ class Model:
         """Class names, preprocessing and decision policy."""
         return self.predictor.spec
 
-    @overload
-    def predict(self, pictures: str | Path, *, top: int = 5) -> Prediction: ...
-
-    @overload
-    def predict(self, pictures: Iterable[str | Path], *, top: int = 5) -> list[Prediction]: ...
-
-    def predict(
-        self, pictures: str | Path | Iterable[str | Path], *, top: int = 5
-    ) -> Prediction | list[Prediction]:
-        """Predict one file, or several; an unreadable one gives a prediction with `error`.
+    def predict(self, picture: str | Path, *, top: int = 5) -> Prediction:
+        """Predict one file; an unreadable one gives a prediction with `error`.
 
         Args:
             top: how many of the most probable classes to list.
         """
-        if isinstance(pictures, str | Path):
-            return next(self.predictor.predict([Path(pictures)], top=top))
-        return list(self.predictor.predict(map(Path, pictures), top=top))
+        return next(self.predictor.predict([Path(picture)], top=top))
+
+    def predict_many(self, pictures: Iterable[str | Path], *, top: int = 5) -> Iterator[Prediction]:
+        """Predict files in order, with bounded memory."""
+        return self.predictor.predict(map(Path, pictures), top=top)
 
     def evaluate(
         self,
@@ -82,9 +75,7 @@ class Model:
         return f"Model({str(self.path)!r})"
 
 
-def load(
-    path: str | Path, *, backend: BackendName = "auto", device: str = "cpu"
-) -> Model:
+def load(path: str | Path, *, backend: BackendName = "auto", device: str = "cpu") -> Model:
     """Load a model folder or an exported artefact, and check it.
 
     Raises:

@@ -16,7 +16,7 @@ from taxon.core.files import write_text
 from taxon.core.labels import LabelSpace
 from taxon.core.predictions import PredictionTable
 from taxon.evaluation.charts import Series, history_values, reliability_diagram, training_curve
-from taxon.evaluation.confusion import confusion_view
+from taxon.evaluation.confusion import confusion_view, short_names
 from taxon.evaluation.mistakes import confident_mistakes
 from taxon.evaluation.summary import Metrics
 from taxon.evaluation.wording import (
@@ -75,6 +75,7 @@ def write_report(
         findings=findings(metrics),
         figures=all_rows(metrics),
         descriptions=label_space.descriptions,
+        short=dict(zip(metrics.classes, short_names(metrics.classes), strict=True)),
         confusion=confusion_view(metrics, [mistake.cell for mistake in mistakes]),
         pairs=confused_pairs(metrics, 10),
         mistakes=mistakes,
@@ -103,7 +104,7 @@ def _unbroken(text: str) -> str:
 
 
 def _wrong_in_all(metrics: Metrics) -> int | None:
-    """Count the wrong pictures; None for multilabel, where a picture is rarely all wrong."""
+    """Count the wrong answers; None for multilabel, where metrics.json does not hold it."""
     if metrics.confusion is None:
         return None
     return metrics.n - sum(row[position] for position, row in enumerate(metrics.confusion))

@@ -66,27 +66,28 @@ def headline_rows(metrics: Metrics) -> list[Row]:
 
 
 def all_rows(metrics: Metrics) -> list[Row]:
-    """Return every overall figure, for the table."""
+    """Return every overall figure that the task has, for the table."""
     average = metrics.average_precision.macro
     calibration = metrics.calibration
-    return [
-        Row("Top-1", metrics.top1, "Share of pictures whose most probable class is right."),
-        Row("Top-5", metrics.top5, "The true class is among the five most probable."),
-        Row("Balanced accuracy", metrics.balanced_accuracy, "Mean recall over the classes."),
+    shared = [
         Row("Macro-F1", metrics.macro_f1, "Mean F1; a rare class counts as much as a common one."),
         Row("Micro-F1", metrics.micro_f1, "F1 over all decisions together."),
         Row("Weighted F1", metrics.weighted_f1, "Mean F1, weighted by the pictures of each class."),
-        Row(
-            "Cohen's kappa",
-            metrics.cohen_kappa,
-            "Agreement beyond chance: 0 is chance, 1 is perfect.",
-            percent=False,
-        ),
         Row("AUC-ROC, macro", metrics.auc_roc.macro, "Each class against the rest; 50 % guesses."),
         Row("Average precision, macro", average, "Area under precision and recall (mAP)."),
         Row("Log loss", metrics.log_loss, "Penalises confident mistakes; 0 is perfect.", False),
         Row("Brier score", calibration.brier, "Squared error of the probabilities.", False),
         Row("ECE", calibration.ece, "Mean gap between confidence and accuracy."),
+    ]
+    if metrics.task == "multilabel":
+        return shared
+    kappa = "Agreement beyond chance: 0 is chance, 1 is perfect."
+    return [
+        Row("Top-1", metrics.top1, "Share of pictures whose most probable class is right."),
+        Row("Top-5", metrics.top5, "The true class is among the five most probable."),
+        Row("Balanced accuracy", metrics.balanced_accuracy, "Mean recall over the classes."),
+        Row("Cohen's kappa", metrics.cohen_kappa, kappa, percent=False),
+        *shared,
         Row("Coverage", metrics.coverage, "Share of answers that are not marked unsure."),
     ]
 

@@ -22,9 +22,8 @@ class PyTorchBackend:
 
     def __init__(self, bundle: Bundle, *, device: str = "cpu") -> None:
         self._device = torch.device(device)
-        self._module = restore_inference_module(bundle).to(
-            self._device, memory_format=torch.channels_last
-        )
+        module = restore_inference_module(bundle).to(memory_format=torch.channels_last)
+        self._module = module.to(self._device)
 
     def run(self, images: ImageBatch) -> Outputs:
         """Compute a batch, uint8 [N, 3, H, W]."""

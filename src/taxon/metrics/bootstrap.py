@@ -97,8 +97,8 @@ def interval(value: float | None, samples: npt.NDArray[Any]) -> tuple[float, flo
 
     None where the figure itself is undefined, where fewer than half of the resamples define
     it (a class with one picture), or where there is only one resample. The interval is widened
-    to hold the value: a macro average of many small classes is biased downwards in resamples,
-    and its percentiles can miss the figure that they belong to.
+    to hold the value: with many small classes, resamples are biased (macro-F1 downwards, average
+    precision upwards), and their percentiles can miss the figure that they belong to.
 
     Args:
         value: the figure on the data itself.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from sklearn import metrics as sk  # type: ignore[import-untyped]
+from sklearn import metrics as sk
 
 from taxon.metrics.figure import Figure, undefined
 from taxon.metrics.indicator import IntArray, Scores, require_pictures
@@ -36,7 +36,7 @@ def top_k_accuracy(targets: IntArray, scores: Scores, k: int) -> Figure:
     """
     require_pictures(len(targets))
     classes = scores.shape[1]
-    if 1 < k and classes <= k:
+    if k > 1 and classes <= k:
         return undefined(f"top-{k} needs more than {k} classes; there are {classes}")
     return Figure.of(float(top_k_hits(targets, scores, k).mean()))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from sklearn import metrics as sk  # type: ignore[import-untyped]
+from sklearn import metrics as sk
 
 from taxon.metrics.figure import ABSENT, Figure, undefined
 from taxon.metrics.indicator import padded, require_pictures

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from sklearn import metrics as sk  # type: ignore[import-untyped]
+from sklearn import metrics as sk
 
 from taxon.metrics.figure import ABSENT, EVERYWHERE, Figure, undefined
 from taxon.metrics.indicator import IntArray, Scores, require_pictures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -77,9 +78,15 @@ def create_backbone(name: str, *, input_size: tuple[int, int] | None = None) -> 
     return Backbone(name=timm_name, module=module, features=size, settings=settings)
 
 
+def published_state(timm_name: str) -> dict[str, torch.Tensor]:
+    """Download (or take from the hub's cache) the published weights, without classifier."""
+    module = timm.create_model(timm_name, pretrained=True, num_classes=0)
+    return cast(dict[str, torch.Tensor], module.state_dict())
+
+
 def _settings(timm_name: str) -> dict[str, Any]:
     config = timm.get_pretrained_cfg(timm_name)
-    return cast(dict[str, Any], config.to_dict()) if config is not None else {}
+    return dataclasses.asdict(config) if config is not None else {}
 
 
 def preprocessing_of(settings: Mapping[str, Any]) -> Preprocessing:
@@ -139,11 +146,6 @@ def train_mode(module: nn.Module) -> None:
         parameters = list(part.parameters())
         if parameters and not any(parameter.requires_grad for parameter in parameters):
             part.eval()
-
-
-def pool(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
-    """Run the backbone: float [N, 3, H, W] -> [N, features]."""
-    return cast(torch.Tensor, backbone.module(images))
 
 
 def timm_config(backbone: Backbone, preprocessing: Preprocessing) -> dict[str, Any]:

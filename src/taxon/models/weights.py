@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from taxon.core.errors import WeightsError
 from taxon.core.fingerprint import sha256_file
-from taxon.models.backbones import Backbone
+from taxon.models.backbones import Backbone, published_state
 
 HUB_TIMEOUT_SECONDS = 5.0
 _OFFLINE_HINT = (
@@ -119,8 +119,6 @@ def _settings_beside(path: Path) -> dict[str, Any] | None:
 
 
 def _from_hub(backbone: Backbone) -> tuple[Backbone, dict[str, str]]:
-    import timm
-
     repository = backbone.settings.get("hf_hub_id")
     if not repository:
         raise WeightsError(
@@ -130,8 +128,7 @@ def _from_hub(backbone: Backbone) -> tuple[Backbone, dict[str, str]]:
     if not _is_cached(repository):
         _require_hub(backbone.name)
     try:
-        loaded = timm.create_model(backbone.name, pretrained=True, num_classes=0)
-        backbone.module.load_state_dict(loaded.state_dict())
+        backbone.module.load_state_dict(published_state(backbone.name))
     except Exception as error:  # the hub's client raises many kinds: HTTP, cache, disk
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(

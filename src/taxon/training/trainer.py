@@ -24,10 +24,11 @@ from taxon.models import Classifier
 from taxon.models.backbones import train_mode
 from taxon.models.classifier import Normalise
 from taxon.preprocessing import Preprocessing
-from taxon.training.estimate import estimate_seconds, in_words
+from taxon.training.estimate import estimate_seconds
 from taxon.training.events import EpochDone, Listener, Note, StageStarted, StepDone
 from taxon.training.losses import build_loss
 from taxon.training.stages import count_parameters, prepare_stage, snapshot
+from taxon.training.words import in_words
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class _Run:
     def __init__(self, job: TrainingJob) -> None:
         self.job = job
         self.device = job.accelerator.device
-        job.classifier.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        job.classifier.to(memory_format=torch.channels_last).to(self.device)
         spec = job.preprocessing
         self.normalise = Normalise(spec.mean, spec.std).to(self.device)
         self.loss = build_loss(

@@ -155,9 +155,7 @@ def write_golden(trained: Trained, folder: Path) -> None:
         decode(read_picture(record.path), spec, record.id)
         for record in _golden_records(trained.manifest)
     ]
-    images = np.stack(
-        [prepare(data, spec) for data in write_golden_pictures(folder, pictures)]
-    )
+    images = np.stack([prepare(data, spec) for data in write_golden_pictures(folder, pictures)])
     module = InferenceModule(
         trained.classifier, spec, trained.policy, trained.manifest.label_space.task
     ).eval()

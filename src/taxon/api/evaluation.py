@@ -101,7 +101,7 @@ def evaluate(
         groups=_groups(manifest.records),
         about=_about(bundle, data, split, predictor.backend.name, notes),
     )
-    write_json(folder / METRICS_FILE, metrics.model_dump(mode="json"))
+    write_json(folder / METRICS_FILE, metrics.as_json())
     write_table(table, folder / REPORT_FOLDER / "predictions.parquet")
     write_report(
         folder / REPORT_FILE,

@@ -1,5 +1,5 @@
 """Export: one module a format; `parity` compares every artefact with the bundle."""
 
-from taxon.export.parity import ParityReport, compare_backends, compare_golden
+from taxon.exporters.parity import ParityReport, compare_backends, compare_golden
 
 __all__ = ["ParityReport", "compare_backends", "compare_golden"]

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taxon.api.export import export
+from taxon.api.exporting import export
 from taxon.api.model import Model
-from taxon.audit import run_audit
+from taxon.auditing import run_audit
 from taxon.bundle.layout import MANIFEST_FILE, Provenance
 from taxon.bundle.write import seal, write_parts
 from taxon.config import TrainConfig, load_config
@@ -19,12 +19,12 @@ from taxon.core.files import atomic_folder, require_free, require_writable
 from taxon.core.versions import versions
 from taxon.data import Columns, Manifest, load_manifest, write_manifest
 from taxon.data.splits import ensure_split
-from taxon.export import ParityReport
+from taxon.exporters import ParityReport
 from taxon.models.stack import require_torch_stack
 from taxon.training import Listener, Loading, Note, silent
 
 if TYPE_CHECKING:
-    from taxon.api.prepare import Trained
+    from taxon.api.classifier import Trained
 
 
 def train(
@@ -85,7 +85,7 @@ def train(
     require_torch_stack()
 
     # Imported here: the command line and the server start without torch.
-    from taxon.api.prepare import train_classifier
+    from taxon.api.classifier import train_classifier
 
     manifest = read_training_data(Path(data), settings, columns, listener)
     trained = train_classifier(manifest, settings, listener)
@@ -134,7 +134,7 @@ def default_run(data: Path) -> Path:
 
 
 def _write(trained: Trained, folder: Path, name: str, command: str, start: float) -> None:
-    from taxon.api.prepare import write_golden
+    from taxon.api.classifier import write_golden
     from taxon.models.restore import save_classifier
 
     preprocessing, classifier = trained.preprocessing, trained.classifier

@@ -15,8 +15,7 @@ from taxon.core.errors import CheckFailed, ConfigError, nearest
 from taxon.core.files import atomic_folder, replace_folder, write_json
 from taxon.core.fingerprint import sha256_file
 from taxon.data import Columns, load_manifest
-from taxon.data.loader import evaluation_batches
-from taxon.export import ParityReport, compare_backends, compare_golden
+from taxon.exporters import ParityReport, compare_backends, compare_golden
 from taxon.inference.onnx_runtime import OnnxRuntimeBackend
 from taxon.models.stack import require_torch_stack
 
@@ -50,7 +49,7 @@ def export(path: Path, formats: Sequence[str], *, out: Path | None = None) -> li
 
 
 def _export_onnx(bundle: Bundle, folder: Path) -> ArtefactInfo:
-    from taxon.export.onnx import export_onnx
+    from taxon.exporters.onnx import export_onnx
 
     with atomic_folder(folder, overwrite=True) as temporary:
         file = export_onnx(bundle, temporary)
@@ -119,6 +118,7 @@ def _compare_on_data(
     bundle: Bundle, backend: OnnxRuntimeBackend, data: Path, columns: Columns | None
 ) -> ParityReport:
     require_torch_stack()
+    from taxon.data.loader import evaluation_batches
     from taxon.inference.pytorch import PyTorchBackend
 
     spec = bundle.spec

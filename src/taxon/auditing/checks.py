@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 
-from taxon.audit.finding import Finding
+from taxon.auditing.finding import Finding
 from taxon.data import Manifest, Record
 
 FEW_PICTURES = 20

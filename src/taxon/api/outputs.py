@@ -1,0 +1,165 @@
+"""What is done with predictions: a table, JSON lines, CSV, Parquet, or sorted copies."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from taxon.core.errors import ConfigError, DataError
+from taxon.core.files import atomic_file, write_text
+from taxon.core.labels import SEPARATOR
+from taxon.core.predictions import Prediction
+
+UNSURE_FOLDER = "unsure"
+UNTAGGED_FOLDER = "untagged"
+_LIST_SEPARATOR = "|"
+
+
+def write_predictions(
+    predictions: Sequence[Prediction], format_name: str, out: Path | None
+) -> None:
+    """Write predictions to a file, or to standard output.
+
+    Args:
+        format_name: `table`, `jsonl`, `csv` or `parquet`.
+
+    Raises:
+        ConfigError: Parquet without a file.
+        OutputError: the file cannot be written.
+    """
+    if format_name == "parquet":
+        if out is None:
+            raise ConfigError("--format parquet is binary; name a file with --out")
+        _write_parquet(predictions, out)
+        return
+    text = _TEXT_FORMATS[format_name](predictions)
+    if out is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    else:
+        write_text(out, text)
+
+
+def _json_lines(predictions: Sequence[Prediction]) -> str:
+    return "".join(
+        json.dumps(prediction.model_dump(mode="json"), ensure_ascii=False) + "\n"
+        for prediction in predictions
+    )
+
+
+def _flat_rows(predictions: Sequence[Prediction]) -> list[dict[str, object]]:
+    """One flat row a picture: lists joined by `|`, the top classes as `label=probability`."""
+    return [
+        {
+            "path": prediction.path,
+            "label": prediction.label,
+            "confidence": prediction.confidence,
+            "labels": _LIST_SEPARATOR.join(prediction.labels),
+            "unsure": prediction.unsure,
+            "taxonomy": prediction.taxonomy[-1] if prediction.taxonomy else "",
+            "top": _LIST_SEPARATOR.join(
+                f"{scored.label}={scored.probability:.6f}" for scored in prediction.top
+            ),
+            "error": prediction.error or "",
+        }
+        for prediction in predictions
+    ]
+
+
+def _csv_text(predictions: Sequence[Prediction]) -> str:
+    stream = io.StringIO()
+    rows = _flat_rows(predictions)
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _table_text(predictions: Sequence[Prediction]) -> str:
+    lines = []
+    width = max(len(prediction.path) for prediction in predictions)
+    for prediction in predictions:
+        if prediction.error is not None:
+            answer = f"error: {prediction.error}"
+        elif prediction.label is None:
+            answer = ", ".join(prediction.labels) or "(no tag)"
+        else:
+            others = "  ".join(
+                f"{scored.label} {scored.probability:.2f}" for scored in prediction.top[1:3]
+            )
+            unsure = " (unsure)" if prediction.unsure else ""
+            answer = f"{prediction.label} {prediction.confidence:.2f}{unsure}   {others}"
+        lines.append(f"{prediction.path:<{width}}  {answer}\n")
+    return "".join(lines)
+
+
+_TEXT_FORMATS: dict[str, Callable[[Sequence[Prediction]], str]] = {
+    "table": _table_text,
+    "jsonl": _json_lines,
+    "csv": _csv_text,
+}
+
+
+def _write_parquet(predictions: Sequence[Prediction], out: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    top = pa.list_(pa.struct([("label", pa.string()), ("probability", pa.float64())]))
+    schema = pa.schema(
+        [
+            ("path", pa.string()),
+            ("label", pa.string()),
+            ("confidence", pa.float64()),
+            ("labels", pa.list_(pa.string())),
+            ("unsure", pa.bool_()),
+            ("prediction_set", pa.list_(pa.string())),
+            ("taxonomy", pa.list_(pa.string())),
+            ("top", top),
+            ("error", pa.string()),
+        ]
+    )
+    rows = [prediction.model_dump(mode="json") for prediction in predictions]
+    with atomic_file(out) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
+
+
+def sort_copies(predictions: Sequence[Prediction], folder: Path) -> int:
+    """Copy each picture into the folder of its class; return the number of copies.
+
+    A picture with several tags is copied for each, one with none into `untagged`, an unsure one
+    into `unsure`, one that cannot be read nowhere. A name that exists gets a number.
+
+    Raises:
+        OutputError: a copy cannot be written.
+    """
+    count = 0
+    for prediction in predictions:
+        if prediction.error is not None:
+            continue
+        names = prediction.labels or (UNTAGGED_FOLDER,)
+        for name in (UNSURE_FOLDER,) if prediction.unsure else names:
+            _copy(Path(prediction.path), folder.joinpath(*_safe_parts(name)))
+            count += 1
+    return count
+
+
+def _safe_parts(label: str) -> list[str]:
+    """A label as folder names below the target: a model from elsewhere may hold any text."""
+    parts = [part.replace("\\", "_") for part in label.split(SEPARATOR) if part]
+    if not parts or any(part in (".", "..") for part in parts):
+        raise DataError(f"the class '{label}' cannot be a folder's name")
+    return parts
+
+
+def _copy(source: Path, folder: Path) -> None:
+    target, number = folder / source.name, 1
+    while target.exists():
+        number += 1
+        target = folder / f"{source.stem}-{number}{source.suffix}"
+    with atomic_file(target) as temporary:
+        shutil.copyfile(source, temporary)

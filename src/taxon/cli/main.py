@@ -1,0 +1,110 @@
+"""The `taxon` command: its sub-commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from taxon.cli import (
+    demo,
+    doctor,
+    evaluate,
+    export,
+    models,
+    predict,
+    sample_data,
+    serve,
+    train,
+    verify,
+)
+from taxon.core.errors import TaxonError
+
+DEBUG = "--debug"
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="taxon",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Turn a folder of images into a classifier that a team can trust and run.",
+    epilog="New here? Type `taxon demo` to see all of it on generated pictures.",
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from taxon.core.versions import taxon_version
+
+        typer.echo(f"taxon {taxon_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and leave.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show a traceback on errors.")] = False,
+) -> None:
+    """Turn a folder of images into a classifier that a team can trust and run."""
+
+
+app.command("demo")(demo.command)
+app.command("sample-data")(sample_data.command)
+app.command("train")(train.command)
+app.command("evaluate")(evaluate.command)
+app.command("predict")(predict.command)
+app.command("export")(export.command)
+app.command("verify")(verify.command)
+app.command("serve")(serve.command)
+app.command("models")(models.command)
+app.command("doctor")(doctor.command)
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 a bug, 2 bad input, 3 a check said no, 130
+    interrupted."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run with these arguments and return the exit code."""
+    debug = DEBUG in arguments
+    arguments = [argument for argument in arguments if argument != DEBUG]
+    try:
+        code = app(args=arguments, prog_name="taxon", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output (say `head`) has seen enough. Python would complain once more
+        # when it flushes standard output at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except TaxonError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        print(
+            f"internal error, please report it: {type(error).__name__}: {error}\n"
+            f"(for the traceback: taxon {' '.join(arguments)} {DEBUG})",
+            file=sys.stderr,
+        )
+        return 1

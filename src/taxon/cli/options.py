@@ -1,0 +1,67 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from taxon.data import Columns
+
+RunArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", help="The model folder that `taxon train` wrote.", show_default=False
+    ),
+]
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        help="The model folder that `taxon train` wrote, or an exported artefact alone.",
+        show_default=False,
+    ),
+]
+TABLE = "Columns of a table"
+PathColumn = Annotated[
+    str, typer.Option(help="Column with the pictures' paths.", rich_help_panel=TABLE)
+]
+LabelColumn = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Column with the label; given twice or more, coarse to fine, it is a taxonomy. "
+        "Columns called labels or tags hold several, separated by '|'.",
+        rich_help_panel=TABLE,
+        show_default="label, labels or tags",
+    ),
+]
+TagColumns = Annotated[
+    str | None,
+    typer.Option(
+        help="Columns of 0 and 1, one a tag, separated by commas.",
+        rich_help_panel=TABLE,
+        show_default=False,
+    ),
+]
+SplitColumn = Annotated[
+    str, typer.Option(help="Column with train, val or test, if any.", rich_help_panel=TABLE)
+]
+GroupColumn = Annotated[
+    str,
+    typer.Option(
+        help="Column with a group (patient, part) that must not be split, if any.",
+        rich_help_panel=TABLE,
+    ),
+]
+
+
+def columns(
+    path: str, label: list[str] | None, tags: str | None, split: str, group: str
+) -> Columns:
+    """Put the column options together."""
+    from taxon.data import Columns
+
+    names = tuple(name.strip() for name in (tags or "").split(",") if name.strip())
+    return Columns(path=path, label=tuple(label or ()), tags=names, split=split, group=group)

@@ -1,0 +1,47 @@
+"""`taxon verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from taxon.cli import options
+from taxon.core.errors import CheckFailed
+
+
+def command(
+    run: options.RunArgument,
+    artefact: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[ARTEFACT]",
+            help="An exported artefact; without it, RUN's own ONNX.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A labelled folder or table to compare on too.", show_default=False),
+    ] = None,
+    path_column: options.PathColumn = "path",
+    label_column: options.LabelColumn = None,
+    tag_columns: options.TagColumns = None,
+    split_column: options.SplitColumn = "split",
+    group_column: options.GroupColumn = "group",
+) -> None:
+    """Compare an artefact with the trained model, on golden pictures and on your own."""
+    from taxon.api import verify
+
+    table = options.columns(path_column, label_column, tag_columns, split_column, group_column)
+    reports = verify(run, artefact, data=data, columns=table)
+    for report in reports:
+        typer.echo(report.sentence())
+        if report.top1 is not None:
+            typer.echo(
+                f"  top-1: {report.top1['reference']:.2%} with {report.reference}, "
+                f"{report.top1['artefact']:.2%} with {report.artefact}"
+            )
+    if not all(report.passed for report in reports):
+        raise CheckFailed("the artefact is not equal to the model; export it again")
