@@ -101,6 +101,8 @@ def contradicting_labels(manifest: Manifest) -> list[Finding]:
 def class_balance(manifest: Manifest) -> list[Finding]:
     """Few pictures of a class, or many more of one than of another."""
     counts = {name: count for name, count in manifest.counts().items() if count}
+    if not counts:
+        return []
     small = {name: count for name, count in counts.items() if count < FEW_PICTURES}
     findings = []
     if small:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from taxon.cli import (
@@ -24,7 +22,6 @@ from taxon.cli import (
 from taxon.core.errors import TaxonError
 
 DEBUG = "--debug"
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="taxon",
@@ -81,19 +78,10 @@ def run(arguments: list[str]) -> int:
     debug = DEBUG in arguments
     arguments = [argument for argument in arguments if argument != DEBUG]
     try:
-        code = app(args=arguments, prog_name="taxon", standalone_mode=False)
-        return code if isinstance(code, int) else 0
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output (say `head`) has seen enough. Python would complain once more
-        # when it flushes standard output at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        app(args=arguments, prog_name="taxon")
+    except SystemExit as end:
+        # Typer ends this way: 0 done, 2 wrong usage, 130 interrupted.
+        return end.code if isinstance(end.code, int) else 0
     except TaxonError as error:
         if debug:
             raise
@@ -108,3 +96,4 @@ def run(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 1
+    return 0

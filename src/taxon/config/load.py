@@ -49,13 +49,11 @@ def load_config(
     for override in overrides:
         values = _merge(values, _parse_override(override))
     config = _validate(values)
-    if epochs is not None:
-        if epochs < 1:
-            raise ConfigError(f"--epochs must be at least 1, received {epochs}")
-        config = config.with_total_epochs(epochs)
+    if epochs is not None and epochs < 1:
+        raise ConfigError(f"--epochs must be at least 1, received {epochs}")
     if config.total_epochs == 0:
         raise ConfigError("the stages have no epochs; give at least one stage one epoch")
-    return config
+    return config if epochs is None else config.with_total_epochs(epochs)
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:

@@ -129,13 +129,20 @@ class LabelSpace(BaseModel):
             int64 [N] class positions (multiclass), or int64 [N, C] of 0 and 1 (multilabel).
 
         Raises:
-            DataError: an unknown class.
+            DataError: an unknown class, or not exactly one class for multiclass.
         """
         known = {name: position for position, name in enumerate(self.names)}
         missing = {name for row in labels for name in row} - known.keys()
         if missing:
             self.index(sorted(missing)[0])
         if self.task == "multiclass":
+            wrong = next((row for row in labels if len(row) != 1), None)
+            if wrong is not None:
+                raise DataError(
+                    "each picture needs exactly one class, one of them has "
+                    f"{', '.join(wrong) or 'none'}; several classes a picture need a "
+                    "multi-label classifier"
+                )
             return np.array([known[row[0]] for row in labels], np.int64)
         matrix = np.zeros((len(labels), len(self.names)), np.int64)
         for position, row in enumerate(labels):

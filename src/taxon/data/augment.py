@@ -80,7 +80,8 @@ def _crop_box(
     else:
         # No box of that area fits the picture's shape: the largest one that has the aspect.
         scale = min(width / shape, height)
-        box_width, box_height = scale * shape, scale
+        # Rounding may put the width just beyond the picture's.
+        box_width, box_height = min(scale * shape, width), scale
     left = rng.uniform(0, width - box_width)
     top = rng.uniform(0, height - box_height)
     return left, top, left + box_width, top + box_height

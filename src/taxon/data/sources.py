@@ -26,7 +26,7 @@ class Columns:
         label: one column, or several from coarse to fine (a taxonomy); empty looks for
             `label`, then `labels` or `tags` (several in a cell, separated by `|`).
         tags: columns of 0 and 1, one a tag.
-        split, group: used where the table has them.
+        split, group: used where the table has them; another name than the default must be there.
     """
 
     path: str = "path"

@@ -81,7 +81,10 @@ def _take_calibration(manifest: Manifest, seed: int, notes: list[str]) -> Manife
     pool = manifest.part("validation")
     if len(manifest.part("calibration")) or not len(pool):
         return manifest
-    if min(pool.counts().values()) < 2 * MINIMUM_CALIBRATION_PER_CLASS:
+    # 40 pictures of a class that are all of one group cannot be divided.
+    units = _unit_labels(pool, _units(pool))[:, :-1]
+    smallest = min(pool.counts().values())
+    if smallest < 2 * MINIMUM_CALIBRATION_PER_CLASS or (units > 0).sum(axis=0).min() < 2:
         notes.append("few pictures: validation serves for calibration too")
         return manifest
     shares: dict[Split, float] = {"validation": 0.5, "calibration": 0.5}
@@ -176,12 +179,14 @@ def _stratify(
     labels: npt.NDArray[np.int64], shares: npt.NDArray[np.float64], rng: np.random.Generator
 ) -> list[int]:
     """Return the part of each unit: the rarest remaining label is handed out first, each unit
-    to the part that still wants that label most."""
+    to the part that still wants that label most. Its last units go to the parts that have none
+    of it, however large the first ones were."""
     # The first part (train) is the largest; the others get at least one of every label.
     totals = labels.sum(axis=0)
     wanted = np.maximum(totals[None, :] * shares[:, None], np.minimum(totals, 1)[None, :])
     wanted[0] = totals - wanted[1:].sum(axis=0)
     wanted_total = labels.sum() * shares
+    lacking = np.ones(wanted.shape, bool)  # parts x labels
     chosen = np.full(len(labels), -1)
     order = rng.permutation(len(labels))
     remaining = totals.astype(np.float64)
@@ -192,10 +197,14 @@ def _stratify(
             (unit for unit in order if chosen[unit] < 0 and labels[unit, rarest]),
             key=lambda unit: -labels[unit, rarest],
         )
-        for unit in holders:
-            best = np.flatnonzero(wanted[:, rarest] >= wanted[:, rarest].max() - 1e-9)
+        for done, unit in enumerate(holders):
+            without = lacking[:, rarest]
+            allowed = without if without.sum() >= len(holders) - done else True
+            wants = np.where(allowed, wanted[:, rarest], -np.inf)
+            best = np.flatnonzero(wants >= wants.max() - 1e-9)
             part = int(best[np.argmax(wanted_total[best])])
             chosen[unit] = part
+            lacking[part] &= labels[unit] == 0
             wanted[part] -= labels[unit]
             wanted_total[part] -= labels[unit].sum()
             remaining -= labels[unit]

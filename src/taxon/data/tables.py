@@ -23,6 +23,10 @@ def read_table(path: Path, columns: Columns) -> Listing:
     """
     header, lines = _read_lines(path)
     _require(columns.path, header, path, "the pictures' paths", "--path-column")
+    if columns.split != Columns.split:
+        _require(columns.split, header, path, "the parts", "--split-column")
+    if columns.group != Columns.group:
+        _require(columns.group, header, path, "the groups", "--group-column")
     label_columns, kind = _label_columns(header, columns, path)
     rows: dict[str, Row] = {}
     for number, line in enumerate(lines, start=2):

@@ -42,6 +42,7 @@ _TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_INVERSE = {6: 8, 8: 6}  # every other orientation is its own inverse
 # The limit of the spec is checked below, before decoding; Pillow's own warning would come
 # on top of it, once for every picture.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -76,17 +77,21 @@ def decode(data: bytes, spec: Preprocessing, source: str) -> Image.Image:
             source, f"{image.width}x{image.height} is over the limit of {spec.max_pixels} pixels"
         )
     try:
-        # Read before loading: of a TIFF, Pillow may drop the tag while it decodes.
-        orientation = _orientation(image) if spec.exif_orientation else 1
+        stored = _orientation(image)
         if spec.jpeg_dct_scaling and image.format == "JPEG":
             image.draft("RGB", _draft_size(spec))
         image.load()
+        left = _orientation(image)
         rgb = _to_rgb(image, spec.background, source)
     except ImageError:
         raise
     except Exception as error:  # ditto on damaged content: OSError, SyntaxError, ValueError, ...
         raise ImageError(source, f"truncated or damaged ({error})") from error
-    transpose = _TRANSPOSES.get(orientation)
+    if spec.exif_orientation:
+        transpose = _TRANSPOSES.get(left)
+    else:
+        # Pillow turns a TIFF while it loads, and drops the tag: turn it back.
+        transpose = _TRANSPOSES.get(_INVERSE.get(stored, stored)) if left != stored else None
     return rgb.transpose(transpose) if transpose is not None else rgb
 
 
@@ -127,7 +132,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _to_rgb(image: Image.Image, background: int, source: str) -> Image.Image:
-    if image.mode == "RGB":
+    if image.mode == "RGB" and not image.has_transparency_data:  # a PNG may name a clear colour
         return image
     if image.mode.startswith("I;16") or image.mode == "I":
         return _from_16_bit(image, source)

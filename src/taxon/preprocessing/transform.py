@@ -58,7 +58,8 @@ def _crop_box(
     """The centred region, of the input's aspect, of which one side is `crop_fraction` long."""
     width, height = image_size
     scale = min(width / spec.width, height / spec.height) * spec.crop_fraction
-    crop_width, crop_height = spec.width * scale, spec.height * scale
+    # Rounding may put a side that fills the picture just beyond it, which Pillow refuses.
+    crop_width, crop_height = min(spec.width * scale, width), min(spec.height * scale, height)
     left, top = (width - crop_width) / 2, (height - crop_height) / 2
     return left, top, left + crop_width, top + crop_height
 

@@ -15,7 +15,7 @@ def photograph(surface: Surface, rng: np.random.Generator, size: int) -> Image.I
     view = _tilted(lit, rng, size)
     # Focus is never quite the same; the blur grows with the picture like everything else.
     view = view.filter(ImageFilter.GaussianBlur(rng.uniform(0.0, 0.004) * size))
-    return Image.fromarray(_developed(np.asarray(view, dtype=np.float32) / 255, rng))
+    return Image.fromarray(_developed(np.asarray(view, dtype=np.float32) / np.float32(255), rng))
 
 
 def _to_bytes(picture: Field) -> npt.NDArray[np.uint8]:
@@ -44,7 +44,9 @@ def _lit(surface: Surface, rng: np.random.Generator) -> Field:
     highlight = np.clip(np.tensordot(halfway, normal, 1), 0, 1) ** 24
     ambient = rng.uniform(0.25, 0.45)
     shading = ambient + (1 - ambient) * diffuse
-    return surface.colour * shading[..., None] + (0.5 * surface.gloss * highlight)[..., None]
+    lit: Field = surface.colour * shading[..., None]
+    lit += (0.5 * surface.gloss * highlight)[..., None]
+    return lit
 
 
 def _tilted(lit: Image.Image, rng: np.random.Generator, size: int) -> Image.Image:

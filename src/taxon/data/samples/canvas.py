@@ -36,7 +36,7 @@ class Surface:
     @property
     def side(self) -> int:
         """Pixels along one side of the canvas."""
-        return self.height.shape[0]
+        return len(self.height)
 
 
 def canvas_pixels(size: int) -> int:
@@ -83,33 +83,13 @@ def random_colour(rng: np.random.Generator) -> Field:
 
     All surfaces draw from the same range: the colour must not tell the class.
     """
-    hue, saturation, value = rng.random(), rng.uniform(0, 0.35), rng.uniform(0.4, 0.8)
+    hue, value = rng.random(), rng.uniform(0.4, 0.8)
+    # Mostly greyish: workshop and household materials are rarely vivid.
+    saturation = 0.32 * rng.beta(1.2, 2.4)
     return np.array(colorsys.hsv_to_rgb(hue, saturation, value), dtype=np.float32)
 
 
 def painted(base: Field, shade: Field) -> Field:
     """A colour (3,) or picture (side, side, 3) whose brightness varies by 1 + `shade`."""
-    return np.clip(base * (1 + shade[..., None]), 0, 1).astype(np.float32)
-
-
-def cell_distances(rng: np.random.Generator, side: int, spacing: float) -> tuple[Field, Field]:
-    """Distance to the nearest and the second nearest of random points about `spacing` apart."""
-    x, y = plane(side)
-    ticks = np.arange(-CANVAS_SIDE / 2 - spacing, CANVAS_SIDE / 2 + spacing, spacing)
-    nearest = np.full((side, side), np.inf, dtype=np.float32)
-    second = nearest.copy()
-    scale = (side - 1) / CANVAS_SIDE
-    reach = 2 * spacing
-    for tick_y in ticks:
-        for tick_x in ticks:
-            point_x, point_y = (tick_x, tick_y) + rng.uniform(0.1, 0.9, 2) * spacing
-            # A point matters only near itself; the rest of the canvas need not be visited.
-            left, right, top, bottom = (
-                int(np.clip((edge + CANVAS_SIDE / 2) * scale, 0, side))
-                for edge in (point_x - reach, point_x + reach, point_y - reach, point_y + reach)
-            )
-            window = np.s_[top:bottom, left:right]
-            distance = np.hypot(x[window] - np.float32(point_x), y[window] - np.float32(point_y))
-            second[window] = np.minimum(second[window], np.maximum(nearest[window], distance))
-            nearest[window] = np.minimum(nearest[window], distance)
-    return nearest, second
+    colour: Field = np.clip(base * (1 + shade[..., None]), 0, 1).astype(np.float32)
+    return colour

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ _REACH = 0.34
 
 
 def scratch(surface: Surface, rng: np.random.Generator) -> None:
-    """One to three long thin grooves, nearly straight, of bare material."""
+    """One to three long thin grooves, nearly straight: pale, or dark on pale material."""
     direction = rng.uniform(0, np.pi)
     strokes = []
     for _ in range(rng.integers(1, 4)):
@@ -42,23 +43,25 @@ def scratch(surface: Surface, rng: np.random.Generator) -> None:
             + np.outer(step * length, heading)
             + np.outer((4 * step**2 - 0.5) * bow, sideways)
         )
-    groove = _lines(surface.side, strokes, width=rng.uniform(0.009, 0.016))
+    groove = _lines(surface.side, strokes, width=rng.uniform(0.011, 0.018))
     surface.height -= groove * np.float32(rng.uniform(0.004, 0.008))
-    bare = np.clip(surface.colour.mean(axis=(0, 1)) * rng.uniform(1.4, 1.8) + 0.1, 0, 1)
-    _blend(surface, bare.astype(np.float32), groove * np.float32(rng.uniform(0.5, 0.9)))
+    material = surface.colour.mean(axis=(0, 1))
+    contrast = rng.uniform(1.5, 1.9) if material.mean() < 0.6 else rng.uniform(0.3, 0.5)
+    bare: Field = np.clip(material * contrast, 0, 1).astype(np.float32)
+    _blend(surface, bare, groove * np.float32(rng.uniform(0.5, 0.9)))
 
 
 def crack(surface: Surface, rng: np.random.Generator) -> None:
     """A dark jagged line that wanders and branches."""
     start = rng.uniform(-_REACH, _REACH, 2)
     heading = np.arctan2(-start[1], -start[0]) + rng.normal(0, 0.5)
-    trunk = _wander(rng, start, heading, steps=int(rng.integers(14, 24)))
+    trunk = _wander(rng, start, heading, steps=int(rng.integers(22, 38)))
     strokes = [trunk]
     for _ in range(rng.integers(1, 4)):
         joint = int(rng.integers(3, len(trunk) - 3))
         turn = rng.choice([-1, 1]) * rng.uniform(0.5, 1.1)
-        strokes.append(_wander(rng, trunk[joint], heading + turn, steps=int(rng.integers(4, 10))))
-    gap = _lines(surface.side, strokes, width=rng.uniform(0.01, 0.017))
+        strokes.append(_wander(rng, trunk[joint], heading + turn, steps=int(rng.integers(7, 15))))
+    gap = _lines(surface.side, strokes, width=rng.uniform(0.012, 0.019))
     surface.height -= gap * np.float32(0.004)
     _blend(surface, np.zeros(3, np.float32), gap * np.float32(rng.uniform(0.6, 0.9)))
 
@@ -68,7 +71,7 @@ def stain(surface: Surface, rng: np.random.Generator) -> None:
     radius = rng.uniform(0.1, 0.22)
     distance = _from_centre(surface.side, rng) / np.float32(radius)
     ragged = distance + 0.22 * cloud_noise(rng, surface.side, radius * 0.8)
-    inside = np.clip((1 - ragged) * np.float32(rng.uniform(3, 8)), 0, 1)
+    inside = np.clip((1 - ragged) * np.float32(rng.uniform(1.5, 6)), 0, 1)
     rim = inside * np.exp(-(((1 - ragged) * 6) ** 2))
     tint = random_colour(rng) * np.float32(rng.uniform(0.3, 0.6))
     strength = inside * np.float32(rng.uniform(0.45, 0.75)) + 0.25 * rim
@@ -114,26 +117,32 @@ def _from_centre(side: int, rng: np.random.Generator) -> Field:
     place_x, place_y = rng.uniform(-_REACH, _REACH, 2).astype(np.float32)
     long, short = turned(x - place_x, y - place_y, rng.uniform(0, np.pi))
     stretch = np.float32(rng.uniform(1, 1.5))
-    return np.hypot(long / stretch, short * stretch).astype(np.float32)
+    distance: Field = np.hypot(long / stretch, short * stretch).astype(np.float32)
+    return distance
 
 
 def _wander(rng: np.random.Generator, start: _Points, heading: float, *, steps: int) -> _Points:
     """A jagged path from `start`, (steps + 1, 2)."""
     headings = heading + rng.normal(0, 0.65, steps)
-    lengths = rng.uniform(0.02, 0.045, steps)
+    lengths = rng.uniform(0.01, 0.032, steps)
     moves = np.stack([np.cos(headings), np.sin(headings)], axis=1) * lengths[:, None]
     return np.vstack([start, start + np.cumsum(moves, axis=0)])
 
 
 def _lines(side: int, strokes: list[_Points], width: float) -> Field:
-    """Coverage 0 to 1, (side, side), of polylines given in plane coordinates."""
+    """Coverage 0 to 1, (side, side), of polylines in plane coordinates, thin at both ends."""
     pixels = side * _LINE_SCALE
     scale = pixels / CANVAS_SIDE
     picture = Image.new("L", (pixels, pixels))
     draw = ImageDraw.Draw(picture)
     for stroke in strokes:
-        points = [tuple(point) for point in (stroke + CANVAS_SIDE / 2) * scale]
-        draw.line(points, fill=255, width=max(1, round(width * scale)), joint="curve")
+        points = (stroke + CANVAS_SIDE / 2) * scale
+        taper = 0.4 + 0.6 * np.sin(np.pi * (np.arange(len(points) - 1) + 0.5) / (len(points) - 1))
+        for (start, end), share in zip(pairwise(points), taper, strict=True):
+            thick = max(1, round(width * scale * share))
+            draw.line([tuple(start), tuple(end)], fill=255, width=thick)
+            # A round joint: two thick segments alone leave a notch where they meet.
+            draw.circle(tuple(end), thick / 2, fill=255)
     return np.asarray(picture.reduce(_LINE_SCALE), dtype=np.float32) / np.float32(255)
 
 

@@ -1,4 +1,4 @@
-"""Fabric finishes: plain, twill, herringbone, knit."""
+"""Fabric finishes: plain, twill and knit."""
 
 from __future__ import annotations
 
@@ -31,17 +31,6 @@ def twill(rng: np.random.Generator, side: int) -> Surface:
     return _woven(rng, side, lambda warp, weft: (warp + weft) % 4 < 2)
 
 
-def herringbone(rng: np.random.Generator, side: int) -> Surface:
-    """Twill whose diagonal turns back every few threads."""
-    turn = int(rng.integers(5, 9))
-
-    def warp_on_top(warp: _Threads, weft: _Threads) -> npt.NDArray[np.bool_]:
-        zigzag = np.abs(warp % (2 * turn) - turn)
-        return (zigzag + weft) % 4 < 2
-
-    return _woven(rng, side, warp_on_top)
-
-
 def _woven(
     rng: np.random.Generator,
     side: int,
@@ -50,7 +39,7 @@ def _woven(
     x, y = turned(*plane(side), rng.choice([0, np.pi / 2]))
     pitch = rng.uniform(0.028, 0.042)
     wobble = np.float32(0.12)
-    # Integers from 64 up keep every thread number positive.
+    # The shift keeps every thread number positive.
     across = x / pitch + wobble * smooth_noise(rng, side, 0.1, 0.3) + 96 + rng.random()
     along = y / pitch + wobble * smooth_noise(rng, side, 0.3, 0.1) + 96 + rng.random()
     warp, weft = np.floor(across).astype(np.int64), np.floor(along).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Metal finishes: brushed, milled, cast, hammered."""
+"""Metal finishes: brushed, milled and cast."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import numpy as np
 from taxon.data.samples.canvas import (
     Field,
     Surface,
-    cell_distances,
     cloud_noise,
     painted,
     plane,
@@ -53,12 +52,3 @@ def cast(rng: np.random.Generator, side: int) -> Surface:
     height = bumps * np.float32(grain * rng.uniform(0.05, 0.09))
     shade = 0.05 * bumps + 0.05 * cloud_noise(rng, side, 0.3)
     return Surface(_metal_colour(rng, shade), height, gloss=rng.uniform(0.1, 0.3))
-
-
-def hammered(rng: np.random.Generator, side: int) -> Surface:
-    """Shallow dimples edge to edge, as a round hammer leaves them."""
-    spacing = rng.uniform(0.09, 0.16)
-    nearest, _ = cell_distances(rng, side, spacing)
-    height = (nearest / spacing) ** 2 * np.float32(spacing * rng.uniform(0.2, 0.35))
-    shade = 0.04 * cloud_noise(rng, side, 0.05)
-    return Surface(_metal_colour(rng, shade), height, gloss=rng.uniform(0.4, 0.8))

@@ -6,34 +6,35 @@ from collections.abc import Callable
 
 import numpy as np
 
-from taxon.data.samples import fabric, metal, tile
+from taxon.data.samples import fabric, metal, tile, worn
 from taxon.data.samples.canvas import Surface
 
 SurfaceMaker = Callable[[np.random.Generator, int], Surface]
 
 SURFACES: dict[str, dict[str, SurfaceMaker]] = {
     "fabric": {
-        "herringbone": fabric.herringbone,
         "knit": fabric.knit,
         "plain": fabric.plain,
+        "spotted": worn.spotted,
         "twill": fabric.twill,
     },
     "metal": {
         "brushed": metal.brushed,
         "cast": metal.cast,
-        "hammered": metal.hammered,
+        "dented": worn.dented,
         "milled": metal.milled,
+        "pitted": worn.pitted,
+        "scuffed": worn.scuffed,
     },
     "tile": {
         "brick": tile.brick,
-        "crackle": tile.crackle,
+        "cracked": worn.cracked,
         "glazed": tile.glazed,
         "terrazzo": tile.terrazzo,
     },
 }
 
-# Finishes that are inspected for defects. The others look damaged by design: hammered metal
-# is all dents, crackle glaze all cracks.
+# Sound finishes, on which defects are looked for.
 INSPECTED: tuple[SurfaceMaker, ...] = (
     metal.brushed,
     metal.milled,

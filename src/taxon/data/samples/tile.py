@@ -1,4 +1,4 @@
-"""Tile finishes: glazed, brick, terrazzo, crackle."""
+"""Tile finishes: glazed, brick and terrazzo."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from taxon.data.samples.canvas import (
     CANVAS_SIDE,
     Field,
     Surface,
-    cell_distances,
     cloud_noise,
     painted,
     plane,
@@ -23,13 +22,17 @@ _JOINT_WIDTH = 0.012
 def glazed(rng: np.random.Generator, side: int) -> Surface:
     """Large smooth square tiles with thin joints."""
     tile_side = rng.uniform(0.4, 0.6)
-    return _laid(rng, side, tile_side, tile_side, offset=0.0, roughness=0.0001, unevenness=0.02)
+    return _laid(
+        rng, side, tile_side, tile_side, offset=0.0, roughness=0.0001, unevenness=0.02, gloss=0.6
+    )
 
 
 def brick(rng: np.random.Generator, side: int) -> Surface:
     """Small rough bricks in running bond, each of its own shade."""
     height = rng.uniform(0.11, 0.18)
-    return _laid(rng, side, 2.2 * height, height, offset=0.5, roughness=0.0012, unevenness=0.1)
+    return _laid(
+        rng, side, 2.2 * height, height, offset=0.5, roughness=0.0012, unevenness=0.1, gloss=0.1
+    )
 
 
 def _laid(
@@ -41,8 +44,12 @@ def _laid(
     offset: float,
     roughness: float,
     unevenness: float,
+    gloss: float,
 ) -> Surface:
-    """Pieces of `width` x `height` with joints; each course is shifted by `offset` pieces."""
+    """Pieces of `width` x `height` with joints; each course is shifted by `offset` pieces.
+
+    `roughness` is the relief of a piece, `unevenness` the spread of brightness among pieces.
+    """
     x, y = turned(*plane(side), rng.choice([0, np.pi / 2]))
     row_position = y / height + rng.random() + 32
     row = np.floor(row_position).astype(int)
@@ -56,10 +63,11 @@ def _laid(
     piece_shade = rng.standard_normal((64, 64), dtype=np.float32)[row, column] * unevenness
     mottling = cloud_noise(rng, side, 0.05)
     body = painted(random_colour(rng), piece_shade + mottling * np.float32(20 * roughness + 0.01))
-    joint = painted(random_colour(rng), 0.05 * cloud_noise(rng, side, 0.02))
-    colour = body * inside[..., None] + joint * (1 - inside[..., None])
+    grey = np.full(3, rng.uniform(0.3, 0.8), dtype=np.float32)
+    joint = painted(grey, 0.05 * cloud_noise(rng, side, 0.02))
+    colour: Field = body * inside[..., None] + joint * (1 - inside[..., None])
     relief = inside * np.float32(0.006) + mottling * np.float32(roughness)
-    return Surface(colour, relief, gloss=0.6 if roughness < 0.001 else 0.1)
+    return Surface(colour, relief, gloss)
 
 
 def terrazzo(rng: np.random.Generator, side: int) -> Surface:
@@ -78,16 +86,6 @@ def terrazzo(rng: np.random.Generator, side: int) -> Surface:
             side / CANVAS_SIDE
         )
         draw.polygon([tuple(point) for point in points], fill=chip_colours[rng.integers(4)])
-    colour = np.asarray(picture, dtype=np.float32) / 255
+    colour = np.asarray(picture, dtype=np.float32) / np.float32(255)
     height = cloud_noise(rng, side, 0.05) * np.float32(0.0001)
     return Surface(colour, height, gloss=rng.uniform(0.3, 0.6))
-
-
-def crackle(rng: np.random.Generator, side: int) -> Surface:
-    """Glaze with the net of hairlines that is made on purpose."""
-    nearest, second = cell_distances(rng, side, rng.uniform(0.11, 0.2))
-    line_width = rng.uniform(0.006, 0.01)
-    line: Field = np.clip(1 - (second - nearest) / np.float32(line_width), 0, 1)
-    shade = 0.03 * cloud_noise(rng, side, 0.3) - line * np.float32(rng.uniform(0.35, 0.6))
-    height = -line * np.float32(0.001)
-    return Surface(painted(random_colour(rng), shade), height, gloss=rng.uniform(0.4, 0.8))

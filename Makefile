@@ -1,0 +1,55 @@
+# make demo: set up and see all of it.   make test: set up, lint and test.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint format test-backbones benchmark lock clean
+
+help:
+	@echo "make demo            set up and run the whole path on generated pictures"
+	@echo "make test            set up, lint, type-check and run the tests"
+	@echo "make test-backbones  the charter's large backbones: build, train, export, compare"
+	@echo "make lint            format check, lint, types, layers"
+	@echo "make format          format the code"
+	@echo "make lock            write the installed versions to constraints.txt"
+	@echo "make clean           remove the environment and generated files"
+
+# One virtual environment, everything resolved in one go, so that torch, torchvision and timm fit
+# together; `taxon doctor` fails the set-up when they do not import.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed \
+		--constraint constraints.txt --editable '.[dev]'
+	$(BIN)/taxon doctor
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/taxon demo --out demo --overwrite
+
+test: $(READY) lint
+	@scripts/install-browser
+	$(BIN)/python -m pytest --cov --cov-report=term -m "not slow"
+
+test-backbones: $(READY)
+	$(BIN)/python -m pytest -m slow --durations=0
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(READY)
+	@{ echo "# Versions that are tested together; \`make\` installs with them. Newer ones are allowed by"; \
+	   echo "# pyproject.toml. Refresh: make lock"; \
+	   $(BIN)/python -m pip freeze --exclude-editable; } > constraints.txt
+
+clean:
+	rm -rf $(VENV) demo runs dist build .mypy_cache .ruff_cache .pytest_cache .coverage

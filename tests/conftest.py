@@ -1,0 +1,96 @@
+"""Fixtures: a small generated data set, a model trained on it, and the folder of real pictures."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import taxon
+from taxon.data.samples import generate_samples
+
+# No test may wait for a hub: what needs one must fail at once, here as on a closed network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+ROOT = Path(__file__).parents[1]
+TINY_BACKBONE = "test_convnext"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real pictures and weights, which lie beside the project on some machines."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "data").is_dir():
+        pytest.skip("needs ../shared (real pictures and weights)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def defects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small multi-class set in class folders."""
+    folder = tmp_path_factory.mktemp("data") / "defects"
+    generate_samples("defects", folder, size=64, count=180)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tags(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small multi-label set with a table."""
+    folder = tmp_path_factory.mktemp("data") / "tags"
+    generate_samples("tags", folder, size=64, count=120)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def surfaces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small taxonomy in nested folders."""
+    folder = tmp_path_factory.mktemp("data") / "surfaces"
+    generate_samples("taxonomy", folder, size=64, count=120)
+    return folder
+
+
+def train_tiny(data: Path, out: Path, *, seed: int = 0, epochs: int = 2) -> taxon.Model:
+    """Train a tiny network from random weights: a real run, in seconds."""
+    return taxon.train(
+        data,
+        out=out,
+        model=TINY_BACKBONE,
+        weights="none",
+        epochs=epochs,
+        seed=seed,
+        overrides=["preprocessing.size=64"],
+        device="cpu",
+    )
+
+
+@pytest.fixture(scope="session")
+def run(defects: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained multi-class model folder, evaluated; do not write into it."""
+    model = train_tiny(defects, tmp_path_factory.mktemp("runs") / "defects-model")
+    model.evaluate()
+    return model.path
+
+
+@pytest.fixture(scope="session")
+def tags_run(tags: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained multi-label model folder; do not write into it."""
+    return train_tiny(tags, tmp_path_factory.mktemp("runs") / "tags-model").path
+
+
+@pytest.fixture(scope="session")
+def surfaces_run(surfaces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained taxonomy model folder; do not write into it."""
+    return train_tiny(surfaces, tmp_path_factory.mktemp("runs") / "surfaces-model").path
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
+    """Return a function that copies a model folder, for tests that alter it."""
+
+    def copy(folder: Path) -> Path:
+        return Path(shutil.copytree(folder, tmp_path / folder.name))
+
+    return copy

@@ -1,0 +1,505 @@
+"""Sources: folders and tables become one manifest; what is wrong is named, the rest goes on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pictures import encode, pattern, write_folders, write_picture, write_table
+
+from taxon.core.errors import DataError
+from taxon.core.labels import LabelSpace
+from taxon.data import Columns, Manifest, load_manifest, read_manifest, read_source, write_manifest
+
+
+def _labels(manifest: Manifest) -> dict[str, tuple[str, ...]]:
+    return {record.id: record.labels for record in manifest.records}
+
+
+def _splits(manifest: Manifest) -> dict[str, str | None]:
+    return {record.id: record.split for record in manifest.records}
+
+
+# Folders
+
+
+def test_folders_are_the_classes(tmp_path: Path) -> None:
+    manifest = load_manifest(write_folders(tmp_path, {"cat": 2, "dog": 1}))
+    assert _labels(manifest) == {
+        "cat/00.png": ("cat",),
+        "cat/01.png": ("cat",),
+        "dog/00.png": ("dog",),
+    }
+    assert manifest.label_space == LabelSpace.flat("multiclass", ["cat", "dog"])
+    assert set(_splits(manifest).values()) == {None}
+    first = manifest.records[0]
+    assert first.path.is_absolute() and first.path.is_file()
+    assert (first.width, first.height) == (12, 10)
+    assert len({record.sha256 for record in manifest.records}) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("train", "val", "test"), ("train", "validation", "test")),
+        (("Training", "VALID", "Testing"), ("train", "validation", "test")),
+        (("TRAIN", "validation", "Calibration"), ("train", "validation", "calibration")),
+    ],
+)
+def test_part_folders_on_top_are_the_split(
+    tmp_path: Path, words: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    counts = {f"{word}/{name}": 1 for word in words for name in ("cat", "dog")}
+    manifest = load_manifest(write_folders(tmp_path, counts))
+    assert manifest.label_space.names == ("cat", "dog")
+    for word, split in zip(words, expected, strict=True):
+        assert _splits(manifest)[f"{word}/cat/00.png"] == split
+        assert _labels(manifest)[f"{word}/dog/00.png"] == ("dog",)
+
+
+def test_part_words_among_other_classes_are_classes(tmp_path: Path) -> None:
+    manifest = load_manifest(write_folders(tmp_path, {"train": 1, "bus": 1}))
+    assert manifest.label_space.names == ("bus", "train")
+    assert set(_splits(manifest).values()) == {None}
+
+
+def test_nested_folders_are_a_taxonomy(tmp_path: Path) -> None:
+    counts = {"Fruit/Mango/Mango": 1, "Fruit/Mango/Alphonso": 1, "Tool": 1}
+    manifest = load_manifest(write_folders(tmp_path, counts))
+    assert manifest.label_space.is_taxonomy
+    assert manifest.label_space.names == tuple(sorted(counts))
+    assert manifest.label_space.path("Fruit/Mango/Mango")[0] == "Fruit"
+
+
+def test_nested_folders_below_part_folders_are_a_taxonomy(tmp_path: Path) -> None:
+    counts = {"train/a/x": 1, "train/a/y": 1, "test/a/x": 1}
+    manifest = load_manifest(write_folders(tmp_path, counts))
+    assert manifest.label_space.names == ("a/x", "a/y")
+    assert manifest.split_counts() == {"train": 2, "test": 1}
+
+
+def test_pictures_beside_a_class_of_their_parent_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="'a' is both"):
+        load_manifest(write_folders(tmp_path, {"a": 1, "a/x": 1, "b": 1}))
+
+
+@pytest.mark.parametrize("loose", ["loose.png", "train/loose.png"])
+def test_pictures_outside_of_class_folders_are_refused(tmp_path: Path, loose: str) -> None:
+    write_folders(tmp_path, {"train/cat": 1, "test/dog": 1})
+    write_picture(tmp_path / loose)
+    with pytest.raises(DataError, match=r"1 pictures .* outside of class folders.*loose\.png"):
+        load_manifest(tmp_path)
+
+
+def test_other_files_are_passed_over_and_counted(tmp_path: Path) -> None:
+    write_folders(tmp_path, {"cat": 1, "dog": 1})
+    (tmp_path / "cat" / "notes.txt").write_text("")
+    (tmp_path / "README").write_text("")
+    manifest = load_manifest(tmp_path)
+    assert len(manifest) == 2
+    assert manifest.notes == ("2 files that are no pictures were passed over",)
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
+    write_folders(tmp_path, {"cat": 1, "dog": 1, ".cache": 1, "cat/.thumbnails": 1})
+    write_picture(tmp_path / "cat" / "._00.png")
+    manifest = load_manifest(tmp_path)
+    assert sorted(_labels(manifest)) == ["cat/00.png", "dog/00.png"]
+    assert manifest.notes == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["plain.jpg", "UPPER.JPG", "with space.Png", "ünïcödé-写真.png", "two.dots.jpeg"]
+)
+def test_names_of_all_kinds_are_found(tmp_path: Path, name: str) -> None:
+    write_picture(tmp_path / "Größe 1" / name, 1)
+    write_picture(tmp_path / "b" / "x.png", 2)
+    assert _labels(load_manifest(tmp_path))[f"Größe 1/{name}"] == ("Größe 1",)
+
+
+@pytest.mark.parametrize("counts", [{}, {"only": 3}])
+def test_too_few_classes_say_what_a_data_set_looks_like(
+    tmp_path: Path, counts: dict[str, int]
+) -> None:
+    with pytest.raises(DataError, match="folder"):
+        load_manifest(write_folders(tmp_path, counts))
+
+
+def test_missing_source_says_what_to_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no such file or folder: .*gone.*sub-folder a class"):
+        load_manifest(tmp_path / "gone")
+
+
+def test_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data.xlsx").write_text("")
+    with pytest.raises(DataError, match=r"neither a folder nor a table \(\.csv, \.tsv\)"):
+        load_manifest(tmp_path / "data.xlsx")
+
+
+# Pictures that cannot be read
+
+
+def test_unreadable_pictures_are_skipped_with_a_reason(tmp_path: Path) -> None:
+    write_folders(tmp_path, {"cat": 2, "dog": 2})
+    (tmp_path / "cat" / "empty.jpg").write_bytes(b"")
+    (tmp_path / "dog" / "half.png").write_bytes(encode(pattern(40, 40))[:200])
+    (tmp_path / "dog" / "text.jpg").write_text("not a picture")
+    manifest = load_manifest(tmp_path)
+    assert len(manifest) == 4
+    reasons = {skipped.id: skipped.reason for skipped in manifest.skipped}
+    assert list(reasons) == ["cat/empty.jpg", "dog/half.png", "dog/text.jpg"]
+    assert reasons["cat/empty.jpg"] == "the file is empty"
+    assert all(reasons.values())
+
+
+def test_missing_files_of_a_table_are_skipped_with_a_reason(tmp_path: Path) -> None:
+    rows = [("a.png", "cat"), ("b.png", "dog"), ("c.png", "dog")]
+    table = write_table(tmp_path / "t.csv", ("path", "label"), rows)
+    (tmp_path / "b.png").unlink()
+    manifest = load_manifest(table)
+    assert sorted(_labels(manifest)) == ["a.png", "c.png"]
+    assert [(row.id, row.reason) for row in manifest.skipped] == [
+        ("b.png", "No such file or directory")
+    ]
+
+
+def test_no_readable_picture_at_all_is_an_error_that_shows_the_first(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"none of the 2 pictures .*cat/x\.jpg: the file is empty"):
+        load_manifest(tmp_path)
+
+
+def test_progress_counts_every_picture(tmp_path: Path) -> None:
+    write_folders(tmp_path, {"cat": 2, "dog": 1})
+    seen: list[tuple[int, int]] = []
+    load_manifest(tmp_path, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+# Tables
+
+
+def test_table_with_one_label_a_picture(tmp_path: Path) -> None:
+    rows = [("b/x.png", "dog"), ("a/x.png", " cat ")]
+    manifest = load_manifest(write_table(tmp_path / "t.csv", ("path", "label"), rows))
+    assert _labels(manifest) == {"a/x.png": ("cat",), "b/x.png": ("dog",)}
+    assert [record.id for record in manifest.records] == ["a/x.png", "b/x.png"]
+    assert manifest.label_space.task == "multiclass"
+
+
+@pytest.mark.parametrize("column", ["tags", "labels"])
+def test_table_with_several_tags_in_a_cell(tmp_path: Path, column: str) -> None:
+    rows = [("a.png", "sea| sun"), ("b.png", ""), ("c.png", "sun||sun")]
+    manifest = load_manifest(write_table(tmp_path / "t.csv", ("path", column), rows))
+    assert _labels(manifest) == {"a.png": ("sea", "sun"), "b.png": (), "c.png": ("sun",)}
+    assert manifest.label_space == LabelSpace.flat("multilabel", ["sea", "sun"])
+
+
+def test_table_with_label_columns_from_coarse_to_fine_is_a_taxonomy(tmp_path: Path) -> None:
+    rows = [("a.png", "Fruit", "Mango"), ("b.png", "Fruit", "Apple"), ("c.png", "Tool", "Saw")]
+    table = write_table(tmp_path / "t.csv", ("path", "kind", "sort"), rows)
+    manifest = load_manifest(table, Columns(label=("kind", "sort")))
+    assert manifest.label_space.names == ("Fruit/Apple", "Fruit/Mango", "Tool/Saw")
+    assert manifest.label_space.is_taxonomy
+
+
+def test_slash_in_a_cell_of_a_taxonomy_is_refused(tmp_path: Path) -> None:
+    rows = [("a.png", "Fruit", "Man/go"), ("b.png", "Tool", "Saw")]
+    table = write_table(tmp_path / "t.csv", ("path", "kind", "sort"), rows)
+    with pytest.raises(DataError, match=r"row 2: 'Man/go' in 'sort'"):
+        load_manifest(table, Columns(label=("kind", "sort")))
+
+
+def test_table_with_a_column_a_tag(tmp_path: Path) -> None:
+    rows = [
+        ("a.png", "1", "0"),
+        ("b.png", "TRUE", "yes"),
+        ("c.png", "", "1.0"),
+        ("d.png", "0", "no"),
+    ]
+    table = write_table(tmp_path / "t.csv", ("path", "sea", "sun"), rows)
+    manifest = load_manifest(table, Columns(tags=("sea", "sun")))
+    assert _labels(manifest) == {
+        "a.png": ("sea",),
+        "b.png": ("sea", "sun"),
+        "c.png": ("sun",),
+        "d.png": (),
+    }
+    assert manifest.label_space.task == "multilabel"
+
+
+def test_tag_cell_that_is_neither_0_nor_1_is_refused(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "t.csv", ("path", "sea"), [("a.png", "1"), ("b.png", "0.7")])
+    with pytest.raises(DataError, match=r"row 3: 'sea' must be 0 or 1, received '0\.7'"):
+        load_manifest(table, Columns(tags=("sea",)))
+
+
+def test_label_and_tag_columns_exclude_each_other(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "t.csv", ("path", "label", "sea"), [("a.png", "x", "1")])
+    with pytest.raises(DataError, match="exclude each other"):
+        read_source(table, Columns(label=("label",), tags=("sea",)))
+
+
+def test_split_and_group_columns_are_used(tmp_path: Path) -> None:
+    rows = [
+        ("a.png", "cat", "Train", "p1"),
+        ("b.png", "dog", "val", ""),
+        ("c.png", "dog", "TEST", " "),
+    ]
+    table = write_table(tmp_path / "t.csv", ("path", "label", "split", "group"), rows)
+    manifest = load_manifest(table)
+    assert _splits(manifest) == {"a.png": "train", "b.png": "validation", "c.png": "test"}
+    assert [record.group for record in manifest.records] == ["p1", None, None]
+
+
+def test_columns_of_other_names_are_used(tmp_path: Path) -> None:
+    rows = [("a.png", "cat", "test", "p1"), ("b.png", "dog", "train", "p2")]
+    table = write_table(tmp_path / "t.csv", ("file", "what", "part", "patient"), rows)
+    columns = Columns(path="file", label=("what",), split="part", group="patient")
+    manifest = load_manifest(table, columns)
+    assert _splits(manifest) == {"a.png": "test", "b.png": "train"}
+    assert [record.group for record in manifest.records] == ["p1", "p2"]
+
+
+def test_tab_separated_table_is_read(tmp_path: Path) -> None:
+    rows = [("a,1.png", "cat, small"), ("b.png", "dog")]
+    manifest = load_manifest(write_table(tmp_path / "t.tsv", ("path", "label"), rows))
+    assert _labels(manifest)["a,1.png"] == ("cat, small",)
+
+
+def test_byte_order_mark_and_spaces_in_the_header_are_no_part_of_its_names(tmp_path: Path) -> None:
+    rows = [("a.png", "cat"), ("b.png", "dog")]
+    table = write_table(tmp_path / "t.csv", ("path", " label "), rows, encoding="utf-8-sig")
+    assert _labels(load_manifest(table)) == {"a.png": ("cat",), "b.png": ("dog",)}
+
+
+def test_quoted_commas_and_unicode_are_kept(tmp_path: Path) -> None:
+    rows = [("eins, zwei.png", "grün, hell"), ("写真.png", "red")]
+    manifest = load_manifest(write_table(tmp_path / "t.csv", ("path", "label"), rows))
+    assert _labels(manifest) == {"eins, zwei.png": ("grün, hell",), "写真.png": ("red",)}
+
+
+def test_absolute_paths_are_used_as_they_are(tmp_path: Path) -> None:
+    picture = write_picture(tmp_path / "elsewhere" / "a.png", 1)
+    other = write_picture(tmp_path / "elsewhere" / "b.png", 2)
+    rows = [(str(picture), "cat"), (str(other), "dog")]
+    table = write_table(tmp_path / "table" / "t.csv", ("path", "label"), rows, pictures=False)
+    assert [record.path for record in load_manifest(table).records] == [picture, other]
+
+
+def test_labels_csv_in_a_folder_is_used_instead_of_its_folders(tmp_path: Path) -> None:
+    write_folders(tmp_path, {"wrong": 1, "folders": 1})
+    write_table(tmp_path / "labels.csv", ("path", "label"), [("a.png", "x"), ("b.png", "y")])
+    assert load_manifest(tmp_path).label_space.names == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "said"),
+    [
+        (("pth", "label"), Columns(), r"no column 'path'.*pth, label.*'pth'\?.*--path-column"),
+        (("path", "lable"), Columns(label=("label",)), r"no column 'label'.*'lable'\?"),
+        (("path", "colour"), Columns(), r"no column 'label'.*path, colour.*--label-column"),
+        (
+            ("path", "sea"),
+            Columns(tags=("sea", "sum")),
+            r"no column 'sum' for a tag.*--tag-columns",
+        ),
+        (("path", "label"), Columns(group="patient"), r"no column 'patient'.*--group-column"),
+        (("path", "label"), Columns(split="part"), r"no column 'part'.*--split-column"),
+    ],
+)
+def test_missing_column_is_named_with_those_that_there_are(
+    tmp_path: Path, header: Sequence[str], columns: Columns, said: str
+) -> None:
+    table = write_table(tmp_path / "t.csv", header, [("a.png", "1"), ("b.png", "0")])
+    with pytest.raises(DataError, match=said):
+        read_source(table, columns)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (("", "cat"), r"row 3: the column 'path' is empty"),
+        (("b.png", " "), r"row 3: the column 'label' is empty"),
+        (("b.png",), r"row 3: the column 'label' is empty"),
+        (("b.png", "cat", "more"), r"row 3: more cells than the header"),
+    ],
+)
+def test_row_that_cannot_be_understood_is_named(
+    tmp_path: Path, row: Sequence[str], said: str
+) -> None:
+    rows = [("a.png", "cat"), row]
+    table = write_table(tmp_path / "t.csv", ("path", "label"), rows, pictures=False)
+    with pytest.raises(DataError, match=said):
+        read_source(table)
+
+
+def test_unknown_part_is_refused_with_those_allowed(tmp_path: Path) -> None:
+    rows = [("a.png", "cat", "train"), ("b.png", "dog", "holdout")]
+    table = write_table(tmp_path / "t.csv", ("path", "label", "split"), rows)
+    with pytest.raises(DataError, match=r"row 3: unknown part 'holdout'; allowed: .*test.*train"):
+        read_source(table)
+
+
+def test_part_that_is_given_for_some_rows_only_is_refused(tmp_path: Path) -> None:
+    rows = [("a.png", "cat", "train"), ("b.png", "dog", "")]
+    table = write_table(tmp_path / "t.csv", ("path", "label", "split"), rows)
+    with pytest.raises(DataError, match=r"1 of 2 rows have no 'split' \(say b\.png\)"):
+        read_source(table)
+
+
+def test_empty_split_column_is_no_split(tmp_path: Path) -> None:
+    rows = [("a.png", "cat", ""), ("b.png", "dog", "")]
+    table = write_table(tmp_path / "t.csv", ("path", "label", "split"), rows)
+    assert {row.split for row in read_source(table).rows} == {None}
+
+
+def test_row_listed_twice_counts_once_and_is_noted(tmp_path: Path) -> None:
+    rows = [("a.png", "cat"), ("b.png", "dog"), ("./a.png", "cat")]
+    manifest = load_manifest(write_table(tmp_path / "t.csv", ("path", "label"), rows))
+    assert len(manifest) == 2
+    assert manifest.notes == ("1 repeated rows of t.csv were passed over",)
+
+
+@pytest.mark.parametrize("second", [("a.png", "dog", "train"), ("a.png", "cat", "test")])
+def test_row_listed_twice_with_another_meaning_is_refused(
+    tmp_path: Path, second: tuple[str, ...]
+) -> None:
+    rows = [("a.png", "cat", "train"), second]
+    table = write_table(tmp_path / "t.csv", ("path", "label", "split"), rows)
+    with pytest.raises(DataError, match=r"row 3: 'a\.png' is listed before with another"):
+        read_source(table)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "no column 'path'.*none"),
+        (b"path,label\n", "no rows"),
+        (b"path,label\n\xff\xfe.png,cat\n", "not UTF-8"),
+    ],
+)
+def test_table_that_cannot_be_read_says_why(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        read_source(tmp_path / "t.csv")
+
+
+# The label space of a trained model
+
+
+def test_class_missing_from_the_test_set_does_not_shift_positions(tmp_path: Path) -> None:
+    space = LabelSpace.flat("multiclass", ["ant", "bee", "cat", "dog"])
+    manifest = load_manifest(write_folders(tmp_path, {"dog": 1, "bee": 2}), label_space=space)
+    assert manifest.label_space == space
+    assert manifest.targets().tolist() == [1, 1, 3]
+    assert manifest.counts() == {"ant": 0, "bee": 2, "cat": 0, "dog": 1}
+
+
+def test_one_class_is_enough_for_a_given_label_space(tmp_path: Path) -> None:
+    space = LabelSpace.flat("multiclass", ["ant", "bee"])
+    assert len(load_manifest(write_folders(tmp_path, {"bee": 2}), label_space=space)) == 2
+
+
+def test_class_that_the_label_space_lacks_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    space = LabelSpace.flat("multiclass", ["ant", "bee"])
+    with pytest.raises(DataError, match=r"unknown class 'beee'.*'bee'\?"):
+        load_manifest(write_folders(tmp_path, {"ant": 1, "beee": 1}), label_space=space)
+
+
+def test_several_tags_do_not_fit_a_label_space_of_one_class_a_picture(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "t.csv", ("path", "tags"), [("a.png", "x"), ("b.png", "x|y")])
+    with pytest.raises(DataError, match="exactly one class"):
+        load_manifest(table, label_space=LabelSpace.flat("multiclass", ["x", "y"]))
+
+
+# The manifest on disk
+
+
+def _full_manifest(root: Path) -> Manifest:
+    rows = [
+        ("a.png", "sea|sun", "train", "p1"),
+        ("b.png", "", "train", ""),
+        ("ü c.png", "sun", "test", "p2"),
+    ]
+    table = write_table(root / "t.csv", ("path", "tags", "split", "group"), rows)
+    with table.open("a") as stream:
+        stream.write("gone.png,sun,val,\na.png,sea|sun,train,p1\n")
+    return load_manifest(table)
+
+
+def test_manifest_survives_parquet(tmp_path: Path) -> None:
+    manifest = _full_manifest(tmp_path)
+    assert manifest.skipped and manifest.notes
+    write_manifest(manifest, tmp_path / "out" / "m.parquet")
+    again = read_manifest(tmp_path / "out" / "m.parquet")
+    assert again == manifest
+    assert again.fingerprint == manifest.fingerprint
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 no table PAR1"])
+def test_damaged_manifest_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "m.parquet").write_bytes(content)
+    with pytest.raises(DataError, match=r"m\.parquet is not a manifest"):
+        read_manifest(tmp_path / "m.parquet")
+
+
+def test_parquet_table_of_another_kind_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "m.parquet")
+    with pytest.raises(DataError, match="is not a manifest"):
+        read_manifest(tmp_path / "m.parquet")
+
+
+def test_fingerprint_stays_when_the_data_move(tmp_path: Path) -> None:
+    first = write_folders(tmp_path / "one", {"cat": 2, "dog": 2})
+    second = Path(shutil.copytree(first, tmp_path / "two" / "deep"))
+    assert load_manifest(first).fingerprint == load_manifest(second).fingerprint
+
+
+def test_fingerprint_stays_when_rows_change_their_order(tmp_path: Path) -> None:
+    rows = [("a.png", "cat"), ("b.png", "dog"), ("c.png", "dog")]
+    write_table(tmp_path / "one.csv", ("path", "label"), rows)
+    write_table(tmp_path / "two.csv", ("path", "label"), rows[::-1], pictures=False)
+    one, two = load_manifest(tmp_path / "one.csv"), load_manifest(tmp_path / "two.csv")
+    assert one.fingerprint == two.fingerprint
+
+
+HEADER = ("path", "label", "split", "group")
+ROWS = [
+    ("a.png", "cat", "train", "p"),
+    ("b.png", "dog", "train", "q"),
+    ("c.png", "cat", "test", "r"),
+]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ("c.png", "dog", "test", "r"),
+        ("c.png", "fox", "test", "r"),
+        ("c.png", "cat", "val", "r"),
+        ("c.png", "cat", "test", "s"),
+        ("a.png", "cat", "train", "p"),
+    ],
+)
+def test_fingerprint_changes_with_labels_split_group_and_number(
+    tmp_path: Path, changed: tuple[str, ...]
+) -> None:
+    before = load_manifest(write_table(tmp_path / "one.csv", HEADER, ROWS))
+    rows = [*ROWS[:2], changed]
+    after = load_manifest(write_table(tmp_path / "two.csv", HEADER, rows, pictures=False))
+    assert before.fingerprint != after.fingerprint
+
+
+def test_fingerprint_changes_with_the_content_of_a_picture(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "one.csv", HEADER, ROWS)
+    before = load_manifest(table).fingerprint
+    write_picture(tmp_path / "b.png", 99)
+    assert load_manifest(table).fingerprint != before

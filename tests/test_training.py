@@ -1,0 +1,251 @@
+"""Training through the public API: stages, determinism, the kept epoch, what is recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_BACKBONE, train_tiny
+from safetensors.torch import load_file
+
+import taxon
+from taxon.bundle import read_bundle
+from taxon.config import StageConfig
+from taxon.core.errors import ConfigError, DataError, OutputError
+from taxon.data import read_manifest
+from taxon.training import EpochDone, Event, Note, StageStarted, StepDone
+from taxon.training.losses import build_loss
+from taxon.training.stages import rate_factor
+from taxon.training.words import in_words
+
+
+class Recorder:
+    """A listener that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+
+    def notes(self) -> str:
+        return "\n".join(event.text for event in self.events if isinstance(event, Note))
+
+
+def _weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model.safetensors") | {
+        f"head.{name}": value for name, value in load_file(run / "head.safetensors").items()
+    }
+
+
+def test_same_seed_gives_the_same_model(defects: Path, run: Path, tmp_path: Path) -> None:
+    again = train_tiny(defects, tmp_path / "again").path
+    first, second = _weights(run), _weights(again)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_another_seed_gives_another_model_and_split(
+    defects: Path, run: Path, tmp_path: Path
+) -> None:
+    other = train_tiny(defects, tmp_path / "other", seed=1, epochs=1).path
+    assert not torch.equal(
+        load_file(run / "head.safetensors")["0.weight"],
+        load_file(other / "head.safetensors")["0.weight"],
+    )
+    splits = [
+        {record.id: record.split for record in read_manifest(path / "manifest.parquet").records}
+        for path in (run, other)
+    ]
+    assert splits[0] != splits[1]
+
+
+def test_staged_recipe_on_pretrained_weights(run: Path, defects: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    weights = run / "model.safetensors"
+    model = taxon.train(
+        defects,
+        out=tmp_path / "staged",
+        model=TINY_BACKBONE,
+        weights=weights,
+        epochs=5,
+        listener=recorder,
+    )
+    stages = [event for event in recorder.events if isinstance(event, StageStarted)]
+    assert [stage.name for stage in stages] == ["head", "last 2 blocks", "all"]
+    assert [stage.epochs for stage in stages] == [1, 2, 2]
+    assert stages[0].trainable < stages[1].trainable < stages[2].trainable == stages[2].total
+    epochs = [event for event in recorder.events if isinstance(event, EpochDone)]
+    assert [event.row["epoch"] for event in epochs] == [1, 2, 3, 4, 5]
+    assert [event.row["learning_rate"] for event in epochs[:3]] == [1e-3, 1e-4, 1e-4]
+    steps = [event for event in recorder.events if isinstance(event, StepDone)]
+    assert len(steps) == sum(stage.epochs * stage.steps for stage in stages)
+    notes = recorder.notes()
+    assert "estimated time" in notes and "as asked" in notes and "left-right flips" in notes
+
+    history = read_bundle(model.path).info.provenance.history
+    best = max(history, key=lambda row: row["macro_f1"])["macro_f1"]
+    kept = next(note for note in notes.splitlines() if note.startswith("kept"))
+    epoch = int(kept.split("epoch ")[1].split(" ")[0])
+    assert history[epoch - 1]["macro_f1"] == best
+
+
+def test_frozen_stage_leaves_the_backbone_bit_equal(
+    run: Path, defects: Path, tmp_path: Path
+) -> None:
+    stages = "stages=[{name: head, epochs: 1, unfrozen_blocks: 0, learning_rate: 0.01}]"
+    model = taxon.train(
+        defects,
+        out=tmp_path / "head-only",
+        model=TINY_BACKBONE,
+        weights=run / "model.safetensors",
+        overrides=[stages],
+    )
+    before = load_file(run / "model.safetensors")
+    after = load_file(model.path / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_training_learns(run: Path, defects: Path) -> None:
+    history = read_bundle(run).info.provenance.history
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+
+
+def test_without_validation_the_last_epoch_is_kept(defects: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    model = taxon.train(
+        defects,
+        out=tmp_path / "run",
+        model=TINY_BACKBONE,
+        weights="none",
+        epochs=2,
+        overrides=["preprocessing.size=64", "split.validation=0", "split.test=0"],
+        listener=recorder,
+    )
+    assert "the last epoch is kept" in recorder.notes()
+    bundle = read_bundle(model.path)
+    assert bundle.info.provenance.history[-1]["macro_f1"] is None
+    assert bundle.spec.policy.fitted_on == "defaults"
+    with pytest.raises(DataError, match="no pictures in the part 'test'"):
+        model.evaluate()
+
+
+def test_weights_none_takes_the_recipe_scratch_and_says_so(defects: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    model = taxon.train(
+        defects,
+        out=tmp_path / "run",
+        model=TINY_BACKBONE,
+        weights="none",
+        epochs=1,
+        overrides=["preprocessing.size=64"],
+        listener=recorder,
+    )
+    assert "recipe: scratch" in recorder.notes()
+    assert read_bundle(model.path).info.provenance.config["recipe"] == "scratch"
+
+
+def test_unreadable_picture_is_named_and_the_run_goes_on(
+    defects: Path, tmp_path: Path, copy_of: Any
+) -> None:
+    data = copy_of(defects)
+    (data / "good" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    recorder = Recorder()
+    model = taxon.train(
+        data,
+        out=tmp_path / "run",
+        model=TINY_BACKBONE,
+        weights="none",
+        epochs=1,
+        overrides=["preprocessing.size=64"],
+        listener=recorder,
+    )
+    assert "good/broken.jpg" in recorder.notes()
+    manifest = read_manifest(model.path / "manifest.parquet")
+    assert [skipped.id for skipped in manifest.skipped] == ["good/broken.jpg"]
+
+
+def test_existing_run_is_refused_and_untouched(run: Path, defects: Path) -> None:
+    before = (run / "bundle.json").read_bytes()
+    with pytest.raises(OutputError, match="--overwrite"):
+        train_tiny(defects, run)
+    assert (run / "bundle.json").read_bytes() == before
+
+
+def test_failed_run_leaves_nothing_behind(defects: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown backbone"):
+        taxon.train(defects, out=tmp_path / "run", model="resnet18x", weights="none", epochs=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_device_that_is_not_there(defects: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without GPU")
+    with pytest.raises(ConfigError, match="the device 'cuda' is not there"):
+        taxon.train(defects, out=tmp_path / "run", weights="none", device="cuda")
+
+
+def test_multilabel_and_taxonomy_train_evaluate_and_predict(
+    tags_run: Path, surfaces_run: Path, tags: Path, surfaces: Path, tmp_path: Path
+) -> None:
+    tagged = taxon.load(tags_run)
+    assert tagged.spec.label_space.task == "multilabel"
+    result = tagged.evaluate(out=tmp_path / "tags")
+    assert result.metrics.task == "multilabel" and result.metrics.top1.value is None
+    answer = tagged.predict(tags / "images" / "0001.jpg")
+    assert answer.label is None
+    assert set(answer.labels) <= set(tagged.spec.label_space.names)
+
+    nested = taxon.load(surfaces_run)
+    space = nested.spec.label_space
+    assert space.is_taxonomy and space.depth == 2
+    result = nested.evaluate(out=tmp_path / "surfaces")
+    assert [level.level for level in result.metrics.levels] == [0, 1]
+    picture = next(surfaces.glob("*/*/*.jpg"))
+    answer = nested.predict(picture)
+    assert answer.label in space.names
+    assert answer.taxonomy == () or answer.taxonomy[0] in {
+        name.split("/")[0] for name in space.names
+    }
+
+
+def test_losses_of_hand_computed_cases() -> None:
+    loss = build_loss("multiclass")
+    logits = torch.tensor([[0.0, 0.0], [np.log(3.0), 0.0]])
+    value = loss(logits, torch.tensor([0, 1]))
+    assert float(value) == pytest.approx((np.log(2) + np.log(4)) / 2)  # -log 1/2, -log 1/4
+    loss = build_loss("multilabel")
+    value = loss(torch.tensor([[0.0, np.log(3.0)]]), torch.tensor([[1, 0]]))
+    assert float(value) == pytest.approx((np.log(2) + np.log(4)) / 2)
+
+
+def test_learning_rate_schedule() -> None:
+    stage = StageConfig(
+        name="all", epochs=1, unfrozen_blocks="all", learning_rate=1.0, schedule="cosine"
+    )
+    rates = [rate_factor(step, stage, total=12, warmup=2) for step in range(12)]
+    assert rates[:3] == [pytest.approx(1 / 3), pytest.approx(2 / 3), 1.0]
+    assert rates[7] == pytest.approx(0.5) and rates[2:] == sorted(rates[2:], reverse=True)
+    constant = stage.model_copy(update={"schedule": "constant"})
+    assert rate_factor(11, constant, total=12, warmup=0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.2, "1 s"), (59, "59 s"), (120, "2 min"), (7200, "2.0 h")]
+)
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
+
+
+def test_provenance_says_how_to_make_it_again(run: Path) -> None:
+    provenance = read_bundle(run).info.provenance
+    assert provenance.config["seed"] == 0 and provenance.device == "cpu"
+    assert provenance.versions["torch"] == torch.__version__.split("+")[0]
+    assert provenance.data_fingerprint == read_manifest(run / "manifest.parquet").fingerprint
+    card = (run / "README.md").read_text()
+    assert read_bundle(run).info.fingerprint in card and "`crack`" in card
+    json.loads((run / "bundle.json").read_text())
