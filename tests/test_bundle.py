@@ -72,7 +72,7 @@ def test_newer_format_says_upgrade(run: Path, copy_of: Copy) -> None:
     info = json.loads((copy / "bundle.json").read_text())
     info["format_version"] = 99
     (copy / "bundle.json").write_text(json.dumps(info))
-    with pytest.raises(BundleError, match="format version 99.*pip install --upgrade"):
+    with pytest.raises(BundleError, match=r"format version 99.*pip install --upgrade"):
         read_bundle(copy)
 
 

@@ -146,7 +146,7 @@ def test_impossible_stage_is_refused_at_its_place(tmp_path: Path, field: str, va
 
 
 def test_parts_may_not_take_nearly_everything() -> None:
-    with pytest.raises(ConfigError, match="at most 0.9"):
+    with pytest.raises(ConfigError, match=r"at most 0\.9"):
         load_config("staged", overrides=["split.validation=0.5", "split.test=0.5"])
 
 

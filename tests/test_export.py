@@ -75,7 +75,7 @@ def test_export_elsewhere(run: Path, tmp_path: Path) -> None:
 
 
 def test_unknown_format_names_the_allowed(run: Path) -> None:
-    with pytest.raises(ConfigError, match="allowed: onnx.*Did you mean 'onnx'"):
+    with pytest.raises(ConfigError, match=r"allowed: onnx.*Did you mean 'onnx'"):
         taxon.export(run, ["onx"])
 
 

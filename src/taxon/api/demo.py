@@ -26,8 +26,16 @@ Say = Callable[[str], None]
 Display = Callable[[], AbstractContextManager[Listener]]
 
 SHOWN_PREDICTIONS = 5
-INPUT_SIZE = 128
 QUICK_EPOCHS = 4
+# Surfaces have no upright; small pictures of them are enough for a tiny network.
+SURFACES = ("preprocessing.size=128", "augment.vertical_flip=0.5", "augment.crop_scale=0.7")
+# A tiny network wants higher learning rates than the recipe's, which are for large ones.
+STAGES = (
+    "stages=["
+    "{name: head, epochs: 5, unfrozen_blocks: 0, learning_rate: 0.003},"
+    "{name: last 2 blocks, epochs: 10, unfrozen_blocks: 2, learning_rate: 0.003},"
+    "{name: all, epochs: 10, unfrozen_blocks: all, learning_rate: 0.003, schedule: cosine}]"
+)
 
 
 def run_demo(
@@ -61,7 +69,6 @@ def run_demo(
         say(f"{out / kind}: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
 
     heading("2. Pretrain a small backbone on the surfaces, from random weights")
-    size = f"preprocessing.size={INPUT_SIZE}"
     with display() as listener:
         train(
             out / "taxonomy",
@@ -69,7 +76,7 @@ def run_demo(
             model=DEFAULT_FROM_SCRATCH,
             weights="none",
             epochs=epochs,
-            overrides=[size],
+            overrides=SURFACES,
             overwrite=True,
             listener=listener,
             command="taxon demo",
@@ -84,6 +91,7 @@ def run_demo(
             weights=out / "backbone" / WEIGHTS_FILE,
             recipe="staged",
             epochs=epochs,
+            overrides=[*SURFACES, STAGES],
             overwrite=True,
             listener=listener,
             command="taxon demo",

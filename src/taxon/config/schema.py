@@ -102,6 +102,7 @@ class TrainConfig(_Config):
         batch_size: pictures a step.
         weight_decay: AdamW's, on weight matrices only.
         label_smoothing: 0 to 1, for multi-class.
+        gradient_clip: largest norm of the gradient; null does not clip.
         seed: of the split, the initialisation, the order and the augmentation.
         device: `auto`, `cpu`, `cuda` or `mps`.
     """
@@ -114,6 +115,7 @@ class TrainConfig(_Config):
     batch_size: int = Field(default=32, ge=1, le=65_536)
     weight_decay: float = Field(default=0.05, ge=0, le=10)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    gradient_clip: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     augment: AugmentConfig = AugmentConfig()

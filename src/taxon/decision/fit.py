@@ -100,4 +100,6 @@ def best_f1_threshold(truth: npt.NDArray[np.int64], probabilities: FloatArray) -
     possible = np.append(scores[:-1] > scores[1:], True)
     cut = int(np.argmax(np.where(possible, f1, -1.0)))
     below = scores[cut + 1] if cut + 1 < len(scores) else 0.0
-    return float((scores[cut] + below) / 2)
+    middle = (scores[cut] + below) / 2
+    # Probabilities are float32: between two neighbours the middle may round to the lower one.
+    return float(middle if np.float32(middle) > below else scores[cut])

@@ -55,7 +55,8 @@ ZOO: tuple[ZooEntry, ...] = (
 
 DEFAULT_ON_GPU = "convnext_tiny"
 DEFAULT_ON_CPU = "mobilenetv3_large_100"
-DEFAULT_FROM_SCRATCH = "mobilenetv3_small_050"
+# 0.1 million parameters: of the tiny ones tried, the best after a minute on 600 pictures.
+DEFAULT_FROM_SCRATCH = "test_efficientnet"
 
 
 def resolve(name: str) -> str:
@@ -71,7 +72,10 @@ def find(timm_name: str) -> ZooEntry | None:
 def default_backbone(device: str, *, pretrained: bool) -> tuple[str, str]:
     """Return the default backbone's name for a device, and the reason in words."""
     if not pretrained:
-        return DEFAULT_FROM_SCRATCH, "small enough to learn from random weights"
+        return (
+            DEFAULT_FROM_SCRATCH,
+            "small enough to learn from random weights and hundreds of pictures",
+        )
     if device == "cpu":
         return DEFAULT_ON_CPU, "trains and answers fast on a CPU"
     return DEFAULT_ON_GPU, "the most accurate of the mid-sized backbones, and there is a GPU"

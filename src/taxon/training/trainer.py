@@ -154,6 +154,8 @@ class _Run:
                 )
             optimiser.zero_grad(set_to_none=True)
             accelerator.backward(loss)
+            if self.job.config.gradient_clip is not None:
+                accelerator.clip_grad_norm_(classifier.parameters(), self.job.config.gradient_clip)
             optimiser.step()
             schedule.step()
             total, seen = total + value * len(images), seen + len(images)

@@ -1,0 +1,75 @@
+"""The README's commands and its Python run as they stand there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+# What makes training short; the commands themselves are the README's.
+SHORT = ["--epochs", "1", "--set", "preprocessing.size=64"]
+
+
+def _block(language: str) -> str:
+    found = re.search(rf"<!-- tested[^>]*-->\n```{language}\n(.*?)```", README, re.DOTALL)
+    assert found is not None
+    return found.group(1)
+
+
+def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_commands(tmp_path: Path) -> None:
+    commands = [shlex.split(line, comments=True) for line in _block("sh").splitlines()]
+    assert [command[1] for command in commands] == [
+        *("sample-data", "train", "evaluate", "predict", "export", "verify", "serve"),
+    ]
+    for command in commands[:-1]:
+        extra = SHORT if command[1] == "train" else []
+        done = _run([*command, *extra], tmp_path)
+        assert done.returncode == 0, (command, done.stderr)
+    for file in ("model/metrics.json", "model/report/report.html", "answers.csv"):
+        assert (tmp_path / file).is_file()
+    serve = [sys.executable, "-u", "-m", *commands[-1][:-1], "0"]  # a free port
+    with subprocess.Popen(serve, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "serving model at http://" in process.stdout.readline()
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_python(defects: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "photos").symlink_to(defects)
+    code = _block("python").replace(
+        'weights="none"', 'weights="none", epochs=1, overrides=["preprocessing.size=64"]'
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "value=" in done.stdout
+
+
+def test_files_that_the_readme_names_exist() -> None:
+    root = Path(__file__).parents[1]
+    for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
+        assert (root / target).exists(), target
