@@ -216,16 +216,16 @@ def test_random_crops_of_every_shape_end_in_the_size_of_the_spec(
     assert view.size == (input_width, input_height)
 
 
-@pytest.mark.parametrize("width", [11, 22, 29, 31, 44, 49, 51])
-def test_largest_crop_of_a_narrow_picture_stays_inside_of_it(width: int) -> None:
-    # No box of nearly the whole area has the input's shape, so the largest one is taken, whose
-    # width is the picture's but for rounding.
-    config = OFF.model_copy(update={"crop_scale": 0.99})
-    image = plain(width, 600, (9, 9, 9))
-    for side in (224, 299, 300, 380):
-        spec = Preprocessing(width=side, height=side + 1)
-        view = augment(image, spec, config, np.random.default_rng(0))
-        assert view.size == (side, side + 1)
+@pytest.mark.parametrize("mode", ["squash", "pad"])
+@pytest.mark.parametrize("size", [(7, 41), (5, 147), (3, 273), (11, 293)])
+def test_crop_of_the_whole_picture_stays_inside_of_it(size: tuple[int, int], mode: str) -> None:
+    # Stretched boxes of nearly the whole area do not fit, so the largest one of the picture's own
+    # shape is taken: width / (width / height) * (width / height), here a little over the width.
+    config = OFF.model_copy(update={"crop_scale": 0.999, "crop_ratio": 4.0})
+    spec = SPEC.model_copy(update={"resize": mode})
+    for seed in range(5):
+        view = augment(plain(*size, (9, 9, 9)), spec, config, np.random.default_rng(seed))
+        assert view.size == (24, 16)
 
 
 def test_describe_says_whether_pictures_are_mirrored() -> None:
