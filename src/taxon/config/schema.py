@@ -29,7 +29,7 @@ class StageConfig(_Config):
     unfrozen_blocks: int | Literal["all"]
     learning_rate: float = Field(gt=0, le=10)
     schedule: Literal["constant", "cosine"] = "constant"
-    warmup_epochs: float = Field(default=0.0, ge=0)
+    warmup_epochs: float = Field(default=0.0, ge=0, le=10_000)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -66,8 +66,13 @@ def replace_folder(source: Path, target: Path) -> None:
     if target.is_dir() and not target.is_symlink():
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
         os.replace(target, aside / "old")
-        os.replace(source, target)
-        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            os.replace(source, target)
+        except OSError:
+            os.replace(aside / "old", target)
+            raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
     else:
         os.replace(source, target)
 

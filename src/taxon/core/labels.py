@@ -38,6 +38,9 @@ class LabelSpace(BaseModel):
     def _check(self) -> Self:
         if list(self.names) != sorted(set(self.names)):
             raise ValueError("class names must be sorted and without repetition")
+        for node, parent in self.parents.items():
+            if node.rpartition(SEPARATOR)[0] != parent:
+                raise ValueError(f"'{parent}' cannot be the parent of '{node}'")
         minimum = 2 if self.task == "multiclass" else 1
         if len(self.names) < minimum:
             raise ValueError(f"a {self.task} label space needs at least {minimum} classes")

@@ -66,7 +66,8 @@ def training_batches(
 ) -> DataLoader[Batch]:
     """Batches of one epoch, in random order: uint8 [N, 3, H, W] and targets.
 
-    Batches are of nearly equal size: a last batch of one picture would break batch norm.
+    Batches are of nearly equal size, and hold at least two pictures where there are two: one of
+    a single picture would break batch norm.
 
     Args:
         workers: processes that load ahead; 0 decodes in threads of this process.
@@ -74,7 +75,7 @@ def training_batches(
     targets = torch.from_numpy(manifest.targets())
     views = _Views(manifest.records, targets, preprocessing, config, seed, epoch)
     order = np.random.default_rng([seed, epoch]).permutation(len(views))
-    count = math.ceil(len(views) / batch_size)
+    count = max(1, min(math.ceil(len(views) / batch_size), len(views) // 2))
     batches = [part.tolist() for part in np.array_split(order, count)]
     return DataLoader(
         views,

@@ -130,11 +130,16 @@ def _read_folder(root: Path) -> Listing:
 def list_pictures(root: Path) -> tuple[list[Path], int]:
     """Return all files below a folder that look like pictures, sorted, and how many do not.
 
-    Hidden files and folders are passed over.
+    Hidden files and folders are passed over; links to folders are followed, each folder once.
     """
     pictures: list[Path] = []
     others = 0
-    for folder, names, files in os.walk(root):
+    visited: set[Path] = set()
+    for folder, names, files in os.walk(root, followlinks=True):
+        if (real := Path(folder).resolve()) in visited:
+            names.clear()  # a link back to a folder that was read before
+            continue
+        visited.add(real)
         names[:] = sorted(name for name in names if not name.startswith("."))
         for name in files:
             if name.startswith("."):

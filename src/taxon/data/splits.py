@@ -194,7 +194,7 @@ def _stratify(
         rarest = int(np.argmin(np.where(remaining > 0, remaining, np.inf)))
         # Large groups first: a part that is nearly full cannot take them any more.
         holders = sorted(
-            (unit for unit in order if chosen[unit] < 0 and labels[unit, rarest]),
+            order[(chosen[order] < 0) & (labels[order, rarest] > 0)],
             key=lambda unit: -labels[unit, rarest],
         )
         for done, unit in enumerate(holders):

@@ -65,8 +65,10 @@ def _confident_path(
     for level in range(label_space.depth):
         nodes, positions = label_space.level(level)
         sums = np.bincount(positions, weights=probabilities, minlength=len(nodes))
-        best = int(sums.argmax())
-        if sums[best] < confidence:
+        # Only below the node that was chosen one level up: a path does not change branches.
+        below = [i for i, node in enumerate(nodes) if label_space.path(node)[:level] == path]
+        best = max(below, key=lambda i: sums[i], default=None)
+        if best is None or sums[best] < confidence:
             break
         path = label_space.path(nodes[best])
     return path

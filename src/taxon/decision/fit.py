@@ -43,7 +43,7 @@ def fit_policy(
         return _fit_thresholds(table, targets, label_space, part)
     before = _log_loss(table.logits, targets, 1.0)
     found = minimize_scalar(
-        lambda log_temperature: _log_loss(table.logits, targets, float(np.exp(log_temperature))),
+        lambda log_temperature: _smoothed_loss(table.logits, targets, np.exp(log_temperature)),
         bounds=(np.log(0.05), np.log(20.0)),
         method="bounded",
     )
@@ -58,10 +58,26 @@ def fit_policy(
 
 
 def _log_loss(logits: FloatArray, targets: npt.NDArray[np.int64], temperature: float) -> float:
+    rows = np.arange(len(targets))
+    return float(-np.mean(_log_probabilities(logits, temperature)[rows, targets]))
+
+
+def _smoothed_loss(logits: FloatArray, targets: npt.NDArray[np.int64], temperature: float) -> float:
+    """The log loss with one more, imagined picture that might be of any class.
+
+    Where the classifier makes no mistake on the part, the plain log loss would ask for ever more
+    confidence; Platt (1999) smooths the targets for the same reason.
+    """
+    log_probabilities = _log_probabilities(logits, temperature)
+    count = len(targets)
+    total = log_probabilities[np.arange(count), targets].sum() + log_probabilities.mean()
+    return float(-total / (count + 1))
+
+
+def _log_probabilities(logits: FloatArray, temperature: float) -> npt.NDArray[np.float64]:
     scaled = logits.astype(np.float64) / temperature
-    top = scaled.max(axis=1)
-    normaliser = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
-    return float(np.mean(normaliser - scaled[np.arange(len(targets)), targets]))
+    shifted = scaled - scaled.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 def _fit_thresholds(

@@ -46,6 +46,8 @@ _INVERSE = {6: 8, 8: 6}  # every other orientation is its own inverse
 # The limit of the spec is checked below, before decoding; Pillow's own warning would come
 # on top of it, once for every picture.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Damaged EXIF does not spoil a picture, and the warning would not name the file.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def decode(data: bytes, spec: Preprocessing, source: str) -> Image.Image:
@@ -68,7 +70,7 @@ def decode(data: bytes, spec: Preprocessing, source: str) -> Image.Image:
     except UnidentifiedImageError:
         raise ImageError(source, "not a picture in a format that can be read") from None
     except Image.DecompressionBombError:
-        raise ImageError(source, f"more than the limit of {spec.max_pixels} pixels") from None
+        raise ImageError(source, "over the limit of pixels: a decompression bomb") from None
     except Exception as error:  # Pillow's parsers raise many kinds on damaged headers
         raise ImageError(source, f"damaged header ({error})") from error
     pixels = image.width * image.height
