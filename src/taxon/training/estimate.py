@@ -13,7 +13,7 @@ from taxon.models.backbones import freeze_all_but_last
 SAMPLE = 8
 
 
-def estimate_seconds(
+def estimate_epochs(
     classifier: Classifier,
     images: torch.Tensor,
     config: TrainConfig,
@@ -21,8 +21,8 @@ def estimate_seconds(
     training_pictures: int,
     validation_pictures: int,
     loading_seconds: float,
-) -> float:
-    """Return the seconds that all stages will take, to within some tens of per cent.
+) -> list[float]:
+    """Return the seconds that an epoch of each stage will take, to within some tens of per cent.
 
     The weights stay as they are: gradients are thrown away, and batch norm stays in
     evaluation mode.
@@ -35,16 +35,16 @@ def estimate_seconds(
     classifier.eval()
     with torch.no_grad():
         forward = _seconds(lambda: classifier(sample)) / len(sample)
-    total = 0.0
+    epochs = []
     for stage in config.stages:
         blocks = None if stage.unfrozen_blocks == "all" else stage.unfrozen_blocks
         freeze_all_but_last(classifier.spec, blocks)
         step = _seconds(lambda: classifier(sample).sum().backward()) / len(sample)
         classifier.zero_grad(set_to_none=True)
-        epoch = training_pictures * (step + loading_seconds)
-        epoch += validation_pictures * (forward + loading_seconds)
-        total += stage.epochs * epoch
-    return total
+        training = training_pictures * (step + loading_seconds)
+        validation = validation_pictures * (forward + loading_seconds)
+        epochs.append(training + validation)
+    return epochs
 
 
 def _seconds(work: object) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.utils.data import DataLoader
 
 from taxon.config import StageConfig, TrainConfig
 from taxon.core.errors import TaxonError
@@ -24,7 +24,8 @@ from taxon.models import Classifier
 from taxon.models.backbones import train_mode
 from taxon.models.classifier import Normalise
 from taxon.preprocessing import Preprocessing
-from taxon.training.estimate import estimate_seconds
+from taxon.training.clock import Clock
+from taxon.training.estimate import estimate_epochs
 from taxon.training.events import EpochDone, Listener, Note, StageStarted, StepDone
 from taxon.training.losses import build_loss
 from taxon.training.stages import count_parameters, prepare_stage, snapshot
@@ -91,8 +92,7 @@ class _Run:
         self.best_state: dict[str, torch.Tensor] = {}
         self.best_score = -math.inf
         self.best_epoch = 0
-        self.started = time.perf_counter()
-        self.expected = 0.0
+        self.clock = Clock(())
 
     def estimate(self) -> None:
         """Say how long it will take."""
@@ -100,7 +100,7 @@ class _Run:
         start = time.perf_counter()
         images, _ = next(iter(self.batches(epoch=0)))
         loading = (time.perf_counter() - start) / len(images)
-        self.expected = estimate_seconds(
+        epochs = estimate_epochs(
             job.classifier,
             self.to_input(images),
             job.config,
@@ -108,13 +108,18 @@ class _Run:
             validation_pictures=len(job.validation),
             loading_seconds=loading,
         )
-        job.listener(Note(f"estimated time: {in_words(self.expected)} for training"))
-        self.started = time.perf_counter()
+        steps = self.steps()
+        self.clock = Clock(
+            seconds / steps
+            for seconds, stage in zip(epochs, job.config.stages, strict=True)
+            for _ in range(stage.epochs * steps)
+        )
+        job.listener(Note(f"estimated time: {in_words(self.clock.expected)} for training"))
 
     def stage(self, stage: StageConfig, position: int, count: int) -> None:
         """Run one stage."""
         job = self.job
-        steps = math.ceil(len(job.train) / job.config.batch_size)
+        steps = self.steps()
         optimiser, schedule = prepare_stage(
             job.classifier, stage, weight_decay=job.config.weight_decay, steps=steps
         )
@@ -159,7 +164,8 @@ class _Run:
             optimiser.step()
             schedule.step()
             total, seen = total + value * len(images), seen + len(images)
-            self.job.listener(StepDone(epoch, step, value, self.seconds_left()))
+            self.clock.step()
+            self.job.listener(StepDone(epoch, step, value, self.clock.seconds_left()))
         return total / seen
 
     def validate(self) -> dict[str, float | None]:
@@ -188,12 +194,12 @@ class _Run:
             self.best_score = score if score is not None else -math.inf
             self.best_epoch = row["epoch"]
             self.best_state = snapshot(self.job.classifier)
-        self.job.listener(EpochDone(row, best, self.seconds_left()))
+        self.job.listener(EpochDone(row, best, self.clock.seconds_left()))
 
-    def batches(self, epoch: int) -> Sequence[Batch]:
+    def batches(self, epoch: int) -> DataLoader[Batch]:
         """The training batches of an epoch, counted over all stages."""
         job = self.job
-        return training_batches(  # type: ignore[return-value]
+        return training_batches(
             job.train,
             job.preprocessing,
             job.config.augment,
@@ -207,10 +213,9 @@ class _Run:
         moved = images.to(self.device, non_blocking=True, memory_format=torch.channels_last)
         return self.normalise(moved)  # type: ignore[no-any-return]
 
-    def seconds_left(self) -> float:
-        """What is left of the estimate; it is refined as epochs are measured."""
-        elapsed = time.perf_counter() - self.started
-        return max(0.0, self.expected - elapsed)
+    def steps(self) -> int:
+        """Optimiser steps in an epoch."""
+        return len(self.batches(epoch=0))
 
 
 def predict_logits(
