@@ -120,3 +120,18 @@ def test_moving_the_bundle_changes_nothing(run: Path, copy_of: Copy, defects: Pa
     picture = next((defects / "good").iterdir())
     moved = copy_of(run)
     assert taxon.load(moved).predict(picture) == taxon.load(run).predict(picture)
+
+
+def test_bundle_json_must_state_every_hash(run: Path, copy_of: Copy) -> None:
+    copy = copy_of(run)
+    info = json.loads((copy / "bundle.json").read_text())
+    assert any(name.endswith(".png") for name in info["files"])
+    info["files"] = {}
+    (copy / "bundle.json").write_text(json.dumps(info))
+    with pytest.raises(BundleError, match="states no sha256"):
+        read_bundle(copy)
+
+
+def test_files_are_readable_as_the_user_wishes(run: Path) -> None:
+    modes = {path.stat().st_mode & 0o777 for path in run.rglob("*") if path.is_file()}
+    assert len(modes) == 1  # safetensors alone would make its files private

@@ -219,10 +219,9 @@ class TestBadInput:
         message = fails(2, "train", data, "--weights", "none", saying="'rare' has 1 picture")
         assert "--test-share 0" in message
 
-    def test_evaluating_on_seen_pictures(self, run: Path, defects: Path, tmp_path: Path) -> None:
-        seen = fails(2, "evaluate", run, defects, "--split", "train", "--out", tmp_path / "e",
-                     saying="")  # fmt: skip
-        assert "class" in seen or "seen" in seen
+    def test_part_that_the_data_do_not_name(self, run: Path, defects: Path, tmp_path: Path) -> None:
+        arguments = ("--split", "train", "--out", tmp_path / "e")
+        fails(2, "evaluate", run, defects, *arguments, saying="names no parts")
 
     def test_model_that_is_none(self, tmp_path: Path) -> None:
         fails(2, "predict", tmp_path, "x.jpg", saying="taxon train")

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 import taxon
 from taxon.bundle import ModelSpec, read_bundle
 from taxon.bundle.golden import read_golden
-from taxon.core.errors import BundleError, CheckFailed, ConfigError
+from taxon.core.errors import BundleError, CheckFailed, ConfigError, OutputError
 from taxon.core.fingerprint import sha256_file
 from taxon.exporters import compare_golden
 from taxon.inference import Outputs, load_predictor
@@ -91,7 +91,7 @@ def _alter_weights(file: Path, factor: float) -> None:
 def test_verify_says_no_to_other_weights(run: Path, copy_of: Copy) -> None:
     copy = copy_of(run)
     _alter_weights(copy / ONNX, -3.0)
-    with pytest.raises(BundleError, match="does not have the sha256"):
+    with pytest.raises(CheckFailed, match="does not have the sha256"):
         taxon.verify(copy)
     info = json.loads((copy / ARTEFACT).read_text())
     info["sha256"] = sha256_file(copy / ONNX)  # as if the exporter itself had gone wrong
@@ -149,9 +149,41 @@ def test_artefact_of_another_model_is_refused(run: Path, tags_run: Path, copy_of
     copy = copy_of(run)
     shutil.rmtree(copy / "artefacts")
     shutil.copytree(tags_run / "artefacts", copy / "artefacts")
-    for use in (taxon.verify, taxon.load):
-        with pytest.raises(BundleError, match="exported from another model"):
-            use(copy)
+    with pytest.raises(CheckFailed, match="exported from another model"):
+        taxon.verify(copy)
+    with pytest.raises(BundleError, match="exported from another model"):
+        taxon.load(copy)
+
+
+def test_verify_checks_the_very_file_that_is_named(
+    run: Path, tags_run: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(run / ONNX.parent, tmp_path / "onnx"))
+    other = Path(shutil.copy(tags_run / ONNX, folder / "other.onnx"))
+    with pytest.raises(CheckFailed, match="exported from another model"):
+        taxon.verify(run, other)
+    (report,) = taxon.verify(run, shutil.copy(run / ONNX, tmp_path / "alone.onnx"))
+    assert report.passed
+
+
+def test_export_never_replaces_what_it_did_not_write(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="taxon did not write it"):
+        taxon.export(run, "onnx", out=tmp_path)
+    assert (tmp_path / "onnx" / "thesis.txt").read_text() == "years of work"
+    taxon.export(run, out=str(tmp_path / "new"))
+    taxon.export(str(run), "onnx", out=tmp_path / "new")  # its own work it may replace
+
+
+def test_model_without_artefact_says_how_to_make_one(run: Path, copy_of: Copy) -> None:
+    copy = copy_of(run)
+    shutil.rmtree(copy / "artefacts")
+    with pytest.raises(BundleError, match=r"taxon export .* --to onnx"):
+        taxon.verify(copy)
+    with pytest.raises(BundleError, match=r"taxon export .* --to onnx"):
+        taxon.load(copy, backend="onnx")
+    assert taxon.load(copy).predictor.backend.name == "pytorch"
 
 
 @pytest.mark.parametrize("content", [b"", b"no onnx", None])

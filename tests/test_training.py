@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ import taxon
 from taxon.bundle import read_bundle
 from taxon.config import StageConfig
 from taxon.core.errors import ConfigError, DataError, OutputError
-from taxon.data import read_manifest
+from taxon.data import read_manifest, read_source
 from taxon.training import EpochDone, Event, Note, StageStarted, StepDone
+from taxon.training.clock import Clock
 from taxon.training.losses import build_loss
 from taxon.training.stages import rate_factor
 from taxon.training.words import in_words
@@ -249,3 +252,60 @@ def test_provenance_says_how_to_make_it_again(run: Path) -> None:
     card = (run / "README.md").read_text()
     assert read_bundle(run).info.fingerprint in card and "`crack`" in card
     json.loads((run / "bundle.json").read_text())
+
+
+def test_overwrite_replaces_models_only(run: Path, defects: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "photo.jpg").write_bytes(b"the only copy")
+    with pytest.raises(OutputError, match="taxon did not write it"):
+        taxon.train(defects, out=tmp_path / "precious", weights="none", overwrite=True)
+    assert (tmp_path / "precious" / "photo.jpg").read_bytes() == b"the only copy"
+
+
+def test_model_folder_around_the_data_is_refused(defects: Path) -> None:
+    with pytest.raises(OutputError, match="would replace the data"):
+        taxon.train(defects, out=defects.parent, weights="none", overwrite=True)
+    assert (defects / "good").is_dir()
+
+
+def test_models_below_the_data_are_no_data(run: Path, defects: Path, copy_of: Any) -> None:
+    data = copy_of(defects)
+    (data / "runs").mkdir()
+    shutil.copytree(run, data / "runs" / "earlier")
+    assert read_source(data).rows == tuple(
+        replace(row, path=data / row.id) for row in read_source(defects).rows
+    )
+
+
+def test_evaluating_elsewhere_leaves_the_runs_own_figures(
+    run: Path, defects: Path, copy_of: Any
+) -> None:
+    copy = copy_of(run)
+    before = (copy / "metrics.json").read_bytes()
+    result = taxon.load(copy).evaluate(defects)
+    assert (copy / "metrics.json").read_bytes() == before
+    assert result.folder == copy / "evaluations" / "defects"
+    assert "were left out" in result.notes[0]
+    seen = read_manifest(copy / "manifest.parquet")
+    assert result.metrics.n == len(seen.part("test"))
+    assert taxon.evaluate(copy, defects, split="all").metrics.n == len(seen)
+    with pytest.raises(DataError, match="names no parts"):
+        taxon.evaluate(copy, defects, split="val")
+
+
+def test_early_errors_come_before_the_pictures_are_read(defects: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    with pytest.raises(ConfigError):
+        taxon.train(defects, out=tmp_path / "x", model="no-such", listener=recorder)
+    assert recorder.events == []
+
+
+def test_clock_corrects_the_estimate_by_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("taxon.training.clock.time.perf_counter", lambda: now[0])
+    clock = Clock([1.0] * 10)
+    assert clock.seconds_left() == 10
+    now[0] = 4.0  # two steps took four seconds instead of two
+    clock.step()
+    clock.step()
+    assert clock.seconds_left() == pytest.approx(16)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -16,9 +15,10 @@ from taxon.config import TrainConfig
 from taxon.core.predictions import PredictionTable
 from taxon.data import Manifest, Record
 from taxon.data.augment import describe
+from taxon.data.manifest import Split
 from taxon.decision import DecisionPolicy, calibrate
 from taxon.decision.fit import PolicyFit, fit_policy
-from taxon.models.backbones import create_backbone, preprocessing_of
+from taxon.models.backbones import Backbone, create_backbone, preprocessing_of
 from taxon.models.classifier import Classifier, InferenceModule, Normalise, build_head
 from taxon.models.weights import load_pretrained
 from taxon.models.zoo import default_backbone, find
@@ -29,16 +29,22 @@ from taxon.training.device import build_accelerator, choose_device
 from taxon.training.trainer import TrainingJob, fit, predict_logits
 
 GOLDEN_PICTURES = 8
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Built:
-    """An untrained classifier, and what belongs to its weights."""
+class Start:
+    """What a run starts from: the device, and a backbone with its weights.
 
-    classifier: Classifier
+    Attributes:
+        weights: where the pretrained weights came from.
+        notes: what was chosen, in plain sentences.
+    """
+
+    device: str
+    backbone: Backbone
     preprocessing: Preprocessing
     weights: dict[str, str]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -56,28 +62,53 @@ class Trained:
     notes: tuple[str, ...]
 
 
-def train_classifier(manifest: Manifest, config: TrainConfig, listener: Listener) -> Trained:
-    """Build, fine-tune and calibrate a classifier on a manifest with parts.
+def choose_start(config: TrainConfig, listener: Listener) -> Start:
+    """Choose the device and build the backbone; done first, so that it fails within seconds.
 
     Raises:
         ConfigError, WeightsError: the backbone, its weights or the device cannot be used.
     """
-    notes = list(manifest.notes)
+    device = choose_device(config.device)
+    torch.manual_seed(config.seed)
+    name, reason = config.model, "as asked"
+    if name is None:
+        name, reason = default_backbone(device, pretrained=config.weights != "none")
+    size = config.preprocessing.size
+    backbone = create_backbone(name, input_size=(size, size) if size else None)
+    backbone, weights = load_pretrained(backbone, config.weights)
+    preprocessing = _adjust(preprocessing_of(backbone.settings), config)
+    entry = find(name)
+    known = f", {entry.top1:.1f} % top-1 on ImageNet" if entry and config.weights == "hub" else ""
+    resolved = f"'{name}' resolves to it; " if backbone.name != name else ""
+    notes = (
+        f"backbone: {backbone.name} ({resolved}{reason}{known}), on {device}",
+        f"weights: {weights['source']}, licence: {weights.get('licence', 'none needed')}",
+        f"pictures: {preprocessing.resize} to {preprocessing.width}x{preprocessing.height} px; "
+        f"augmentation: {describe(config.augment)}",
+    )
+    for note in notes:
+        listener(Note(note))
+    return Start(device, backbone, preprocessing, weights, notes)
+
+
+def train_classifier(
+    start: Start, manifest: Manifest, config: TrainConfig, listener: Listener
+) -> Trained:
+    """Put a head on the backbone, fine-tune and calibrate it on a manifest with parts."""
+    notes = [*start.notes, *manifest.notes]
 
     def tell(text: str) -> None:
         notes.append(text)
         listener(Note(text))
 
-    device = choose_device(config.device)
-    torch.manual_seed(config.seed)
-    built = _build(len(manifest.label_space.names), config, device, tell)
+    head = build_head(config.head, start.backbone.features, len(manifest.label_space.names))
     job = TrainingJob(
-        classifier=built.classifier,
+        classifier=Classifier(start.backbone, head),
         train=manifest.part("train"),
         validation=manifest.part("validation"),
-        preprocessing=built.preprocessing,
+        preprocessing=start.preprocessing,
         config=config,
-        accelerator=build_accelerator(device),
+        accelerator=build_accelerator(start.device),
         listener=listener,
     )
     result = fit(job)
@@ -88,35 +119,14 @@ def train_classifier(manifest: Manifest, config: TrainConfig, listener: Listener
     return Trained(
         manifest=manifest,
         config=config,
-        classifier=built.classifier.cpu(),
-        preprocessing=built.preprocessing,
+        classifier=job.classifier.cpu(),
+        preprocessing=start.preprocessing,
         policy=fitted.policy,
-        device=device,
-        weights=built.weights,
+        device=start.device,
+        weights=start.weights,
         history=result.history,
         notes=tuple(notes),
     )
-
-
-def _build(num_classes: int, config: TrainConfig, device: str, tell: Tell) -> Built:
-    name, reason = config.model, "as asked"
-    if name is None:
-        name, reason = default_backbone(device, pretrained=config.weights != "none")
-    size = config.preprocessing.size
-    backbone = create_backbone(name, input_size=(size, size) if size else None)
-    backbone, weights = load_pretrained(backbone, config.weights)
-    entry = find(name)
-    known = f", {entry.top1:.1f} % top-1 on ImageNet" if entry and config.weights == "hub" else ""
-    resolved = f"'{name}' resolves to {backbone.name}; " if backbone.name != name else ""
-    tell(f"backbone: {backbone.name} ({resolved}{reason}{known}), on {device}")
-    tell(f"weights: {weights['source']}, licence: {weights.get('licence', 'none needed')}")
-    preprocessing = _adjust(preprocessing_of(backbone.settings), config)
-    tell(
-        f"pictures: {preprocessing.resize} to {preprocessing.width}x{preprocessing.height} px; "
-        f"augmentation: {describe(config.augment)}"
-    )
-    head = build_head(config.head, backbone.features, num_classes)
-    return Built(Classifier(backbone, head), preprocessing, weights)
 
 
 def _adjust(preprocessing: Preprocessing, config: TrainConfig) -> Preprocessing:
@@ -129,8 +139,8 @@ def _adjust(preprocessing: Preprocessing, config: TrainConfig) -> Preprocessing:
 
 def _fit_policy(job: TrainingJob, manifest: Manifest) -> PolicyFit:
     """Fit on the calibration part, or on validation where it serves for both."""
-    part = "calibration" if len(manifest.part("calibration")) else "validation"
-    held_out = manifest.part("calibration" if part == "calibration" else "validation")
+    part: Split = "calibration" if len(manifest.part("calibration")) else "validation"
+    held_out = manifest.part(part)
     space = manifest.label_space
     logits = np.zeros((0, len(space.names)), np.float32)
     if len(held_out):

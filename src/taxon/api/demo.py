@@ -59,7 +59,8 @@ def run_demo(
         OutputError: `out` holds something, and `overwrite` is off.
     """
     start = time.perf_counter()
-    require_free(out, overwrite=overwrite)
+    if not overwrite:
+        require_free(out, replace_if=None)
     require_torch_stack()
     epochs = QUICK_EPOCHS if quick else None
 

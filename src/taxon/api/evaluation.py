@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from taxon.evaluation import Metrics
 
 ALL = "all"
+EVALUATIONS_FOLDER = "evaluations"
 REPORT_FILE = f"{REPORT_FOLDER}/report.html"
 THUMBNAIL_SIDE = 96
 
@@ -60,7 +61,7 @@ def evaluate(
     path: str | Path,
     data: str | Path | None = None,
     *,
-    split: str = "test",
+    split: str | None = None,
     out: str | Path | None = None,
     columns: Columns | None = None,
     backend: BackendName = "auto",
@@ -71,23 +72,25 @@ def evaluate(
         path: the model folder.
         data: a labelled data set; None takes the part `split` of the model's own manifest.
             Pictures that the run trained, selected or calibrated on are left out and counted.
-        split: `test`, `val` (`validation`), `calibration`, `train` or `all`; with `data`,
-            `all` also scores pictures that the run has seen.
-        out: where to write; None writes into the model folder.
+        split: `test`, `val` (`validation`), `calibration`, `train` or `all`. Without `data`
+            the default is `test`. With `data`, None scores all that the run has not seen, a
+            part needs data that name their parts, and `all` scores seen pictures too.
+        out: where to write; None writes into the model folder, with `data` into
+            `evaluations/DATA` in it, so that the run's own figures stay.
 
     Raises:
         DataError: no pictures to score, or classes that the model does not have.
     """
     from taxon.evaluation import compute_metrics, write_report
 
-    if split != ALL and split not in SPLIT_WORDS:
+    if split is not None and split != ALL and split not in SPLIT_WORDS:
         allowed = [*SPLIT_WORDS, ALL]
         raise ConfigError(
             f"unknown part '{split}'; allowed: {', '.join(allowed)}.{nearest(split, allowed)}"
         )
     bundle = read_bundle(Path(path))
-    folder = Path(out) if out is not None else bundle.path
-    require_writable(folder / METRICS_FILE)
+    folder = Path(out) if out is not None else _default_folder(bundle, data)
+    require_writable(folder / REPORT_FILE)
     manifest, notes = _choose(bundle, data, split, columns)
     manifest, changed = _still_there(manifest)
     notes += changed
@@ -101,7 +104,6 @@ def evaluate(
         groups=_groups(manifest.records),
         about=_about(bundle, data, split, predictor.backend.name, notes),
     )
-    write_json(folder / METRICS_FILE, metrics.as_json())
     write_table(table, folder / REPORT_FOLDER / "predictions.parquet")
     write_report(
         folder / REPORT_FILE,
@@ -112,15 +114,24 @@ def evaluate(
         history=bundle.info.provenance.history,
         thumbnails=_thumbnails(manifest.records),
     )
+    # Last: whoever finds it finds the report and the table too.
+    write_json(folder / METRICS_FILE, metrics.as_json())
     return Evaluation(metrics, table, folder, tuple(notes))
 
 
+def _default_folder(bundle: Bundle, data: str | Path | None) -> Path:
+    if data is None:
+        return bundle.path
+    return bundle.path / EVALUATIONS_FOLDER / Path(data).resolve().stem
+
+
 def _choose(
-    bundle: Bundle, data: str | Path | None, split: str, columns: Columns | None
+    bundle: Bundle, data: str | Path | None, split: str | None, columns: Columns | None
 ) -> tuple[Manifest, list[str]]:
     """The pictures to score, and what was left out."""
     seen = read_manifest(bundle.path / MANIFEST_FILE)
     if data is None:
+        split = split or "test"
         manifest = seen if split == ALL else seen.part(SPLIT_WORDS[split])
         if not len(manifest):
             parts = ", ".join(f"{name} ({count})" for name, count in seen.split_counts().items())
@@ -133,7 +144,9 @@ def _choose(
     notes = [f"{len(manifest.skipped)} pictures cannot be read"] if manifest.skipped else []
     if split == ALL:
         return manifest, notes
-    if any(record.split for record in manifest.records) and split != "test":
+    if split is not None:
+        if not manifest.split_counts():
+            raise DataError(f"{data} names no parts, so there is no '{split}'; leave --split out")
         manifest = manifest.part(SPLIT_WORDS[split])
     known = {record.sha256 for record in seen.records if record.split != "test"}
     fresh = manifest.where(lambda record: record.sha256 not in known)
@@ -180,7 +193,7 @@ def _groups(records: Sequence[Record]) -> npt.NDArray[np.int64] | None:
 
 
 def _about(
-    bundle: Bundle, data: str | Path | None, split: str, backend: str, notes: list[str]
+    bundle: Bundle, data: str | Path | None, split: str | None, backend: str, notes: list[str]
 ) -> dict[str, Any]:
     provenance = bundle.info.provenance
     return {
@@ -189,7 +202,7 @@ def _about(
         "fingerprint": bundle.info.fingerprint,
         "data_fingerprint": provenance.data_fingerprint,
         "data": str(data) if data is not None else "the run's own manifest",
-        "part": split,
+        "part": split or ("test" if data is None else f"unseen pictures of {data}"),
         "computed_with": backend,
         "command": provenance.command,
         "trained": provenance.created,

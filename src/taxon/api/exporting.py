@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from taxon.bundle import ArtefactInfo, Bundle, read_bundle
-from taxon.bundle.artefact import artefact_folder, read_artefact, require_fresh
+from taxon.bundle.artefact import artefact_folder, read_artefact
 from taxon.bundle.golden import read_golden
 from taxon.bundle.layout import ARTEFACT_FILE
-from taxon.core.errors import CheckFailed, ConfigError, nearest
+from taxon.bundle.read import read_model
+from taxon.core.errors import BundleError, CheckFailed, ConfigError, nearest
 from taxon.core.files import atomic_folder, replace_folder, write_json
 from taxon.core.fingerprint import sha256_file
 from taxon.data import Columns, load_manifest
@@ -22,17 +23,20 @@ from taxon.models.stack import require_torch_stack
 FORMATS = ("onnx",)
 
 
-def export(path: Path, formats: Sequence[str], *, out: Path | None = None) -> list[ArtefactInfo]:
+def export(
+    path: str | Path, formats: str | Sequence[str] = "onnx", *, out: str | Path | None = None
+) -> list[ArtefactInfo]:
     """Export a model folder and verify each artefact on the golden pictures.
 
     Args:
-        formats: of `onnx`.
+        formats: one or several of `onnx`.
         out: a folder that gets one sub-folder a format; None is the bundle's `artefacts`.
 
     Raises:
         ConfigError: an unknown format.
         CheckFailed: an artefact is not equal to the model; it was moved to `rejected/`.
     """
+    formats = [formats] if isinstance(formats, str) else formats
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         received = unknown[0] if unknown else ""
@@ -41,9 +45,9 @@ def export(path: Path, formats: Sequence[str], *, out: Path | None = None) -> li
             f"{nearest(received, FORMATS)}"
         )
     require_torch_stack()
-    bundle = read_bundle(path)
+    bundle = read_bundle(Path(path))
     return [
-        _export_onnx(bundle, (out / name) if out else artefact_folder(path, name))
+        _export_onnx(bundle, Path(out) / name if out else artefact_folder(bundle.path, name))
         for name in formats
     ]
 
@@ -51,7 +55,7 @@ def export(path: Path, formats: Sequence[str], *, out: Path | None = None) -> li
 def _export_onnx(bundle: Bundle, folder: Path) -> ArtefactInfo:
     from taxon.exporters.onnx import export_onnx
 
-    with atomic_folder(folder, overwrite=True) as temporary:
+    with atomic_folder(folder, replace_if=ARTEFACT_FILE) as temporary:
         file = export_onnx(bundle, temporary)
         backend = OnnxRuntimeBackend(file)
         report = compare_golden(backend, read_golden(bundle.path), bundle.spec)
@@ -82,36 +86,57 @@ def _describe(bundle: Bundle, file: Path, report: ParityReport) -> ArtefactInfo:
 
 
 def verify(
-    path: Path,
-    artefact: Path | None = None,
+    path: str | Path,
+    artefact: str | Path | None = None,
     *,
-    data: Path | None = None,
+    data: str | Path | None = None,
     columns: Columns | None = None,
 ) -> list[ParityReport]:
     """Compare an artefact with the model: on the golden pictures, and on `data` where given.
 
     Args:
-        artefact: an artefact's folder; None is the bundle's own ONNX.
+        artefact: an artefact's folder or an .onnx file; None is the bundle's own ONNX.
 
     Raises:
-        BundleError: altered, or exported from another model.
+        BundleError: no model folder, or no artefact there.
+        CheckFailed: the artefact was altered, comes from another model or another state of it,
+            or carries other class names, preprocessing or thresholds.
     """
-    bundle = read_bundle(path)
-    folder = artefact or artefact_folder(path, "onnx")
-    info = read_artefact(folder.parent if folder.is_file() else folder)
-    require_fresh(info, bundle)
-    file = (folder.parent if folder.is_file() else folder) / info.file
-    backend = OnnxRuntimeBackend(file)
+    bundle = read_bundle(Path(path))
+    backend = _artefact_backend(bundle, Path(artefact) if artefact is not None else None)
     carried = backend.spec()
+    if carried.fingerprint != bundle.spec.fingerprint:
+        raise CheckFailed(
+            f"the artefact was exported from another model than {path} (fingerprints "
+            f"{carried.fingerprint[:12]} and {bundle.spec.fingerprint[:12]}); "
+            f"export again: taxon export {path} --to onnx"
+        )
     if carried != bundle.spec:
         raise CheckFailed(
-            f"{file} carries other class names, preprocessing or thresholds than {path}; "
-            f"export again: taxon export {path} --to {info.format}"
+            f"the artefact carries other class names, preprocessing or thresholds than {path}; "
+            f"export again: taxon export {path} --to onnx"
         )
-    reports = [compare_golden(backend, read_golden(path), bundle.spec)]
+    reports = [compare_golden(backend, read_golden(bundle.path), bundle.spec)]
     if data is not None:
-        reports.append(_compare_on_data(bundle, backend, data, columns))
+        reports.append(_compare_on_data(bundle, backend, Path(data), columns))
     return reports
+
+
+def _artefact_backend(bundle: Bundle, artefact: Path | None) -> OnnxRuntimeBackend:
+    """Load the very file that was named; a folder's file is checked against artefact.json."""
+    if artefact is not None and artefact.is_file():
+        return OnnxRuntimeBackend(artefact)
+    folder = artefact or artefact_folder(bundle.path, "onnx")
+    if not folder.exists():
+        raise BundleError(
+            f"no artefact at {folder}; make one: taxon export {bundle.path} --to onnx"
+        )
+    info = read_model(folder / ARTEFACT_FILE, ArtefactInfo)
+    try:
+        read_artefact(folder)
+    except BundleError as error:
+        raise CheckFailed(str(error)) from error
+    return OnnxRuntimeBackend(folder / info.file)
 
 
 def _compare_on_data(

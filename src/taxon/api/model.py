@@ -56,18 +56,20 @@ class Model:
         self,
         data: str | Path | None = None,
         *,
-        split: str = "test",
+        split: str | None = None,
         out: str | Path | None = None,
         columns: Columns | None = None,
     ) -> Evaluation:
         """Measure it; see `taxon.evaluate`."""
         return evaluate(self.path, data, split=split, out=out, columns=columns)
 
-    def export(self, formats: Sequence[str], *, out: Path | None = None) -> list[ArtefactInfo]:
+    def export(
+        self, formats: str | Sequence[str] = "onnx", *, out: str | Path | None = None
+    ) -> list[ArtefactInfo]:
         """Export it; see `taxon.export`."""
         return export(self.path, formats, out=out)
 
-    def verify(self, *, data: Path | None = None) -> list[ParityReport]:
+    def verify(self, *, data: str | Path | None = None) -> list[ParityReport]:
         """Compare its ONNX artefact with it; see `taxon.verify`."""
         return verify(self.path, data=data)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ from taxon.core.predictions import Prediction
 UNSURE_FOLDER = "unsure"
 UNTAGGED_FOLDER = "untagged"
 _LIST_SEPARATOR = "|"
+# What no file system of ours takes in a name, path separators and drive letters among them.
+_UNSAFE = re.compile(r'[<>:"\\|?*\x00-\x1f]')
 
 
 def write_predictions(
@@ -150,8 +153,8 @@ def sort_copies(predictions: Sequence[Prediction], folder: Path) -> int:
 
 def _safe_parts(label: str) -> list[str]:
     """A label as folder names below the target: a model from elsewhere may hold any text."""
-    parts = [part.replace("\\", "_") for part in label.split(SEPARATOR) if part]
-    if not parts or any(part in (".", "..") for part in parts):
+    parts = [_UNSAFE.sub("_", part).rstrip(". ") for part in label.split(SEPARATOR) if part]
+    if not all(parts) or not parts:
         raise DataError(f"the class '{label}' cannot be a folder's name")
     return parts
 

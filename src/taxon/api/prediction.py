@@ -15,7 +15,7 @@ from taxon.inference.load import BackendName
 
 def predict(
     path: str | Path,
-    pictures: Iterable[str | Path],
+    pictures: str | Path | Iterable[str | Path],
     *,
     top: int = 5,
     backend: BackendName = "auto",
@@ -25,14 +25,15 @@ def predict(
 
     Args:
         path: a model folder, an artefact's folder or an .onnx file.
-        pictures: files, folders (searched below) and glob patterns.
+        pictures: one or several files, folders (searched below) and glob patterns.
 
     Raises:
         BundleError: the model cannot be loaded.
         DataError: a folder or a pattern without pictures.
     """
+    names = [pictures] if isinstance(pictures, str | Path) else pictures
     predictor = load_predictor(Path(path), backend=backend, device=device)
-    return predictor.predict(find_pictures([str(name) for name in pictures]), top=top)
+    return predictor.predict(find_pictures([str(name) for name in names]), top=top)
 
 
 def find_pictures(names: Sequence[str]) -> list[Path]:
@@ -46,19 +47,25 @@ def find_pictures(names: Sequence[str]) -> list[Path]:
     """
     found: list[Path] = []
     for name in names:
+        if not name:
+            raise DataError("an empty name was given for a picture; name a file, folder or pattern")
         path = Path(name)
-        if path.is_dir():
+        if not path.exists() and glob.has_magic(name):
+            matches = sorted(glob.glob(name, recursive=True))
+            if not matches:
+                raise DataError(f"nothing matches the pattern '{name}'")
+            # `**` matches a folder and all that is in it: each file is taken once.
+            found.extend(Path(match) for match in matches if Path(match).is_file())
+            if "**" not in name:
+                for folder in (Path(match) for match in matches if Path(match).is_dir()):
+                    found.extend(list_pictures(folder)[0])
+        elif path.is_dir():
             inside, _ = list_pictures(path)
             if not inside:
                 raise DataError(f"no pictures in the folder {path}")
             found.extend(inside)
-        elif not path.exists() and glob.has_magic(name):
-            matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
-            if not matches:
-                raise DataError(f"nothing matches the pattern '{name}'")
-            found.extend(match for match in matches if match.is_file())
         else:
             found.append(path)
     if not found:
-        raise DataError("no pictures were named; give files, folders or patterns")
+        raise DataError("no pictures were found; name files, folders or patterns")
     return found

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from taxon.api.exporting import export
 from taxon.api.model import Model
 from taxon.auditing import run_audit
-from taxon.bundle.layout import MANIFEST_FILE, Provenance
+from taxon.bundle.layout import BUNDLE_FILE, MANIFEST_FILE, Provenance
 from taxon.bundle.write import seal, write_parts
 from taxon.config import TrainConfig, load_config
+from taxon.core.errors import OutputError
 from taxon.core.files import atomic_folder, require_free, require_writable
 from taxon.core.versions import versions
 from taxon.data import Columns, Manifest, load_manifest, write_manifest
@@ -38,7 +39,7 @@ def train(
     batch_size: int | None = None,
     seed: int | None = None,
     device: str | None = None,
-    config: Path | None = None,
+    config: str | Path | None = None,
     overrides: Sequence[str] = (),
     columns: Columns | None = None,
     overwrite: bool = False,
@@ -67,6 +68,7 @@ def train(
         CheckFailed: the exported artefact is not equal to the trained model.
     """
     start = time.perf_counter()
+    file = Path(config) if config is not None else None
     options = {
         "model": model,
         "weights": None if weights is None else str(weights),
@@ -75,21 +77,23 @@ def train(
         "seed": seed,
         "device": device,
     }
-    settings = load_config(recipe or "staged", file=config, options=options, overrides=overrides)
+    settings = load_config(recipe or "staged", file=file, options=options, overrides=overrides)
     if recipe is None and settings.weights == "none":
         listener(Note("recipe: scratch, since there are no pretrained weights to fine-tune"))
-        settings = load_config("scratch", file=config, options=options, overrides=overrides)
+        settings = load_config("scratch", file=file, options=options, overrides=overrides)
     folder = Path(out) if out is not None else default_run(Path(data))
-    require_free(folder, overwrite=overwrite)
+    _require_apart(Path(data), folder)
+    require_free(folder, replace_if=BUNDLE_FILE if overwrite else None)
     require_writable(folder)
     require_torch_stack()
 
     # Imported here: the command line and the server start without torch.
-    from taxon.api.classifier import train_classifier
+    from taxon.api.classifier import choose_start, train_classifier
 
+    beginning = choose_start(settings, listener)
     manifest = read_training_data(Path(data), settings, columns, listener)
-    trained = train_classifier(manifest, settings, listener)
-    with atomic_folder(folder, overwrite=overwrite) as temporary:
+    trained = train_classifier(beginning, manifest, settings, listener)
+    with atomic_folder(folder, replace_if=BUNDLE_FILE if overwrite else None) as temporary:
         _write(trained, temporary, folder.name, command, start)
     listener(Note(f"model written to {folder}"))
     for artefact in export(folder, ["onnx"]):
@@ -126,6 +130,12 @@ def summary(manifest: Manifest) -> str:
     what = "tags" if space.task == "multilabel" else "classes"
     depth = f" in {space.depth} levels" if space.is_taxonomy else ""
     return f"{len(manifest)} pictures, {len(space.names)} {what}{depth}"
+
+
+def _require_apart(data: Path, folder: Path) -> None:
+    """Refuse to write a model over the data that it is trained on, or around them."""
+    if data.resolve().is_relative_to(folder.resolve()):
+        raise OutputError(f"the model folder {folder} would replace the data in {data}")
 
 
 def default_run(data: Path) -> Path:

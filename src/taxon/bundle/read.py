@@ -13,6 +13,7 @@ from taxon.bundle.layout import (
     BUNDLE_FILE,
     DECISION_FILE,
     FORMAT_VERSION,
+    HASHED_FILES,
     LABELS_FILE,
     PREPROCESSING_FILE,
     BundleInfo,
@@ -43,6 +44,9 @@ def read_bundle(path: Path) -> Bundle:
         BundleError: not a bundle, of a newer format, a file absent, unreadable or altered.
     """
     info = _read_info(path)
+    missing = sorted(set(HASHED_FILES) - info.files.keys())
+    if missing:
+        raise BundleError(f"{path / BUNDLE_FILE} is damaged: it states no sha256 of {missing[0]}")
     for name, expected in info.files.items():
         _check_file(path, name, expected)
     spec = ModelSpec(
@@ -95,7 +99,11 @@ def _check_file(folder: Path, name: str, expected: str) -> None:
     file = folder / name
     if not file.is_file():
         raise BundleError(f"{file} is missing; the model folder is not complete")
-    if sha256_file(file) != expected:
+    try:
+        actual = sha256_file(file)
+    except OSError as error:
+        raise BundleError(f"cannot read {file}: {error.strerror or error}") from error
+    if actual != expected:
         raise BundleError(
             f"{file} does not have the sha256 that {BUNDLE_FILE} states; it was altered or "
             "damaged after training. Copy the folder again, or train again"

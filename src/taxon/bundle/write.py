@@ -9,6 +9,7 @@ from taxon.bundle.layout import (
     BUNDLE_FILE,
     CARD_FILE,
     DECISION_FILE,
+    GOLDEN_FOLDER,
     HASHED_FILES,
     LABELS_FILE,
     PREPROCESSING_FILE,
@@ -44,11 +45,13 @@ def seal(
 
     Called last: a folder without bundle.json is no bundle.
     """
+    golden = sorted((folder / GOLDEN_FOLDER).glob("*.png"))
+    pictures = [picture.relative_to(folder).as_posix() for picture in golden]
     info = BundleInfo(
         name=name,
         backbone=backbone,
         head=head,
-        files={file: sha256_file(folder / file) for file in HASHED_FILES},
+        files={file: sha256_file(folder / file) for file in (*HASHED_FILES, *pictures)},
         provenance=provenance,
     )
     write_text(folder / CARD_FILE, model_card(info, label_space))

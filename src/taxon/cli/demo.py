@@ -37,5 +37,6 @@ def command(
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    with_display = training_display
-    run_demo(out, quick=quick, overwrite=overwrite, heading=heading, say=say, display=with_display)
+    run_demo(
+        out, quick=quick, overwrite=overwrite, heading=heading, say=say, display=training_display
+    )

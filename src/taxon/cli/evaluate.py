@@ -21,15 +21,19 @@ def command(
         ),
     ] = None,
     split: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Part to score: test, val, calibration, train or all. With DATA, pictures that "
-            "the run has seen are left out, unless this is all."
+            "the run has seen are left out, unless this is all.",
+            show_default="test; with DATA, all that the run has not seen",
         ),
-    ] = "test",
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for metrics.json and report/.", show_default="RUN"),
+        typer.Option(
+            help="Folder for metrics.json and report/.",
+            show_default="RUN; with DATA, RUN/evaluations/DATA",
+        ),
     ] = None,
     path_column: options.PathColumn = "path",
     label_column: options.LabelColumn = None,

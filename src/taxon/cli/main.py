@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from taxon.cli import (
     train,
     verify,
 )
-from taxon.core.errors import TaxonError
+from taxon.core.errors import InputError, TaxonError
 
 DEBUG = "--debug"
 
@@ -70,6 +71,12 @@ app.command("doctor")(doctor.command)
 def main() -> None:
     """Run the command line and exit: 0 done, 1 a bug, 2 bad input, 3 a check said no, 130
     interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        # A redirected stream may have an old encoding (cp1252 on Windows); class names are Unicode.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                encoding=None if stream.isatty() else "utf-8", errors="backslashreplace"
+            )
     sys.exit(run(sys.argv[1:]))
 
 
@@ -87,6 +94,11 @@ def run(arguments: list[str]) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if debug:
+            raise
+        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        return InputError.exit_code
     except Exception as error:
         if debug:
             raise

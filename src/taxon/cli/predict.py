@@ -47,16 +47,13 @@ def command(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to list for each picture.")] = 5,
-    device: Annotated[
-        str, typer.Option(help="For a model folder without ONNX artefact: cpu, cuda or mps.")
-    ] = "cpu",
 ) -> None:
     """Name the class of pictures. One that cannot be read is reported, and the rest go on."""
     from taxon.api import predict
     from taxon.api.outputs import sort_copies, write_predictions
 
     chosen = format_ or _format_of(out)
-    predictions = list(predict(run, _names(pictures), top=top, device=device))
+    predictions = list(predict(run, _names(pictures), top=top))
     write_predictions(predictions, chosen.value, out)
     if sort_into is not None:
         count = sort_copies(predictions, sort_into)
@@ -71,7 +68,7 @@ def _names(arguments: list[str]) -> list[str]:
     names: list[str] = []
     for argument in arguments:
         if argument == "-":
-            names.extend(line.rstrip("\n") for line in sys.stdin if line.strip())
+            names.extend(line.rstrip("\r\n") for line in sys.stdin if line.strip())
         else:
             names.append(argument)
     return names

@@ -107,6 +107,10 @@ def command(
     """
     from taxon.api import train
     from taxon.cli.progress import training_display
+    from taxon.core.errors import ConfigError
+
+    if quiet and json_log:
+        raise ConfigError("--quiet and --json-log exclude each other; choose one")
 
     shares = {"split.validation": validation_share, "split.test": test_share}
     overrides = [f"{key}={value}" for key, value in shares.items() if value is not None]
@@ -134,6 +138,14 @@ def command(
         typer.echo(result.path)
     elif not json_log:
         typer.echo(
-            f"\nNext:\n  taxon evaluate {result.path}\n  taxon predict {result.path} PICTURE...\n"
-            f"  taxon serve {result.path}"
+            f"\nNext:\n  taxon evaluate {result.path}{_what(result.path)}\n"
+            f"  taxon predict {result.path} PICTURE...\n  taxon serve {result.path}"
         )
+
+
+def _what(run: Path) -> str:
+    """What `evaluate` needs to be told where the run has no test part."""
+    from taxon.bundle.layout import MANIFEST_FILE
+    from taxon.data import read_manifest
+
+    return "" if len(read_manifest(run / MANIFEST_FILE).part("test")) else " TEST_DATA"

@@ -42,12 +42,12 @@ def load_config(
     text = resources.files("taxon.config").joinpath(f"recipes/{recipe}.yaml").read_text("utf-8")
     values: dict[str, Any] = {"recipe": recipe, **yaml.safe_load(text)}
     if file is not None:
-        values = _merge(values, _read_yaml(file))
+        values = _merge(values, _require_recipe(_read_yaml(file), recipe))
     given = {key: value for key, value in (options or {}).items() if value is not None}
     epochs = given.pop("epochs", None)
     values = _merge(values, given)
     for override in overrides:
-        values = _merge(values, _parse_override(override))
+        values = _merge(values, _require_recipe(_parse_override(override), recipe))
     config = _validate(values)
     if epochs is not None and epochs < 1:
         raise ConfigError(f"--epochs must be at least 1, received {epochs}")
@@ -65,6 +65,16 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{file} must hold keys and values, received {type(values).__name__}")
+    return values
+
+
+def _require_recipe(values: dict[str, Any], recipe: str) -> dict[str, Any]:
+    """The stages were read from `recipe`; a key that claims another one would lie."""
+    if values.get("recipe", recipe) != recipe:
+        raise ConfigError(
+            f"the recipe is '{recipe}', but the configuration says '{values['recipe']}'; "
+            f"choose it with --recipe {values['recipe']}"
+        )
     return values
 
 

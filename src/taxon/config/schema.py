@@ -82,12 +82,14 @@ class PreprocessingConfig(_Config):
         resize: `crop`, `squash` or `pad`.
         crop_fraction: share of the shorter side that a centre crop keeps.
         interpolation: `bilinear`, `bicubic` or `lanczos`.
+        jpeg_dct_scaling: let the JPEG decoder shrink large pictures while it decodes.
     """
 
     size: int | None = Field(default=None, ge=8, le=4096)
     resize: Literal["crop", "squash", "pad"] | None = None
     crop_fraction: float | None = Field(default=None, gt=0, le=1)
     interpolation: Literal["bilinear", "bicubic", "lanczos"] | None = None
+    jpeg_dct_scaling: bool | None = None
 
 
 class TrainConfig(_Config):
@@ -135,7 +137,12 @@ class TrainConfig(_Config):
         for position in by_remainder[: total - sum(epochs)]:
             epochs[position] += 1
         stages = tuple(
-            stage.model_copy(update={"epochs": count})
+            stage.model_copy(
+                update={
+                    "epochs": count,
+                    "warmup_epochs": stage.warmup_epochs * count / max(1, stage.epochs),
+                }
+            )
             for stage, count in zip(self.stages, epochs, strict=True)
         )
         return self.model_copy(update={"stages": stages})

@@ -5,6 +5,7 @@
     │   ├── DataError              a data set, a table, labels, a split
     │   │   └── ImageError         one picture that cannot be read
     │   ├── ConfigError            an option, a recipe, a YAML file
+    │   ├── DivergedError          training went to infinity under this configuration
     │   ├── WeightsError           pretrained weights: absent, unreachable, of another shape
     │   ├── BundleError            a model folder or artefact: absent, altered, of a newer format
     │   ├── OutputError            an output path: exists, not writable, disk full
@@ -47,6 +48,10 @@ class ImageError(DataError):
 
 class ConfigError(InputError):
     """An option, recipe or configuration value is not allowed."""
+
+
+class DivergedError(InputError):
+    """Training went to infinity under this configuration."""
 
 
 class WeightsError(InputError):

@@ -32,24 +32,35 @@ def atomic_file(path: Path) -> Iterator[Path]:
         OutputError: the folder cannot be written or the disk is full; `path` is unchanged.
     """
     with _as_output_error(path):
+        # A link stays a link: the file that it points to is replaced.
+        path = path.resolve()
+        if path.exists() and not path.is_file():
+            raise OutputError(f"cannot write {path}: it is a folder or a device, not a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         # The suffix stays last: some writers choose the format from it.
         temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
         try:
+            temporary.touch()
+            mode = temporary.stat().st_mode
             yield temporary
+            temporary.chmod(mode)  # some writers make files that only their user may read
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(path: Path, *, replace_if: str | None = None) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; rename it to `path` when the block succeeds.
 
+    Args:
+        replace_if: an existing folder is replaced if it holds a file of this name, by which
+            taxon knows its own work; None replaces nothing.
+
     Raises:
-        OutputError: `path` exists and `overwrite` is off, or it cannot be written.
+        OutputError: `path` exists and may not be replaced, or it cannot be written.
     """
-    require_free(path, overwrite=overwrite)
+    require_free(path, replace_if=replace_if)
     with _as_output_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
@@ -77,18 +88,29 @@ def replace_folder(source: Path, target: Path) -> None:
         os.replace(source, target)
 
 
-def require_free(path: Path, *, overwrite: bool) -> None:
-    """Refuse an output folder that already holds something, unless `overwrite` is set.
+def require_free(path: Path, *, replace_if: str | None) -> None:
+    """Refuse an output folder that already holds something which may not be replaced.
+
+    Args:
+        replace_if: a folder with a file of this name may be replaced; None: none may.
 
     Raises:
         OutputError: `path` is a file, or a folder that is not empty.
     """
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"the output {path} is a file; name a folder that does not exist yet")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
+    with _as_output_error(path):
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"the output {path} is a file; name a folder that does not exist yet")
+        if not path.is_dir() or not any(path.iterdir()):
+            return
+    if replace_if is None:
         raise OutputError(
             f"the output folder {path} exists and is not empty; "
             "choose another --out, or add --overwrite to replace it"
+        )
+    if not (path / replace_if).is_file():
+        raise OutputError(
+            f"refused to replace {path}: taxon did not write it (there is no {replace_if} in it), "
+            "and what it holds would be lost; choose another --out"
         )
 
 
@@ -98,8 +120,9 @@ def require_writable(path: Path) -> None:
     Raises:
         OutputError: the nearest existing folder above `path` is not writable.
     """
-    existing = next(folder for folder in path.absolute().parents if folder.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
+    with _as_output_error(path):
+        existing = next((folder for folder in path.absolute().parents if folder.exists()), None)
+    if existing is None or not existing.is_dir() or not os.access(existing, os.W_OK):
         raise OutputError(f"cannot write {path}: {existing} is not a folder that can be written")
 
 

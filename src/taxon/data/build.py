@@ -44,6 +44,8 @@ def build_manifest(
     progress: Progress | None = None,
 ) -> Manifest:
     """Make the manifest of a listing; pictures that cannot be read are listed as skipped."""
+    space = label_space or listing.label_space()
+    space.targets([row.labels for row in listing.rows])  # names a class that the space lacks
     spec = Preprocessing()
     results: list[Record | Skipped] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -58,13 +60,14 @@ def build_manifest(
             f"none of the {len(skipped)} pictures of {listing.root} can be read; "
             f"the first: {skipped[0].id}: {skipped[0].reason}"
         )
-    space = label_space or listing.label_space()
-    manifest = Manifest(records, space, listing.root.resolve(), skipped, listing.notes)
-    manifest.targets()  # names a class that the label space does not have
-    return manifest
+    return Manifest(records, space, listing.root.resolve(), skipped, listing.notes)
 
 
 def _inspect(row: Row, spec: Preprocessing) -> Record | Skipped:
+    if not row.id.isprintable():
+        # Bytes that are no UTF-8, or control characters: no table or report could hold them.
+        printable = row.id.encode("unicode_escape").decode()
+        return Skipped(printable, "the file's name cannot be printed; rename it")
     try:
         data = read_picture(row.path)
         image = decode(data, spec, row.id)

@@ -14,6 +14,8 @@ from taxon.preprocessing.decode import SUFFIXES
 
 TABLE_SUFFIXES = (".csv", ".tsv")
 TABLE_IN_FOLDER = "labels.csv"
+# By these files a folder is known as a model or an artefact that taxon wrote.
+MODEL_MARKERS = {"bundle.json", "artefact.json"}
 Kind = Literal["flat", "taxonomy", "tags"]
 
 
@@ -107,6 +109,7 @@ def _read_folder(root: Path) -> Listing:
         len(path.parts) > 1 and path.parts[0].lower() in SPLIT_WORDS for path in relative
     )
     start = 1 if has_splits else 0
+    _require_no_stray_parts({path.parts[0] for path in relative}, root)
     loose = [path for path in relative if len(path.parts) < start + 2]
     if loose:
         raise DataError(
@@ -127,10 +130,22 @@ def _read_folder(root: Path) -> Listing:
     return Listing(root, rows, "taxonomy" if nested else "flat", notes)
 
 
+def _require_no_stray_parts(tops: set[str], root: Path) -> None:
+    """Refuse `train` and `val` beside other folders: parts would be taken for classes."""
+    parts = {name for name in tops if name.lower() in SPLIT_WORDS}
+    if len({SPLIT_WORDS[name.lower()] for name in parts}) > 1 and parts != tops:
+        raise DataError(
+            f"{root} holds the parts {', '.join(sorted(parts))} and beside them "
+            f"{', '.join(sorted(tops - parts)[:5])}, which is none (train, val, calibration or "
+            "test); move it away, or list the pictures in a table"
+        )
+
+
 def list_pictures(root: Path) -> tuple[list[Path], int]:
     """Return all files below a folder that look like pictures, sorted, and how many do not.
 
-    Hidden files and folders are passed over; links to folders are followed, each folder once.
+    Hidden files and folders are passed over, and so are models that were trained below `root`.
+    Links to folders are followed, each folder once.
     """
     pictures: list[Path] = []
     others = 0
@@ -140,6 +155,9 @@ def list_pictures(root: Path) -> tuple[list[Path], int]:
             names.clear()  # a link back to a folder that was read before
             continue
         visited.add(real)
+        if MODEL_MARKERS & set(files):
+            names.clear()  # a model's golden pictures are no data
+            continue
         names[:] = sorted(name for name in names if not name.startswith("."))
         for name in files:
             if name.startswith("."):

@@ -60,6 +60,9 @@ def _read_lines(path: Path) -> tuple[list[str], list[dict[str, str | None]]]:
             reader = csv.DictReader(stream, delimiter=delimiter, restval="")
             header = [name.strip() for name in reader.fieldnames or ()]
             reader.fieldnames = header
+            repeated = sorted(name for name in set(header) if header.count(name) > 1)
+            if repeated:
+                raise DataError(f"{path} has the column '{repeated[0]}' more than once")
             lines = list(reader)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error

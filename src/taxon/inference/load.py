@@ -20,45 +20,45 @@ def load_predictor(
     *,
     backend: BackendName = "auto",
     device: str = "cpu",
-    threads: int | None = None,
 ) -> Predictor:
     """Load a model folder, an artefact's folder or an .onnx file.
 
     Args:
         backend: `auto` takes the ONNX artefact where there is one, else PyTorch.
         device: for PyTorch: `cpu`, `cuda` or `mps`.
-        threads: for ONNX Runtime: threads for one call, None for all cores.
 
     Raises:
         BundleError: nothing there that can be loaded, or altered, or exported from another
             state of the model.
     """
     if (path / BUNDLE_FILE).is_file():
-        return _from_bundle(path, backend, device, threads)
+        return _from_bundle(path, backend, device)
     if (path / ARTEFACT_FILE).is_file():
-        return _from_onnx(path / read_artefact(path).file, threads)
+        return _from_onnx(path / read_artefact(path).file)
     if path.is_file() and path.suffix == ".onnx":
-        if (path.parent / ARTEFACT_FILE).is_file():
-            read_artefact(path.parent)
-        return _from_onnx(path, threads)
+        return _from_onnx(path)
     raise BundleError(
         f"{path} is neither a model folder, nor an artefact's folder, nor an .onnx file; "
         "name the folder that `taxon train` or `taxon export` wrote"
     )
 
 
-def _from_onnx(file: Path, threads: int | None) -> Predictor:
-    loaded = OnnxRuntimeBackend(file, threads=threads)
+def _from_onnx(file: Path) -> Predictor:
+    loaded = OnnxRuntimeBackend(file)
     return Predictor(loaded.spec(), loaded)
 
 
-def _from_bundle(path: Path, backend: BackendName, device: str, threads: int | None) -> Predictor:
+def _from_bundle(path: Path, backend: BackendName, device: str) -> Predictor:
     bundle = read_bundle(path)
     folder = artefact_folder(path, "onnx")
     if backend == "onnx" or (backend == "auto" and folder.is_dir()):
+        if not folder.is_dir():
+            raise BundleError(
+                f"{path} has no ONNX artefact; make one: taxon export {path} --to onnx"
+            )
         info = read_artefact(folder)
         require_fresh(info, bundle)
-        return _from_onnx(folder / info.file, threads)
+        return _from_onnx(folder / info.file)
     # Imported here: serving and predicting from ONNX must work with no torch installed.
     from taxon.inference.pytorch import PyTorchBackend
 

@@ -60,10 +60,12 @@ class Predictor:
             readable = [image for image in prepared if not isinstance(image, ImageError)]
             rows = iter(self.run(np.stack(readable)).probabilities if readable else ())
             for path, image in zip(batch, prepared, strict=True):
+                # A name that is no UTF-8 cannot be written to a table; its odd bytes are escaped.
+                name = os.fsencode(path).decode("utf-8", "backslashreplace")
                 if isinstance(image, ImageError):
-                    yield Prediction(path=str(path), error=image.reason)
+                    yield Prediction(path=name, error=image.reason)
                 else:
-                    yield self.decide(str(path), next(rows), top=top)
+                    yield self.decide(name, next(rows), top=top)
 
     def _prepared(
         self, paths: Iterable[Path], batch_size: int

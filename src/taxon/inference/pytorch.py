@@ -6,9 +6,12 @@ import numpy as np
 import torch
 
 from taxon.bundle import Bundle
+from taxon.core.errors import ConfigError
 from taxon.core.predictions import ImageBatch
 from taxon.inference.backend import Outputs
 from taxon.models.restore import restore_inference_module
+
+DEVICES = ("cpu", "cuda", "mps")
 
 
 class PyTorchBackend:
@@ -21,9 +24,15 @@ class PyTorchBackend:
     name = "pytorch"
 
     def __init__(self, bundle: Bundle, *, device: str = "cpu") -> None:
+        if device not in DEVICES:
+            raise ConfigError(f"unknown device '{device}'; allowed: {', '.join(DEVICES)}")
         self._device = torch.device(device)
         module = restore_inference_module(bundle).to(memory_format=torch.channels_last)
-        self._module = module.to(self._device)
+        try:
+            self._module = module.to(self._device)
+        except (RuntimeError, AssertionError) as error:  # what torch raises for an absent device
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"the device '{device}' cannot be used: {reason}") from error
 
     def run(self, images: ImageBatch) -> Outputs:
         """Compute a batch, uint8 [N, 3, H, W]."""

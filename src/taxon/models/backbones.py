@@ -116,7 +116,10 @@ def blocks(backbone: Backbone) -> list[list[str]]:
     """
     matcher = getattr(backbone.module, "group_matcher", None)
     if matcher is None:
-        raise ConfigError(f"timm defines no stages for '{backbone.name}'; use --recipe scratch")
+        raise ConfigError(
+            f"timm defines no stages for '{backbone.name}', so its last blocks cannot be told; "
+            "use --recipe scratch, or another backbone (`taxon models`)"
+        )
     grouped = group_with_matcher(backbone.module.named_parameters(), matcher(coarse=True))
     groups = [list(names) for _, names in sorted(grouped.items())]
     while len(groups) > 1 and not any(_NUMBERED.search(name) for name in groups[-1]):
@@ -127,9 +130,12 @@ def blocks(backbone: Backbone) -> list[list[str]]:
 
 def freeze_all_but_last(backbone: Backbone, count: int | None) -> list[str]:
     """Let only the last `count` blocks train (0: none, None: all). Return the trainable names."""
-    groups = blocks(backbone)
-    kept = groups if count is None else groups[max(0, len(groups) - count) :] if count else []
-    trainable = {name for group in kept for name in group}
+    if count is None:
+        trainable = {name for name, _ in backbone.module.named_parameters()}
+    elif count == 0:
+        trainable = set()
+    else:
+        trainable = {name for group in blocks(backbone)[-count:] for name in group}
     for name, parameter in backbone.module.named_parameters():
         parameter.requires_grad_(name in trainable)
     return sorted(trainable)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from taxon.core.errors import WeightsError
 from taxon.core.fingerprint import sha256_file
-from taxon.models.backbones import Backbone, published_state
+from taxon.models.backbones import Backbone, preprocessing_of, published_state
 
 HUB_TIMEOUT_SECONDS = 5.0
 _OFFLINE_HINT = (
@@ -102,7 +102,8 @@ def _check_fit(backbone: Backbone, state: dict[str, torch.Tensor], path: Path) -
     if problems:
         raise WeightsError(
             f"{path} does not fit {backbone.name}: {'; '.join(problems)}. "
-            "Name the backbone that the weights belong to with --model"
+            "Name the backbone that the weights belong to with --model (and leave "
+            "preprocessing.size as it is where the architecture fixes its input)"
         )
 
 
@@ -112,10 +113,13 @@ def _settings_beside(path: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        settings = json.loads(file.read_bytes()).get("pretrained_cfg")
-    except (ValueError, AttributeError) as error:
-        raise WeightsError(f"{file}, beside the weights, is damaged: {error}") from error
-    return {key: value for key, value in (settings or {}).items() if value is not None}
+        settings = json.loads(file.read_bytes()).get("pretrained_cfg") or {}
+        given = {key: value for key, value in settings.items() if value is not None}
+        preprocessing_of(given)
+    except (ValueError, AttributeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{file}, beside the weights, is damaged: {reason}") from error
+    return given
 
 
 def _from_hub(backbone: Backbone) -> tuple[Backbone, dict[str, str]]:

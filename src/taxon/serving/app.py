@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 
+from taxon.core.versions import taxon_version
 from taxon.inference import Predictor
 from taxon.serving.errors import install_error_handlers
 from taxon.serving.limits import BodyLimit
@@ -29,7 +29,7 @@ def create_app(predictor: Predictor, settings: ServingSettings | None = None) ->
     """
     settings = settings or ServingSettings()
     pipeline = Pipeline(predictor, settings)
-    server_version = _server_version()
+    server_version = taxon_version()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -54,10 +54,3 @@ def create_app(predictor: Predictor, settings: ServingSettings | None = None) ->
     app.include_router(v2_router(pipeline, server_version))
     app.include_router(page_router())
     return app
-
-
-def _server_version() -> str:
-    try:
-        return version("taxon-vision")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "0"

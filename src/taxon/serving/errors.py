@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from taxon.serving.batcher import ComputationFailed, Overloaded
 
@@ -54,6 +55,10 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ComputationFailed)
     async def on_failed(request: Request, error: ComputationFailed) -> JSONResponse:
         return _answer(500, "internal error")  # the batcher logged the cause, once a batch
+
+    @app.exception_handler(ClientDisconnect)
+    async def on_disconnect(request: Request, error: ClientDisconnect) -> JSONResponse:
+        return _answer(499, "the client left")  # nobody reads it; it keeps the log clean
 
     @app.exception_handler(Exception)
     async def on_bug(request: Request, error: Exception) -> JSONResponse:

@@ -20,6 +20,7 @@ class ServingSettings:
         max_queue: pictures accepted and not yet answered at most; beyond it a request gets
             503. Also the most pictures that one request may bring.
         max_body_bytes: bytes of one request body at most.
+        max_pixels: pixels of one picture at most; a small file may hold very many.
         max_buffered_bytes: bytes of all bodies held in memory at once at most; beyond it a
             request gets 503.
         model_version: the version that the answers and the V2 addresses state.
@@ -33,12 +34,19 @@ class ServingSettings:
     max_delay_ms: float = 2.0
     max_queue: int = 256
     max_body_bytes: int = 32 * MIB
+    max_pixels: int = 50_000_000
     max_buffered_bytes: int = 512 * MIB
     model_version: str = "1"
     shutdown_seconds: int = 30
 
     def __post_init__(self) -> None:
-        for name in ("max_batch_size", "max_queue", "max_body_bytes", "shutdown_seconds"):
+        for name in (
+            "max_batch_size",
+            "max_queue",
+            "max_body_bytes",
+            "max_pixels",
+            "shutdown_seconds",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not (math.isfinite(self.max_delay_ms) and self.max_delay_ms >= 0):

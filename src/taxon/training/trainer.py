@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from taxon.config import StageConfig, TrainConfig
-from taxon.core.errors import TaxonError
+from taxon.core.errors import DivergedError
 from taxon.core.predictions import FloatArray
 from taxon.data import Manifest
 from taxon.data.loader import Batch, evaluation_batches, training_batches
@@ -64,7 +65,7 @@ def fit(job: TrainingJob) -> TrainingResult:
     Without a validation part the last epoch is the best.
 
     Raises:
-        TaxonError: the loss is not a number any more.
+        DivergedError: the loss is not a number any more.
     """
     run = _Run(job)
     run.estimate()
@@ -153,7 +154,7 @@ class _Run:
                 loss = self.loss(logits.float(), targets.to(self.device))
             value = float(loss.detach())
             if not math.isfinite(value):
-                raise TaxonError(
+                raise DivergedError(
                     f"the loss became {value} in epoch {len(self.history) + 1}, step {step}; "
                     "try a lower learning rate (--set stages in a --config file)"
                 )
@@ -206,6 +207,7 @@ class _Run:
             batch_size=job.config.batch_size,
             seed=job.config.seed,
             epoch=epoch,
+            workers=_loading_processes(self.device),
         )
 
     def to_input(self, images: torch.Tensor) -> torch.Tensor:
@@ -216,6 +218,11 @@ class _Run:
     def steps(self) -> int:
         """Optimiser steps in an epoch."""
         return len(self.batches(epoch=0))
+
+
+def _loading_processes(device: torch.device) -> int:
+    """A GPU must not wait for pictures; on a CPU the loader's threads share the cores."""
+    return min(8, (os.cpu_count() or 1) // 2) if device.type == "cuda" else 0
 
 
 def predict_logits(

@@ -19,6 +19,8 @@ from taxon.data.samples.surfaces import INSPECTED, SURFACES, SurfaceMaker
 SampleKind = Literal["defects", "tags", "taxonomy"]
 SAMPLE_KINDS: tuple[str, ...] = get_args(SampleKind)
 
+# Hidden, so that no source takes it for data; by it, --overwrite knows our own folders.
+MARKER_FILE = ".taxon-sample-data"
 SMALLEST_SIZE = 32
 FEWEST_PER_CLASS = 3
 
@@ -50,7 +52,7 @@ def generate_samples(
         seed: 0 or more.
         size: width and height in pixels, 32 or more.
         count: pictures in all.
-        overwrite: replace `out` if it holds something.
+        overwrite: replace `out` if it holds sample data.
 
     Returns:
         Pictures per class (`material/finish` for a taxonomy) or, for tags, per tag.
@@ -69,7 +71,8 @@ def generate_samples(
     if seed < 0:
         raise ConfigError(f"seed {seed} is negative; give 0 or more")
     write = {"defects": _write_defects, "tags": _write_tags, "taxonomy": _write_taxonomy}[kind]
-    with atomic_folder(out, overwrite=overwrite) as folder:
+    with atomic_folder(out, replace_if=MARKER_FILE if overwrite else None) as folder:
+        (folder / MARKER_FILE).write_text(f"taxon sample-data {kind}, seed {seed}\n")
         return write(folder, seed, size, count)
 
 
