@@ -281,12 +281,12 @@ def test_atomic_folder_refuses_one_that_is_not_empty_and_names_the_option(tmp_pa
     assert _everything_in(tmp_path) == ["run"]
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_atomic_folder_refuses_a_file(tmp_path: Path, overwrite: bool) -> None:
+@pytest.mark.parametrize("replace_if", [None, "old"])
+def test_atomic_folder_refuses_a_file(tmp_path: Path, replace_if: str | None) -> None:
     _fill(tmp_path, "run")
     with (
         pytest.raises(OutputError, match="is a file"),
-        atomic_folder(tmp_path / "run", overwrite=overwrite),
+        atomic_folder(tmp_path / "run", replace_if=replace_if),
     ):
         pytest.fail("the block must not run")
     assert (tmp_path / "run").read_text() == "run"
@@ -296,11 +296,36 @@ def test_atomic_folder_overwrites_as_a_whole(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     _fill(run, "old")
-    with atomic_folder(run, overwrite=True) as temporary:
+    with atomic_folder(run, replace_if="old") as temporary:
         _fill(temporary, "new")
         assert _everything_in(run) == ["old"]
     assert _everything_in(run) == ["new"]
     assert _everything_in(tmp_path) == ["run"]
+
+
+def test_atomic_folder_replaces_only_a_folder_with_the_marker(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    _fill(run, "photos of mine")
+    with (
+        pytest.raises(OutputError, match="taxon did not write it"),
+        atomic_folder(run, replace_if="bundle.json"),
+    ):
+        pytest.fail("the block must not run")
+    assert _everything_in(run) == ["photos of mine"]
+
+
+def test_atomic_file_writes_through_a_link(tmp_path: Path) -> None:
+    _fill(tmp_path, "target")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "new"
+
+
+def test_atomic_file_refuses_a_device() -> None:
+    with pytest.raises(OutputError, match="device"):
+        write_text(Path(os.devnull), "new")
 
 
 @pytest.mark.parametrize(
@@ -315,7 +340,7 @@ def test_atomic_folder_keeps_the_old_folder_when_the_block_raises(
     _fill(run, "old")
 
     def write_half() -> None:
-        with atomic_folder(run, overwrite=True) as temporary:
+        with atomic_folder(run, replace_if="old") as temporary:
             _fill(temporary, "half")
             raise raised
 

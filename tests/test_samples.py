@@ -22,7 +22,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and not path.name.startswith(".")  # the marker is hidden
     }
 
 
@@ -124,6 +124,11 @@ def test_a_folder_that_holds_something_is_kept_unless_overwrite_is_set(tmp_path:
     with pytest.raises(OutputError, match="not empty"):
         generate_samples("defects", tmp_path, size=SIZE, count=20)
     assert list(tmp_path.iterdir()) == [mine]
+    with pytest.raises(OutputError, match="taxon did not write it"):
+        generate_samples("defects", tmp_path, size=32, count=20, overwrite=True)
+    assert list(tmp_path.iterdir()) == [mine]
+    mine.unlink()
+    generate_samples("tags", tmp_path, size=32, count=20)
     generate_samples("defects", tmp_path, size=32, count=20, overwrite=True)
     assert not mine.exists()
     assert (tmp_path / "good").is_dir()

@@ -27,14 +27,14 @@ Display = Callable[[], AbstractContextManager[Listener]]
 
 SHOWN_PREDICTIONS = 5
 QUICK_EPOCHS = 4
-# Surfaces have no upright; small pictures of them are enough for a tiny network.
-SURFACES = ("preprocessing.size=128", "augment.vertical_flip=0.5", "augment.crop_scale=0.7")
 # A tiny network wants higher learning rates than the recipe's, which are for large ones.
-STAGES = (
+TINY_STAGES = (
     "stages=["
-    "{name: head, epochs: 5, unfrozen_blocks: 0, learning_rate: 0.003},"
-    "{name: last 2 blocks, epochs: 10, unfrozen_blocks: 2, learning_rate: 0.003},"
-    "{name: all, epochs: 10, unfrozen_blocks: all, learning_rate: 0.003, schedule: cosine}]"
+    "{name: head, epochs: 5, unfrozen_blocks: 0, learning_rate: 0.005},"
+    "{name: last 2 blocks, epochs: 10, unfrozen_blocks: 2, learning_rate: 0.005},"
+    "{name: all, epochs: 10, unfrozen_blocks: all, learning_rate: 0.005, schedule: cosine}]",
+    "gradient_clip=1.0",
+    "augment.crop_scale=0.7",
 )
 
 
@@ -77,7 +77,6 @@ def run_demo(
             model=DEFAULT_FROM_SCRATCH,
             weights="none",
             epochs=epochs,
-            overrides=SURFACES,
             overwrite=True,
             listener=listener,
             command="taxon demo",
@@ -92,7 +91,7 @@ def run_demo(
             weights=out / "backbone" / WEIGHTS_FILE,
             recipe="staged",
             epochs=epochs,
-            overrides=[*SURFACES, STAGES],
+            overrides=TINY_STAGES,
             overwrite=True,
             listener=listener,
             command="taxon demo",

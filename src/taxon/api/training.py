@@ -18,7 +18,8 @@ from taxon.config import TrainConfig, load_config
 from taxon.core.errors import OutputError
 from taxon.core.files import atomic_folder, require_free, require_writable
 from taxon.core.versions import versions
-from taxon.data import Columns, Manifest, load_manifest, write_manifest
+from taxon.data import Columns, Manifest, build_manifest, read_source, write_manifest
+from taxon.data.sources import Listing
 from taxon.data.splits import ensure_split
 from taxon.exporters import ParityReport
 from taxon.models.stack import require_torch_stack
@@ -90,8 +91,11 @@ def train(
     # Imported here: the command line and the server start without torch.
     from taxon.api.classifier import choose_start, train_classifier
 
+    # What is cheap and can fail comes first: names and labels, backbone and weights.
+    listing = read_source(Path(data), columns)
+    listing.label_space()
     beginning = choose_start(settings, listener)
-    manifest = read_training_data(Path(data), settings, columns, listener)
+    manifest = read_training_data(listing, settings, listener)
     trained = train_classifier(beginning, manifest, settings, listener)
     with atomic_folder(folder, replace_if=BUNDLE_FILE if overwrite else None) as temporary:
         _write(trained, temporary, folder.name, command, start)
@@ -101,13 +105,9 @@ def train(
     return Model(folder)
 
 
-def read_training_data(
-    data: Path, settings: TrainConfig, columns: Columns | None, listener: Listener
-) -> Manifest:
-    """Read, audit and split the data; the listener hears what was found."""
-    manifest = load_manifest(
-        data, columns, progress=lambda done, total: listener(Loading(done, total))
-    )
+def read_training_data(listing: Listing, settings: TrainConfig, listener: Listener) -> Manifest:
+    """Look into the pictures, audit and split them; the listener hears what was found."""
+    manifest = build_manifest(listing, progress=lambda done, total: listener(Loading(done, total)))
     listener(Note(f"data: {summary(manifest)}"))
     for note in manifest.notes:
         listener(Note(f"data: {note}"))

@@ -133,10 +133,11 @@ def _read_folder(root: Path) -> Listing:
 def _require_no_stray_parts(tops: set[str], root: Path) -> None:
     """Refuse `train` and `val` beside other folders: parts would be taken for classes."""
     parts = {name for name in tops if name.lower() in SPLIT_WORDS}
-    if len({SPLIT_WORDS[name.lower()] for name in parts}) > 1 and parts != tops:
+    folders = {name for name in tops if (root / name).is_dir()}
+    if len({SPLIT_WORDS[name.lower()] for name in parts}) > 1 and parts != folders:
         raise DataError(
             f"{root} holds the parts {', '.join(sorted(parts))} and beside them "
-            f"{', '.join(sorted(tops - parts)[:5])}, which is none (train, val, calibration or "
+            f"{', '.join(sorted(folders - parts)[:5])}, which is none (train, val, calibration or "
             "test); move it away, or list the pictures in a table"
         )
 

@@ -189,15 +189,18 @@ async def _form_files(request: Request, maximum: int) -> list[Upload]:
                 413, f"more than {maximum} pictures in one request; send them in several"
             ) from error
         raise HTTPException(400, f"the form cannot be read: {error.message}") from error
-    files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-    if not files:
-        raise HTTPException(
-            400, "the form has no file; send each picture as a part with a file name"
-        )
-    return [
-        Upload(file.filename or f"picture {position}", await file.read())
-        for position, file in enumerate(files, start=1)
-    ]
+    try:
+        files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        if not files:
+            raise HTTPException(
+                400, "the form has no file; send each picture as a part with a file name"
+            )
+        return [
+            Upload(file.filename or f"picture {position}", await file.read())
+            for position, file in enumerate(files, start=1)
+        ]
+    finally:
+        await form.close()
 
 
 def _description(model: ModelId, pipeline: Pipeline) -> ModelDescription:
