@@ -262,3 +262,57 @@ def test_interrupt_ends_with_130_and_leaves_nothing(defects: Path, tmp_path: Pat
     assert process.wait(60) == 130
     process.stderr.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_demo_does_all_of_it(tmp_path: Path) -> None:
+    done = taxon("demo", "--quick", "--out", tmp_path / "demo")
+    assert done.returncode == 0, done.stderr
+    for part in ("1. Sample data", "6. Predict", "Macro-F1", "Next:", "report.html"):
+        assert part in done.stdout
+    assert done.stdout.count("are equal on") == 2 and "audit, warning" in done.stderr
+    assert (tmp_path / "demo" / "model" / "report" / "report.html").is_file()
+    fails(2, "demo", "--quick", "--out", tmp_path / "demo", saying="--overwrite")
+
+
+def test_mismatched_torchvision_is_named_with_what_mends_it(defects: Path, tmp_path: Path) -> None:
+    package = tmp_path / "path" / "torchvision"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "taxon", "train", str(defects), "--weights", "none"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(package.parent)},
+    )
+    assert done.returncode == 2
+    for part in ("do not fit together", "pip install --upgrade torch torchvision timm", "/cpu"):
+        assert part in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are POSIX")
+@pytest.mark.parametrize("limit", [30_000, 300_000])
+def test_full_disk_leaves_nothing_behind(defects: Path, tmp_path: Path, limit: int) -> None:
+    """No file may grow beyond the limit, as on a disk that is nearly full."""
+    code = (
+        "import resource, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        "from taxon.cli.main import run\n"
+        "sys.exit(run(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", code, "train", str(defects), "--weights", "none"),
+            *("--model", TINY_BACKBONE, "--epochs", "1", "--set", "preprocessing.size=64"),
+            *("--out", str(tmp_path / "run")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "cannot write" in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())

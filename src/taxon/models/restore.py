@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from taxon.bundle import Bundle
 from taxon.bundle.layout import CONFIG_FILE, HEAD_FILE, WEIGHTS_FILE
-from taxon.core.errors import BundleError
+from taxon.core.errors import BundleError, OutputError
 from taxon.core.files import atomic_file, write_json
 from taxon.models.backbones import create_backbone, timm_config
 from taxon.models.classifier import Classifier, HeadKind, InferenceModule, build_head
@@ -28,7 +29,10 @@ def _save_state(path: Path, module: nn.Module) -> None:
         name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()
     }
     with atomic_file(path) as temporary:
-        save_file(state, temporary, metadata={"format": "pt"})
+        try:
+            save_file(state, temporary, metadata={"format": "pt"})
+        except SafetensorError as error:  # a full disk, among others; it is no OSError
+            raise OutputError(f"cannot write {path}: {error}") from error
 
 
 def restore_classifier(bundle: Bundle) -> Classifier:
