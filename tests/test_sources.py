@@ -503,3 +503,8 @@ def test_fingerprint_changes_with_the_content_of_a_picture(tmp_path: Path) -> No
     before = load_manifest(table).fingerprint
     write_picture(tmp_path / "b.png", 99)
     assert load_manifest(table).fingerprint != before
+
+
+def test_columns_on_a_folder_without_table_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="columns have no meaning"):
+        read_source(tmp_path, Columns(label=("kind",)))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
-from taxon.api.evaluation import evaluate
+from taxon.api.evaluation import REPORT_FILE, evaluate
 from taxon.api.exporting import verify
 from taxon.api.model import Model
 from taxon.api.prediction import predict
@@ -38,22 +39,26 @@ TINY_STAGES = (
 )
 
 
-def run_demo(
-    out: Path,
-    *,
-    quick: bool,
-    overwrite: bool,
-    heading: Say,
-    say: Say,
-    display: Display,
-) -> Model:
+@dataclass(frozen=True)
+class Scene:
+    """Where the demo speaks.
+
+    Attributes:
+        heading, say: show a heading or a line.
+        display: opens the display of a training run.
+    """
+
+    heading: Say
+    say: Say
+    display: Display
+
+
+def run_demo(out: Path, scene: Scene, *, quick: bool = False, overwrite: bool = False) -> Model:
     """Generate data, pretrain, fine-tune, evaluate, verify, predict; say what to type next.
 
     Args:
         out: gets `taxonomy`, `defects` (data), `backbone` and `model` (model folders).
         quick: a few epochs only; the figures mean nothing then.
-        heading, say: show a heading or a line.
-        display: opens the display of a training run.
 
     Raises:
         OutputError: `out` holds something, and `overwrite` is off.
@@ -62,15 +67,22 @@ def run_demo(
     if not overwrite:
         require_free(out, replace_if=None)
     require_torch_stack()
-    epochs = QUICK_EPOCHS if quick else None
-
-    heading("1. Sample data: surfaces in two levels, and surfaces with defects")
+    scene.heading("1. Sample data: surfaces in two levels, and surfaces with defects")
     for kind in ("taxonomy", "defects"):
         counts = sample_data(kind, out / kind, overwrite=True)
-        say(f"{out / kind}: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
+        scene.say(f"{out / kind}: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
+    model = _train(out, scene, epochs=QUICK_EPOCHS if quick else None)
+    _measure(model, out / "defects", scene)
+    scene.heading(f"Done in {time.perf_counter() - start:.0f} s")
+    scene.say(f"report: {model.path / REPORT_FILE}")
+    scene.say(f"Next:\n  taxon serve {model.path}\n  taxon train YOUR_FOLDER")
+    return model
 
-    heading("2. Pretrain a small backbone on the surfaces, from random weights")
-    with display() as listener:
+
+def _train(out: Path, scene: Scene, *, epochs: int | None) -> Model:
+    """Pretrain on the taxonomy, then fine-tune on the defects."""
+    scene.heading("2. Pretrain a small backbone on the surfaces, from random weights")
+    with scene.display() as listener:
         train(
             out / "taxonomy",
             out=out / "backbone",
@@ -81,10 +93,9 @@ def run_demo(
             listener=listener,
             command="taxon demo",
         )
-
-    heading("3. Audit, split and fine-tune it on the defects, in three stages")
-    with display() as listener:
-        model = train(
+    scene.heading("3. Audit, split and fine-tune it on the defects, in three stages")
+    with scene.display() as listener:
+        return train(
             out / "defects",
             out=out / "model",
             model=DEFAULT_FROM_SCRATCH,
@@ -97,27 +108,24 @@ def run_demo(
             command="taxon demo",
         )
 
-    heading("4. Evaluate on the test part")
-    result = evaluate(model.path)
-    for name, value, interval in summary_rows(result.metrics):
-        say(f"{name:24} {value:>10}   {interval}")
 
-    heading("5. Verify the exported ONNX on the golden pictures and on the defects")
-    for report in verify(model.path, data=out / "defects"):
-        say(report.sentence())
+def _measure(model: Model, data: Path, scene: Scene) -> None:
+    """Evaluate, verify and predict."""
+    scene.heading("4. Evaluate on the test part")
+    for name, value, interval in summary_rows(evaluate(model.path).metrics):
+        scene.say(f"{name:24} {value:>10}   {interval}")
 
-    heading("6. Predict a few pictures of the test part")
+    scene.heading("5. Verify the exported ONNX on the golden pictures and on the defects")
+    for report in verify(model.path, data=data):
+        scene.say(report.sentence())
+
+    scene.heading("6. Predict a few pictures of the test part")
     test = read_manifest(model.path / MANIFEST_FILE).part("test")
     step = max(1, len(test) // SHOWN_PREDICTIONS)
     records = test.records[::step][:SHOWN_PREDICTIONS]
     answers = predict(model.path, [record.path for record in records])
     for record, answer in zip(records, answers, strict=True):
-        say(f"{record.id:24} {_words(answer)}")
-
-    heading(f"Done in {time.perf_counter() - start:.0f} s")
-    say(f"report: {result.report}")
-    say(f"Next:\n  taxon serve {model.path}\n  taxon train YOUR_FOLDER")
-    return model
+        scene.say(f"{record.id:24} {_words(answer)}")
 
 
 def _words(answer: Prediction) -> str:

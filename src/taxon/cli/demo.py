@@ -26,7 +26,7 @@ def command(
     """
     from rich.console import Console
 
-    from taxon.api.demo import run_demo
+    from taxon.api.demo import Scene, run_demo
     from taxon.cli.progress import training_display
 
     console = Console()
@@ -37,6 +37,4 @@ def command(
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    run_demo(
-        out, quick=quick, overwrite=overwrite, heading=heading, say=say, display=training_display
-    )
+    run_demo(out, Scene(heading, say, training_display), quick=quick, overwrite=overwrite)

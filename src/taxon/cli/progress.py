@@ -83,6 +83,7 @@ class _Bars:
         self._progress = progress
         self._task: TaskID | None = None
         self._done = 0
+        self._epochs = 0
         self._score = ""
 
     def __call__(self, event: Event) -> None:
@@ -94,8 +95,9 @@ class _Bars:
             self._stage(event)
         elif isinstance(event, StepDone):
             self._done += 1
-            words = f"loss {event.loss:.3f}{self._score}, {in_words(event.seconds_left)} left"
-            self._update(self._done, words)
+            epoch = f"epoch {event.epoch}/{self._epochs}"
+            left = in_words(event.seconds_left)
+            self._update(self._done, f"{epoch}, loss {event.loss:.3f}{self._score}, {left} left")
         elif isinstance(event, EpochDone):
             score = event.row["macro_f1"]
             self._score = f", macro-F1 {score:.3f}" if score is not None else ""
@@ -110,6 +112,7 @@ class _Bars:
 
     def _stage(self, event: StageStarted) -> None:
         self._done = 0
+        self._epochs = event.epochs
         self._task = self._progress.add_task(
             f"stage {event.position}/{event.count} {event.name}",
             total=event.epochs * event.steps,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from taxon.core.cores import available_cores
 from taxon.core.errors import DataError, ImageError
 from taxon.core.fingerprint import sha256_bytes
 from taxon.core.labels import LabelSpace
@@ -48,7 +49,7 @@ def build_manifest(
     space.targets([row.labels for row in listing.rows])  # names a class that the space lacks
     spec = Preprocessing()
     results: list[Record | Skipped] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         for result in pool.map(lambda row: _inspect(row, spec), listing.rows):
             results.append(result)
             if progress is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from taxon.config import AugmentConfig
+from taxon.core.cores import available_cores
 from taxon.core.predictions import ImageBatch
 from taxon.data.augment import augment
 from taxon.data.manifest import Manifest, Record
@@ -50,7 +50,7 @@ class _Views(Dataset[Batch]):
 
     def __getitems__(self, positions: Sequence[int]) -> list[Batch]:
         """Called by DataLoader with a whole batch: Pillow decodes on all cores at once."""
-        with ThreadPoolExecutor(_threads()) as pool:
+        with ThreadPoolExecutor(available_cores()) as pool:
             return list(pool.map(self.__getitem__, positions))
 
 
@@ -97,10 +97,6 @@ def evaluation_batches(
     def load(record: Record) -> ImageBatch:
         return prepare(read_picture(record.path), preprocessing, record.id)
 
-    with ThreadPoolExecutor(_threads()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         for start in range(0, len(records), batch_size):
             yield np.stack(list(pool.map(load, records[start : start + batch_size])))
-
-
-def _threads() -> int:
-    return os.cpu_count() or 1

@@ -94,6 +94,11 @@ def read_source(path: Path, columns: Columns | None = None) -> Listing:
         )
     if (path / TABLE_IN_FOLDER).is_file():
         return read_table(path / TABLE_IN_FOLDER, columns)
+    if columns != Columns():
+        raise DataError(
+            f"{path} is read by its folders (there is no {TABLE_IN_FOLDER} in it), so columns "
+            "have no meaning; name a table, or leave the options for columns out"
+        )
     return _read_folder(path)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import onnxruntime
 from pydantic import ValidationError
 
 from taxon.bundle import ModelSpec
+from taxon.core.cores import available_cores
 from taxon.core.errors import BundleError
 from taxon.core.predictions import ImageBatch
 from taxon.inference.backend import Outputs
@@ -31,7 +31,7 @@ class OnnxRuntimeBackend:
 
     def __init__(self, file: Path, *, threads: int | None = None) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or os.cpu_count() or 1
+        options.intra_op_num_threads = threads or available_cores()
         options.log_severity_level = 3
         if not file.is_file():
             raise BundleError(f"no such file: {file}")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from taxon.bundle import ModelSpec
+from taxon.core.cores import available_cores
 from taxon.core.errors import ImageError
 from taxon.core.predictions import FloatArray, ImageBatch, Prediction
 from taxon.decision import decide
@@ -72,7 +73,7 @@ class Predictor:
     ) -> Iterator[tuple[Sequence[Path], list[ImageBatch | ImageError]]]:
         """Decode one batch ahead of the computation, on all cores."""
         remaining = iter(paths)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(available_cores()) as pool:
             ahead = None
             while True:
                 batch = list(islice(remaining, batch_size))

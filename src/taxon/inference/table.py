@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from taxon.core.cores import available_cores
 from taxon.core.files import atomic_file
 from taxon.core.predictions import ImageBatch, PredictionTable
 from taxon.inference.predictor import DEFAULT_BATCH_SIZE, Predictor
@@ -39,7 +39,7 @@ def predict_table(predictor: Predictor, pictures: Sequence[Picture]) -> Predicti
         return predictor.prepare(read_picture(picture.path), picture.id)
 
     outputs = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         for start in range(0, len(pictures), DEFAULT_BATCH_SIZE):
             batch = pictures[start : start + DEFAULT_BATCH_SIZE]
             outputs.append(predictor.run(np.stack(list(pool.map(load, batch)))))

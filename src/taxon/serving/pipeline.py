@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TypeVar
 
 from fastapi import HTTPException
 
+from taxon.core.cores import available_cores
 from taxon.core.errors import ImageError
 from taxon.core.predictions import ImageBatch, Prediction
 from taxon.inference import Predictor
@@ -55,7 +55,7 @@ class Pipeline:
 
     async def start(self) -> None:
         """Start the threads."""
-        self._pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="taxon-decode")
+        self._pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="taxon-decode")
         await self._batcher.start()
 
     async def stop(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from taxon.config import StageConfig, TrainConfig
+from taxon.core.cores import available_cores
 from taxon.core.errors import DivergedError
 from taxon.core.predictions import FloatArray
 from taxon.data import Manifest
@@ -222,7 +222,7 @@ class _Run:
 
 def _loading_processes(device: torch.device) -> int:
     """A GPU must not wait for pictures; on a CPU the loader's threads share the cores."""
-    return min(8, (os.cpu_count() or 1) // 2) if device.type == "cuda" else 0
+    return min(8, available_cores() // 2) if device.type == "cuda" else 0
 
 
 def predict_logits(
