@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from taxon.core.errors import MissingDependencyError
-from taxon.core.versions import installed_version
+from taxon.core.versions import DISTRIBUTION, installed_version
 
 INSTALL_LINE = "pip install --upgrade torch torchvision timm"
 CPU_LINE = f"{INSTALL_LINE} --index-url https://download.pytorch.org/whl/cpu"
-PACKAGES = ("torch", "torchvision", "timm")
+# What a serving image leaves out; a plain install brings all of it.
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "accelerate",
+    "safetensors",
+    "scikit-learn",
+    "onnx",
+    "onnxscript",
+)
 
 
 def require_torch_stack() -> None:
@@ -17,13 +27,14 @@ def require_torch_stack() -> None:
     `operator torchvision::nms does not exist`, which tells a user nothing.
 
     Raises:
-        MissingDependencyError: one of the three is absent, or they do not fit together.
+        MissingDependencyError: a package is absent, or the three do not fit together.
     """
     found = {package: installed_version(package) for package in PACKAGES}
-    missing = [package for package in PACKAGES if found[package] is None]
+    missing = [package for package, version in found.items() if version is None]
     if missing:
         raise MissingDependencyError(
-            f"this needs {', '.join(missing)}, which is not installed; type: {INSTALL_LINE}"
+            f"this needs {', '.join(missing)}, not installed here; "
+            f"type: pip install {DISTRIBUTION} (in a checkout: pip install .)"
         )
     try:
         import timm  # noqa: F401
