@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -508,3 +510,20 @@ def test_fingerprint_changes_with_the_content_of_a_picture(tmp_path: Path) -> No
 def test_columns_on_a_folder_without_table_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="columns have no meaning"):
         read_source(tmp_path, Columns(label=("kind",)))
+
+
+def test_odd_file_names_are_read_and_those_that_are_no_utf8_are_named(tmp_path: Path) -> None:
+    names = ["Screenshot 3.15\u202fPM.png", "蟹 ü.png", "tab\there.png"]
+    for label in ("a", "b"):
+        for name in names:
+            write_picture(tmp_path / label / name)
+    if sys.platform == "linux":  # other systems refuse such a name themselves
+        write_picture(tmp_path / "a" / "fine.png").rename(
+            os.fsdecode(os.fsencode(tmp_path / "a") + b"/bad\xff.png")
+        )
+    manifest = load_manifest(tmp_path)
+    assert {Path(record.id).name for record in manifest.records} == set(names)
+    if sys.platform == "linux":
+        (skipped,) = manifest.skipped
+        assert "bad" in skipped.id and "not UTF-8" in skipped.reason
+    write_manifest(manifest, tmp_path / "manifest.parquet")

@@ -65,10 +65,10 @@ def build_manifest(
 
 
 def _inspect(row: Row, spec: Preprocessing) -> Record | Skipped:
-    if not row.id.isprintable():
-        # Bytes that are no UTF-8, or control characters: no table or report could hold them.
-        printable = row.id.encode("unicode_escape").decode()
-        return Skipped(printable, "the file's name cannot be printed; rename it")
+    name = row.id.encode("utf-8", "backslashreplace").decode()
+    if name != row.id:
+        # Bytes that are no UTF-8 come as lone surrogates; no table or report could hold them.
+        return Skipped(name, "the file's name is not UTF-8; rename it")
     try:
         data = read_picture(row.path)
         image = decode(data, spec, row.id)
