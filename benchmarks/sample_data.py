@@ -1,6 +1,6 @@
 """How hard the sample data are: a linear classifier on raw pixels beside a trained network.
 
-    python benchmarks/sample_data.py [--kinds defects,tags,taxonomy]
+    python benchmarks/sample_data.py [--kinds defects,tags,taxonomy] [--transfer]
 
 Both learn from the same training part and are scored on the same test part. The linear one sees
 the picture shrunk to 32x32 RGB; its regularisation is chosen on validation.
@@ -23,7 +23,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import taxon
+from taxon.api.demo import TINY_STAGES
+from taxon.bundle import read_bundle
+from taxon.bundle.layout import WEIGHTS_FILE
 from taxon.data import Manifest, read_manifest
+from taxon.models.zoo import DEFAULT_FROM_SCRATCH
 
 SIDE = 32
 STRENGTHS = (1e-4, 1e-2, 1.0)
@@ -56,10 +60,38 @@ def linear_macro_f1(manifest: Manifest) -> float:
     return macro_f1(best, manifest.part("test"))
 
 
+def transfer() -> None:
+    """The demo's stages on `defects`: from a backbone pretrained on `taxonomy`, and from random."""
+    print("| start | head | last 2 blocks | all | test |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for kind in ("taxonomy", "defects"):
+            taxon.sample_data(kind, folder / kind)
+        backbone = taxon.train(folder / "taxonomy", out=folder / "backbone", weights="none")
+        pretrained = backbone.path / WEIGHTS_FILE
+        for start, weights in (("pretrained on `taxonomy`", pretrained), ("random", "none")):
+            model = taxon.train(
+                folder / "defects",
+                out=folder / start.split()[0],
+                model=DEFAULT_FROM_SCRATCH,
+                weights=weights,
+                recipe="staged",
+                overrides=TINY_STAGES,
+            )
+            history = read_bundle(model.path).info.provenance.history
+            scores = [history[epoch - 1]["macro_f1"] for epoch in (5, 15, 25)]
+            test = model.evaluate().metrics.macro_f1.value
+            print(f"| {start} | {' | '.join(f'{score:.2f}' for score in scores)} | {test:.2f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kinds", default="defects,tags,taxonomy")
+    parser.add_argument("--transfer", action="store_true")
     options = parser.parse_args()
+    if options.transfer:
+        transfer()
+        return
     print("| set | linear on raw pixels, macro-F1 | trained network, macro-F1 | training, s |")
     print("|---|---|---|---|")
     for kind in options.kinds.split(","):

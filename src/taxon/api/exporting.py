@@ -13,7 +13,7 @@ from taxon.bundle.golden import read_golden
 from taxon.bundle.layout import ARTEFACT_FILE
 from taxon.bundle.read import read_model
 from taxon.core.errors import BundleError, CheckFailed, ConfigError, nearest
-from taxon.core.files import atomic_folder, replace_folder, write_json
+from taxon.core.files import atomic_folder, write_json
 from taxon.core.fingerprint import sha256_file
 from taxon.data import Columns, load_manifest
 from taxon.exporters import ParityReport, compare_backends, compare_golden
@@ -63,9 +63,8 @@ def _export_onnx(bundle: Bundle, folder: Path) -> ArtefactInfo:
         write_json(temporary / ARTEFACT_FILE, info.model_dump(mode="json"))
         if not report.passed:
             rejected = folder.parent / "rejected" / folder.name
-            rejected.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(temporary, rejected.with_name(f".{rejected.name}.tmp"))
-            replace_folder(rejected.with_name(f".{rejected.name}.tmp"), rejected)
+            with atomic_folder(rejected, replace_if=ARTEFACT_FILE) as copy:
+                shutil.copytree(temporary, copy, dirs_exist_ok=True)
             raise CheckFailed(f"{report.sentence()}; the artefact was moved to {rejected}")
     return info
 

@@ -21,7 +21,6 @@ class OnnxRuntimeBackend:
 
     Args:
         file: the .onnx file.
-        threads: threads for one call; None takes all cores.
 
     Raises:
         BundleError: not readable as ONNX.
@@ -29,9 +28,9 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
 
-    def __init__(self, file: Path, *, threads: int | None = None) -> None:
+    def __init__(self, file: Path) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or available_cores()
+        options.intra_op_num_threads = available_cores()
         options.log_severity_level = 3
         if not file.is_file():
             raise BundleError(f"no such file: {file}")
