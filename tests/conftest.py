@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from taxon.data.samples import generate_samples
 
 # No test may wait for a hub: what needs one must fail at once, here as on a closed network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# No test may leave anything in the user's cache, nor find anything there.
+_CACHE = tempfile.TemporaryDirectory(prefix="taxon-cache-")
+os.environ["TAXON_CACHE"] = _CACHE.name
 
 ROOT = Path(__file__).parents[1]
 TINY_BACKBONE = "test_convnext"

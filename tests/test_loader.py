@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,26 +12,47 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import make_classes, pattern, plain, write_folders
-from PIL import Image
+from pictures import encode, make_classes, pattern, write_folders
+from PIL import Image, ImageOps
 
-from taxon.config import AugmentConfig
+from taxon.config import AugmentConfig, LoaderConfig
+from taxon.core.cache import VARIABLE
 from taxon.core.errors import ImageError
-from taxon.data import Manifest, load_manifest
-from taxon.data.augment import augment, describe
-from taxon.data.loader import evaluation_batches, training_batches
-from taxon.preprocessing import Preprocessing, prepare, resize
+from taxon.data import Manifest, load_manifest, loader
+from taxon.data.decode_cache import DecodeCache, open_decode_cache
+from taxon.data.loader import Batch, evaluation_batches, training_batches
+from taxon.data.pixel_store import DiskStore
+from taxon.data.sampling import EpochPlan
+from taxon.preprocessing import Preprocessing, prepare
 
 SPEC = Preprocessing(height=16, width=24)
 OFF = AugmentConfig(crop_scale=1, crop_ratio=1, horizontal_flip=0, vertical_flip=0, colour=0)
 ON = AugmentConfig()
-Batches = list[tuple[torch.Tensor, torch.Tensor]]
+# All that can be switched on: the chance of every change must come from the view's generator.
+EVERYTHING = AugmentConfig(policy="rand", operations=3, erasing=0.5, vertical_flip=0.5)
+Batches = list[Batch]
 
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """Ten different pictures of two classes."""
     return load_manifest(write_folders(tmp_path_factory.mktemp("loader"), {"a": 6, "b": 4}))
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Eight pictures that a cache reduces: JPEG and PNG, of 160x120 and 90x200."""
+    folder = tmp_path_factory.mktemp("large")
+    for number in range(8):
+        # Smooth, as photos are: reducing twice then changes little.
+        small = Image.fromarray(pattern(8, 6, number))
+        size = (160, 120) if number % 2 else (90, 200)
+        picture = small.resize(size, Image.Resampling.BICUBIC)
+        suffix, form = (".jpg", "JPEG") if number < 4 else (".png", "PNG")
+        path = folder / "ab"[number % 2] / f"{number}{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode(picture, form))
+    return load_manifest(folder)
 
 
 def _train(
@@ -40,9 +62,23 @@ def _train(
     batch_size: int = 4,
     seed: int = 0,
     epoch: int = 0,
+    workers: int = 0,
+    plan: EpochPlan | None = None,
+    cache: DecodeCache | None = None,
 ) -> Batches:
-    loader = training_batches(manifest, SPEC, config, batch_size=batch_size, seed=seed, epoch=epoch)
-    return [(images, targets) for images, targets in loader]
+    return list(
+        training_batches(
+            manifest,
+            SPEC,
+            config,
+            batch_size=batch_size,
+            seed=seed,
+            epoch=epoch,
+            workers=workers,
+            plan=plan,
+            cache=cache,
+        )
+    )
 
 
 def _equal(one: Batches, other: Batches) -> bool:
@@ -53,8 +89,18 @@ def _equal(one: Batches, other: Batches) -> bool:
     )
 
 
-def _contents(batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> list[bytes]:
-    return sorted(image.numpy().tobytes() for images, _ in batches for image in images)
+def _contents(batches: Iterable[Batch]) -> list[bytes]:
+    return sorted(image.numpy().tobytes() for batch in batches for image in batch.images)
+
+
+def _in_memory(manifest: Manifest, config: AugmentConfig = ON) -> DecodeCache:
+    cache = open_decode_cache(manifest.records, (), SPEC, config, LoaderConfig(cache="ram"))
+    assert cache is not None
+    return cache
+
+
+def _plan(positions: list[int], extra: list[bool]) -> EpochPlan:
+    return EpochPlan(np.array(positions, dtype=np.int64), np.array(extra, dtype=np.bool_))
 
 
 def _inputs(manifest: Manifest) -> list[np.ndarray]:
@@ -63,18 +109,19 @@ def _inputs(manifest: Manifest) -> list[np.ndarray]:
 
 def test_training_batches_are_uint8_pictures_with_their_targets(manifest: Manifest) -> None:
     batches = _train(manifest)
-    for images, targets in batches:
+    for images, targets, weights in batches:
         assert images.dtype == torch.uint8
         assert images.shape == (len(targets), 3, 16, 24)
         assert targets.dtype == torch.int64
-    assert sorted(torch.cat([targets for _, targets in batches]).tolist()) == [0] * 6 + [1] * 4
+        assert weights.tolist() == [1.0] * len(targets)
+    assert sorted(torch.cat([batch.targets for batch in batches]).tolist()) == [0] * 6 + [1] * 4
 
 
 def test_targets_belong_to_their_pictures(manifest: Manifest) -> None:
     known = dict(
         zip((image.tobytes() for image in _inputs(manifest)), manifest.targets(), strict=True)
     )
-    for images, targets in _train(manifest, OFF):
+    for images, targets, _ in _train(manifest, OFF):
         for image, target in zip(images, targets, strict=True):
             assert known[image.numpy().tobytes()] == target
 
@@ -105,18 +152,37 @@ def test_every_picture_is_shown_once_an_epoch(manifest: Manifest, batch_size: in
 
 @pytest.mark.parametrize("batch_size", [3, 10])
 def test_views_do_not_depend_on_the_batch_size(manifest: Manifest, batch_size: int) -> None:
-    assert _contents(_train(manifest, batch_size=batch_size)) == _contents(_train(manifest))
+    views = [image for batch in _train(manifest, EVERYTHING) for image in batch.images]
+    other = _train(manifest, EVERYTHING, batch_size=batch_size)
+    assert torch.equal(torch.stack(views), torch.cat([batch.images for batch in other]))
+
+
+@pytest.mark.parametrize("cores", [1, 7])
+def test_views_do_not_depend_on_the_number_of_threads(
+    manifest: Manifest, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = _train(manifest, EVERYTHING)
+    monkeypatch.setattr(loader, "available_cores", lambda: cores)
+    assert _equal(_train(manifest, EVERYTHING), expected)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_views_do_not_depend_on_the_number_of_processes(manifest: Manifest, workers: int) -> None:
+    assert _equal(
+        _train(manifest, EVERYTHING, workers=workers, batch_size=3),
+        _train(manifest, EVERYTHING, batch_size=3),
+    )
 
 
 @given(st.integers(2, 300), st.integers(3, 70))
 @settings(max_examples=100, deadline=None)
 def test_batches_are_of_nearly_equal_size_and_never_of_one(count: int, batch_size: int) -> None:
     records = make_classes({"a": count - count // 2, "b": count // 2})
-    loader = training_batches(records, SPEC, OFF, batch_size=batch_size, seed=0, epoch=0)
-    assert loader.batch_sampler is not None
-    batches = list(loader.batch_sampler)
+    epoch = training_batches(records, SPEC, OFF, batch_size=batch_size, seed=0, epoch=0)
+    batches = epoch.places
     sizes = [len(batch) for batch in batches]
-    assert sorted(position for batch in batches for position in batch) == list(range(count))
+    assert len(epoch) == len(sizes)
+    assert [place for batch in batches for place in batch] == list(range(count))
     assert min(sizes) >= 2
     assert max(sizes) <= batch_size
     assert max(sizes) - min(sizes) <= 1
@@ -124,7 +190,7 @@ def test_batches_are_of_nearly_equal_size_and_never_of_one(count: int, batch_siz
 
 def test_multilabel_targets_are_rows_of_0_and_1(manifest: Manifest) -> None:
     space = manifest.label_space.model_copy(update={"task": "multilabel"})
-    _, targets = _train(replace(manifest, label_space=space), batch_size=10)[0]
+    targets = _train(replace(manifest, label_space=space), batch_size=10)[0].targets
     assert targets.shape == (10, 2)
     assert targets.sum(dim=1).tolist() == [1] * 10
 
@@ -151,85 +217,166 @@ def test_picture_that_vanished_is_named(manifest: Manifest) -> None:
         list(evaluation_batches([gone], SPEC, batch_size=4))
 
 
-# Augmentation
+# Plans
+
+
+def test_plan_says_which_pictures_are_shown_in_which_order(manifest: Manifest) -> None:
+    inputs = _inputs(manifest)
+    order = [3, 3, 9, 0]
+    batches = _train(manifest, OFF, batch_size=2, plan=_plan(order, [False] * 4))
+    shown = torch.cat([batch.images for batch in batches]).numpy()
+    np.testing.assert_array_equal(shown, np.stack([inputs[position] for position in order]))
+    targets = torch.cat([batch.targets for batch in batches]).tolist()
+    assert targets == [manifest.targets()[position] for position in order]
+
+
+def test_empty_plan_has_no_batches(manifest: Manifest) -> None:
+    assert _train(manifest, plan=_plan([], [])) == []
+
+
+def test_same_picture_has_another_view_each_time_it_is_shown(manifest: Manifest) -> None:
+    views = _contents(_train(manifest, plan=_plan([2] * 6, [False] * 6)))
+    assert len(set(views)) == 6
+
+
+def test_rare_augmentation_changes_extra_views_alone(manifest: Manifest) -> None:
+    plan = _plan([0, 0, 1, 1], [False, True, False, True])
+    batches = training_batches(
+        manifest,
+        SPEC,
+        OFF,
+        batch_size=4,
+        seed=0,
+        epoch=0,
+        plan=plan,
+        rare_augmentation=lambda view, rng: ImageOps.invert(view),
+    )
+    images = next(iter(batches)).images
+    assert torch.equal(images[1], 255 - images[0])
+    assert torch.equal(images[3], 255 - images[2])
+
+
+def test_weights_are_those_of_the_records(manifest: Manifest) -> None:
+    records = tuple(
+        replace(record, weight=float(position)) for position, record in enumerate(manifest.records)
+    )
+    plan = _plan([4, 1, 4], [False] * 3)
+    batches = _train(replace(manifest, records=records), plan=plan)
+    weights = torch.cat([batch.weights for batch in batches])
+    assert weights.dtype == torch.float32
+    assert weights.tolist() == [4.0, 1.0, 4.0]
+
+
+# Leaving and failing
+
+
+def test_threads_end_when_the_caller_leaves_early(manifest: Manifest) -> None:
+    batches = iter(training_batches(manifest, SPEC, ON, batch_size=2, seed=0, epoch=0))
+    next(batches)
+    assert _loading_threads()
+    del batches
+    assert not _loading_threads()
+
+
+def _loading_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if "taxon-loader" in thread.name]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_training_picture_that_vanished_is_named(manifest: Manifest, workers: int) -> None:
+    gone = replace(manifest.records[4], path=Path("gone.png"))
+    records = (*manifest.records[:4], gone, *manifest.records[5:])
+    with pytest.raises(ImageError, match=r"^gone\.png: No such file") as caught:
+        _train(replace(manifest, records=records), workers=workers)
+    assert caught.value.kind == "missing"
+    assert not _loading_threads()
+
+
+# With a cache
+
+
+@pytest.mark.parametrize("config", [ON, OFF, EVERYTHING])
+@pytest.mark.parametrize("mode", ["crop", "squash", "pad"])
+def test_views_are_the_same_while_the_cache_fills_and_when_it_is_full(
+    large: Manifest, mode: str, config: AugmentConfig
+) -> None:
+    spec = SPEC.model_copy(update={"resize": mode})
+    cache = open_decode_cache(large.records, (), spec, config, LoaderConfig(cache="ram"))
+    first, second = (
+        list(training_batches(large, spec, config, batch_size=3, seed=0, epoch=0, cache=cache))
+        for _ in range(2)
+    )
+    assert _equal(first, second)
+
+
+def test_views_are_the_same_in_a_cache_without_room(large: Manifest) -> None:
+    tiny = LoaderConfig(cache="ram", cache_gigabytes=1e-9)
+    cache = open_decode_cache(large.records, (), SPEC, ON, tiny)
+    assert _equal(_train(large, cache=cache), _train(large, cache=_in_memory(large)))
+
+
+@pytest.mark.parametrize("dct", [False, True])
+@pytest.mark.parametrize("mode", ["crop", "squash", "pad"])
+def test_views_with_a_cache_are_close_to_those_without(
+    large: Manifest, mode: str, dct: bool
+) -> None:
+    spec = SPEC.model_copy(update={"resize": mode, "jpeg_dct_scaling": dct})
+    cache = open_decode_cache(large.records, (), spec, ON, LoaderConfig(cache="ram"))
+    kept, direct = (
+        torch.cat(
+            [
+                batch.images.float()
+                for batch in training_batches(
+                    large, spec, ON, batch_size=4, seed=0, epoch=0, cache=one
+                )
+            ]
+        )
+        for one in (cache, None)
+    )
+    assert not torch.equal(kept, direct)
+    assert (kept - direct).abs().mean() < 6
+
+
+def test_cached_pictures_are_read_no_more(large: Manifest) -> None:
+    cache = _in_memory(large)
+    expected = _train(large, cache=cache)
+    moved = tuple(replace(record, path=Path("gone.png")) for record in large.records)
+    assert _equal(_train(replace(large, records=moved), cache=cache), expected)
 
 
 @pytest.mark.parametrize("mode", ["crop", "squash", "pad"])
-@pytest.mark.parametrize("size", [(40, 30), (13, 50), (24, 16)])
-def test_augmentation_with_everything_off_is_the_plain_resize(
-    mode: str, size: tuple[int, int]
-) -> None:
+def test_evaluation_batches_are_exactly_the_same_with_a_cache(large: Manifest, mode: str) -> None:
     spec = SPEC.model_copy(update={"resize": mode})
-    image = Image.fromarray(pattern(*size))
-    view = augment(image, spec, OFF, np.random.default_rng(0))
-    np.testing.assert_array_equal(np.asarray(view), np.asarray(resize(image, spec)))
+    cache = open_decode_cache((), large.records, spec, ON, LoaderConfig(cache="ram"))
+    expected = [prepare(record.path.read_bytes(), spec) for record in large.records]
+    for _ in range(2):
+        batches = evaluation_batches(large.records, spec, batch_size=3, cache=cache)
+        np.testing.assert_array_equal(np.concatenate(list(batches)), np.stack(expected))
+    moved = [replace(record, path=Path("gone.png")) for record in large.records]
+    batches = evaluation_batches(moved, spec, batch_size=3, cache=cache)
+    np.testing.assert_array_equal(np.concatenate(list(batches)), np.stack(expected))
 
 
-@pytest.mark.parametrize(
-    ("config", "flip"),
-    [
-        (OFF.model_copy(update={"horizontal_flip": 1.0}), Image.Transpose.FLIP_LEFT_RIGHT),
-        (OFF.model_copy(update={"vertical_flip": 1.0}), Image.Transpose.FLIP_TOP_BOTTOM),
-    ],
-)
-def test_flips_mirror_the_plain_view(config: AugmentConfig, flip: Image.Transpose) -> None:
-    image = Image.fromarray(pattern(40, 30))
-    view = augment(image, SPEC, config, np.random.default_rng(0))
-    np.testing.assert_array_equal(np.asarray(view), np.asarray(resize(image, SPEC).transpose(flip)))
-
-
-def test_colour_changes_the_brightness_within_its_strength() -> None:
-    config = OFF.model_copy(update={"colour": 0.2})
-    image = plain(30, 30, (100, 100, 100))
-    levels = {
-        int(np.asarray(augment(image, SPEC, config, np.random.default_rng(seed)))[0, 0, 0])
-        for seed in range(30)
-    }
-    assert len(levels) > 5
-    assert 79 <= min(levels) < 95 and 105 < max(levels) <= 121
-
-
-@given(
-    st.integers(1, 90),
-    st.integers(1, 90),
-    st.integers(8, 64),
-    st.integers(8, 64),
-    st.floats(0.05, 1),
-    st.floats(1, 4),
-    st.sampled_from(["crop", "squash", "pad"]),
-    st.integers(0, 1000),
-)
-@settings(max_examples=150, deadline=None)
-def test_random_crops_of_every_shape_end_in_the_size_of_the_spec(
-    width: int,
-    height: int,
-    input_width: int,
-    input_height: int,
-    scale: float,
-    ratio: float,
-    mode: str,
-    seed: int,
+def test_loading_processes_share_a_cache_on_disk(
+    large: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = Preprocessing(width=input_width, height=input_height, resize=mode)  # type: ignore[arg-type]
-    config = AugmentConfig(crop_scale=scale, crop_ratio=ratio)
-    view = augment(plain(width, height, (9, 9, 9)), spec, config, np.random.default_rng(seed))
-    assert view.size == (input_width, input_height)
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    config = LoaderConfig(cache="disk")
+    cache = open_decode_cache(large.records, (), SPEC, ON, config, workers=2)
+    assert cache is not None
+    first = _train(large, workers=2, cache=cache)
+    assert _equal(first, _train(large, cache=_in_memory(large)))
+    moved = tuple(replace(record, path=Path("gone.png")) for record in large.records)
+    assert _equal(_train(replace(large, records=moved), workers=2, cache=cache), first)
 
 
-@pytest.mark.parametrize("mode", ["squash", "pad"])
-@pytest.mark.parametrize("size", [(7, 41), (5, 147), (3, 273), (11, 293)])
-def test_crop_of_the_whole_picture_stays_inside_of_it(size: tuple[int, int], mode: str) -> None:
-    # Stretched boxes of nearly the whole area do not fit, so the largest one of the picture's own
-    # shape is taken: width / (width / height) * (width / height), here a little over the width.
-    config = OFF.model_copy(update={"crop_scale": 0.999, "crop_ratio": 4.0})
-    spec = SPEC.model_copy(update={"resize": mode})
-    for seed in range(5):
-        view = augment(plain(*size, (9, 9, 9)), spec, config, np.random.default_rng(seed))
-        assert view.size == (24, 16)
-
-
-def test_describe_says_whether_pictures_are_mirrored() -> None:
-    assert describe(OFF) == "none"
-    assert "left-right flips" in describe(ON)
-    assert "flips" not in describe(ON.model_copy(update={"horizontal_flip": 0.0}))
-    assert "up-down flips" in describe(OFF.model_copy(update={"vertical_flip": 0.1}))
+@pytest.mark.parametrize("workers", [0, 2])
+def test_disk_that_cannot_be_written_is_noted_once(
+    large: Manifest, tmp_path: Path, workers: int
+) -> None:
+    (tmp_path / "file").write_text("")
+    roomy = _in_memory(large)
+    cache = replace(roomy, store=DiskStore(tmp_path / "file"))
+    assert _equal(_train(large, workers=workers, cache=cache), _train(large, cache=roomy))
+    (note,) = cache.notes
+    assert note.startswith("decoded pictures are no longer kept (")

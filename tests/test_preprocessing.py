@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 from taxon.core.errors import ImageError
 from taxon.core.fingerprint import sha256_bytes
 from taxon.preprocessing import Preprocessing, decode, prepare, resize
-from taxon.preprocessing.decode import FORMATS, read_picture
+from taxon.preprocessing.decode import FORMATS, decode_details, read_picture
 
 SPEC = Preprocessing()
 ORIENTATION_TAG = 0x0112
@@ -207,6 +208,79 @@ def test_truncated_picture_is_refused(format_name: str, share: float) -> None:
     data = encode(noise, format_name)
     assert decode(data, SPEC, "whole").size == (60, 50)
     assert _reason(data[: int(len(data) * share)])
+
+
+FILL = SPEC.model_copy(update={"truncated": "fill"})
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_truncated_jpeg_is_filled_by_policy(share: float, progressive: bool) -> None:
+    photo = np.asarray(plain(96, 80, (200, 120, 40)))
+    noisy = photo + np.random.default_rng(0).integers(0, 40, photo.shape, dtype=np.uint8)
+    data = encode(noisy, "JPEG", quality=90, progressive=progressive)
+    half = data[: int(len(data) * share)]
+    filled = decode_details(half, FILL, "x")
+    assert filled.truncated and filled.image.size == (96, 80)
+    assert not decode_details(data, FILL, "x").truncated
+    if not progressive:  # a progressive file holds all rows from the start, coarsely
+        whole = np.asarray(decode(data, FILL, "x"))
+        assert np.array_equal(np.asarray(filled.image)[:8, :32], whole[:8, :32])
+    with pytest.raises(ImageError) as caught:
+        decode(half, SPEC, "x")
+    assert caught.value.kind == "truncated"
+
+
+def test_only_jpeg_is_filled() -> None:
+    data = encode(pattern(60, 50), "PNG")
+    with pytest.raises(ImageError):
+        decode(data[: len(data) // 2], FILL, "x")
+
+
+def test_heic_is_read_where_the_extra_is_installed() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    photo = plain(64, 48, (200, 120, 40))
+    stream = io.BytesIO()
+    pillow_heif.from_pillow(photo).save(stream, quality=95)
+    decoded = decode_details(stream.getvalue(), SPEC, "x")
+    assert decoded.format == "HEIF"
+    difference = np.asarray(decoded.image).astype(int) - np.asarray(photo)
+    assert np.abs(difference).max() <= 8
+
+
+def test_heic_without_the_extra_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["taxon.preprocessing.decode"], "_register_heif", lambda: False)
+    assert "taxon-vision[heic]" in _reason(b"\0\0\0\x18ftypheic" + b"\0" * 40)
+
+
+def test_details_say_what_the_file_says() -> None:
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = "Maker\0", "One"
+    details = decode_details(
+        encode(plain(8, 8, (9, 9, 9)).convert("L"), "JPEG", exif=exif), SPEC, "x"
+    )
+    assert (details.format, details.mode, details.camera) == ("JPEG", "L", "Maker One")
+    assert decode_details(encode(pattern(8, 8)), SPEC, "x").camera is None
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", "empty"),
+        (b"text", "format"),
+        (encode(pattern(60, 50), "JPEG")[:900], "truncated"),
+    ],
+)
+def test_errors_carry_their_kind(data: bytes, kind: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        decode(data, SPEC, "x")
+    assert caught.value.kind == kind
+
+
+def test_at_least_keeps_more_of_a_large_jpeg() -> None:
+    fast = Preprocessing(height=64, width=64, jpeg_dct_scaling=True)
+    data = encode(pattern(1024, 768), "JPEG")
+    assert decode(data, fast, "x").height < decode(data, fast, "x", at_least=300).height < 768
 
 
 def _png_header(width: int, height: int) -> bytes:
@@ -451,6 +525,7 @@ CHANGED = {
     "interpolation": "bilinear",
     "jpeg_dct_scaling": True,
     "max_pixels": 1000,
+    "truncated": "fill",
     "exif_orientation": False,
     "background": 0,
     "mean": (0.5, 0.456, 0.406),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import make_classes, make_manifest, make_record
 
-from taxon.core.errors import DataError
+from taxon.core.errors import ConfigError, DataError
 from taxon.data import Manifest, Record
+from taxon.data.look import Look
 from taxon.data.manifest import SPLITS, Split
-from taxon.data.splits import MINIMUM_CALIBRATION_PER_CLASS, ensure_split
+from taxon.data.near_duplicates import hashes_of_thumbnails
+from taxon.data.splits import MINIMUM_CALIBRATION_PER_CLASS, ensure_split, k_folds
 
 PARTS = {"train", "validation", "test"}
 property_test = settings(max_examples=60, deadline=None)
@@ -105,6 +108,7 @@ def _grouped(draw: st.DrawFn) -> Manifest:
 @property_test
 def test_groups_and_equal_files_never_straddle(manifest: Manifest, seed: int) -> None:
     after = _split(manifest, seed=seed)
+    assert all(set(parts) == PARTS for parts in _parts_of_classes(after).values())
     parts: dict[tuple[str, str], set[Split | None]] = defaultdict(set)
     for record in after.records:
         parts["file", record.sha256].add(record.split)
@@ -172,7 +176,7 @@ def test_tags_are_about_as_frequent_in_each_part(seed: int) -> None:
     after = _split(manifest, seed=seed)
     for split in ("validation", "test"):
         part = after.where(lambda record, split=split: _merged(record.split) == split)
-        assert len(part) == pytest.approx(60, abs=12)
+        assert len(part) == pytest.approx(60, abs=2)
         for tag, count in part.counts().items():
             assert count == pytest.approx(0.15 * manifest.counts()[tag], abs=1.5)
 
@@ -193,7 +197,7 @@ def test_class_too_small_for_every_part_is_named_with_its_count(count: int, said
 def test_class_of_few_groups_is_too_small_however_many_pictures_it_has() -> None:
     records = [make_record(position, "a", group=str(position % 2)) for position in range(20)]
     records += [make_record(100 + position, "b") for position in range(20)]
-    with pytest.raises(DataError, match="'a' has 2 pictures"):
+    with pytest.raises(DataError, match="'a' has 20 pictures in 2 groups"):
         _split(make_manifest(records))
 
 
@@ -278,3 +282,258 @@ def test_validation_of_one_large_group_is_not_divided() -> None:
     plan = ensure_split(make_manifest(records), validation=0.15, test=0.15, seed=0)
     assert plan.manifest.split_counts() == {"train": 20, "validation": 100}
     assert any("validation serves for calibration" in note for note in plan.notes)
+
+
+def _seen(record: Record, scene: int) -> Record:
+    """The record as if it had been looked at: records of one scene look the same."""
+    rng = np.random.default_rng(scene)
+    thumbnail = rng.integers(0, 256, (1, 256)).astype(np.uint8)
+    grey = (0.5, 0.5, 0.5)
+    look = Look(
+        sha256=record.sha256,
+        file_size=1,
+        format="PNG",
+        mode="RGB",
+        width=64,
+        height=64,
+        camera=None,
+        truncated=False,
+        brightness=0.5,
+        contrast=0.3,
+        sharpness=1.0,
+        mean_colour=grey,
+        border_colour=grey,
+        hash=int(hashes_of_thumbnails(thumbnail)[0]),
+        thumbnail=thumbnail.tobytes(),
+    )
+    return replace(record, hash=look.hash, look=look)
+
+
+def _sides(manifest: Manifest, positions: range | list[int]) -> set[Split | None]:
+    parts = {record.id: record.split for record in manifest.records}
+    return {parts[f"{position:05d}.png"] for position in positions}
+
+
+def _pairs(count: int) -> Manifest:
+    """`count` pairs of pictures that look the same, of two classes in turn."""
+    return make_manifest(
+        _seen(make_record(position, "ab"[position // 2 % 2]), scene=position // 2)
+        for position in range(2 * count)
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_near_duplicates_stay_together(seed: int) -> None:
+    plan = ensure_split(_pairs(30), validation=0.2, test=0.2, seed=seed)
+    assert all(len(_sides(plan.manifest, [row, row + 1])) == 1 for row in range(0, 60, 2))
+    assert "30 groups of near-duplicates (60 pictures) kept together" in plan.notes
+    assert plan.manifest.split_counts() == {"train": 36, "validation": 12, "test": 12}
+
+
+def test_near_duplicates_are_left_alone_on_request() -> None:
+    plan = ensure_split(_pairs(30), validation=0.2, test=0.2, seed=0, near_duplicates=False)
+    assert any(len(_sides(plan.manifest, [row, row + 1])) == 2 for row in range(0, 60, 2))
+    assert not any("near-duplicates" in note for note in plan.notes)
+
+
+def test_class_of_look_alikes_is_split_all_the_same_and_the_notes_say_so() -> None:
+    belt = [_seen(make_record(row, "empty"), scene=7) for row in range(15)]
+    pairs = [_seen(make_record(100 + row, "full"), scene=1000 + row // 2) for row in range(60)]
+    plan = ensure_split(make_manifest(belt + pairs), validation=0.2, test=0.2, seed=0)
+    assert _parts_of_classes(plan.manifest)["empty"] == {"train": 9, "validation": 3, "test": 3}
+    assert any("'empty' look the same" in note for note in plan.notes)
+    # Only what is in the way is let go.
+    assert all(len(_sides(plan.manifest, [row, row + 1])) == 1 for row in range(100, 160, 2))
+
+
+@given(_grouped(), seeds, st.randoms(use_true_random=False))
+@property_test
+def test_order_and_names_of_the_pictures_do_not_matter(
+    manifest: Manifest, seed: int, random: Random
+) -> None:
+    records = list(manifest.records)
+    random.shuffle(records)
+    renamed = [replace(record, id=f"x{record.id}") for record in records]
+    first = _split(manifest, seed=seed)
+    second = _split(replace(manifest, records=tuple(renamed)), seed=seed)
+    assert {f"x{record.id}": record.split for record in first.records} == {
+        record.id: record.split for record in second.records
+    }
+
+
+def _without_parts(records: list[Record]) -> list[Record]:
+    return [replace(record, split=None) for record in records]
+
+
+@given(_grouped(), seeds, st.data())
+@property_test
+def test_old_pictures_keep_their_part_when_others_come_and_go(
+    manifest: Manifest, seed: int, data: st.DataObject
+) -> None:
+    old = _split(manifest, seed=seed)
+    gone = data.draw(st.sets(st.sampled_from([record.id for record in old.records]), max_size=10))
+    kept = [record for record in old.records if record.id not in gone]
+    added = [
+        make_record(2000 + row, "ab"[row % 2], group=data.draw(st.none() | st.just("3")))
+        for row in range(data.draw(st.integers(0, 30)))
+    ]
+    now = make_manifest(_without_parts(kept) + added)
+    plan = ensure_split(now, validation=0.15, test=0.15, seed=seed + 1, previous=old)
+    after = {record.id: record.split for record in plan.manifest.records}
+    assert len(after) == len(kept) + len(added)
+    assert all(after[record.id] == record.split for record in kept)
+    assert f"{len(kept)} pictures keep their part of the old split, {len(added)} are new" in (
+        plan.notes
+    )
+    side = {record.split for record in kept if record.group == "3"}
+    if side:
+        assert {after[record.id] for record in added if record.group == "3"} <= side
+
+
+def test_new_pictures_bring_the_parts_to_their_shares() -> None:
+    old = _split(make_classes({"a": 40, "b": 40}), validation=0.05, test=0.05)
+    added = [make_record(1000 + row, "ab"[row % 2]) for row in range(120)]
+    now = make_manifest(_without_parts(list(old.records)) + added)
+    plan = ensure_split(now, validation=0.2, test=0.2, seed=0, previous=old)
+    assert plan.manifest.split_counts() == {"train": 120, "validation": 40, "test": 40}
+
+
+def test_new_picture_joins_the_part_of_what_it_looks_like() -> None:
+    old = _split(_pairs(20))
+    now = [replace(record, split=None) for record in old.records]
+    now += [_seen(make_record(1000 + row, "ab"[row % 2]), scene=row) for row in range(20)]
+    plan = ensure_split(make_manifest(now), validation=0.15, test=0.15, seed=0, previous=old)
+    for row in range(20):
+        assert _sides(plan.manifest, [1000 + row]) == _sides(old, [2 * row])
+
+
+def test_new_picture_between_two_parts_goes_where_most_of_its_group_is() -> None:
+    old = make_manifest(
+        [
+            *(make_record(row, "ab"[row % 2], split="train") for row in range(20)),
+            *(make_record(20 + row, "ab"[row % 2], split="validation") for row in range(4)),
+            *(make_record(30 + row, "ab"[row % 2], split="test") for row in range(4)),
+        ]
+    )
+    joined = {30: "g", 31: "g", 0: "g"}
+    now = [
+        replace(record, split=None, group=joined.get(int(record.id[:5]))) for record in old.records
+    ]
+    now.append(make_record(99, "a", group="g"))
+    plan = ensure_split(make_manifest(now), validation=0.15, test=0.15, seed=0, previous=old)
+    assert _sides(plan.manifest, [99]) == {"test"} and _sides(plan.manifest, [0]) == {"train"}
+    assert any("1 groups have pictures in several parts" in note for note in plan.notes)
+
+
+def test_calibration_of_the_old_split_stays_and_grows() -> None:
+    old = _split(make_classes({"a": 400, "b": 400}))
+    assert old.split_counts()["calibration"] == 60
+    added = [make_record(5000 + row, "ab"[row % 2]) for row in range(200)]
+    now = make_manifest(_without_parts(list(old.records)) + added)
+    counts = ensure_split(
+        now, validation=0.15, test=0.15, seed=0, previous=old
+    ).manifest.split_counts()
+    assert counts == {"train": 700, "validation": 75, "calibration": 75, "test": 150}
+
+
+def test_new_class_too_small_for_every_part_is_refused_beside_an_old_split() -> None:
+    old = _split(make_classes({"a": 20, "b": 20}))
+    now = make_manifest([*_without_parts(list(old.records)), make_record(99, "new")])
+    with pytest.raises(DataError, match="'new' has 1 picture and cannot be split"):
+        ensure_split(now, validation=0.15, test=0.15, seed=0, previous=old)
+
+
+def test_old_class_that_a_part_never_had_is_noted() -> None:
+    records = [make_record(row, "ab"[row % 2], split="train") for row in range(20)]
+    records += [make_record(50 + row, "a", split="test") for row in range(5)]
+    now = make_manifest(_without_parts(records))
+    plan = ensure_split(now, validation=0, test=0.2, seed=0, previous=make_manifest(records))
+    assert "test has no picture of 'b'" in plan.notes
+
+
+def test_old_manifest_without_a_split_is_refused() -> None:
+    manifest = make_classes({"a": 20, "b": 20})
+    with pytest.raises(DataError, match="no split that pictures could keep"):
+        ensure_split(manifest, validation=0.15, test=0.15, seed=0, previous=manifest)
+
+
+def test_two_splits_at_once_are_refused() -> None:
+    manifest = _given({"train": 10, "test": 5})
+    with pytest.raises(DataError, match="--resplit"):
+        ensure_split(manifest, validation=0.15, test=0.15, seed=0, previous=manifest)
+
+
+def test_all_classes_that_are_too_small_are_named() -> None:
+    with pytest.raises(DataError, match=r"'x' has 1 picture .*too few also: 'y \(2\)'"):
+        _split(make_classes({"x": 1, "y": 2, "z": 20}))
+
+
+def test_part_that_is_far_from_its_share_is_noted() -> None:
+    records = [make_record(row, "ab"[row % 2], group=str(row // 50)) for row in range(150)]
+    plan = ensure_split(make_manifest(records), validation=0.1, test=0.1, seed=0)
+    assert any(note.startswith("test has 50 pictures where 15 were asked") for note in plan.notes)
+
+
+@given(_grouped(), st.integers(2, 4), seeds)
+@property_test
+def test_every_picture_is_tested_in_one_fold(manifest: Manifest, folds: int, seed: int) -> None:
+    plans = k_folds(manifest, folds, validation=0.1, seed=seed)
+    assert len(plans) == folds
+    tested = Counter(record.id for plan in plans for record in plan.manifest.part("test").records)
+    assert tested == Counter(record.id for record in manifest.records)
+    for plan in plans:
+        units: dict[tuple[str, str], set[Split | None]] = defaultdict(set)
+        for record in plan.manifest.records:
+            units["file", record.sha256].add(record.split)
+            if record.group is not None:
+                units["group", record.group].add(record.split)
+        assert all(len(found) == 1 for found in units.values())
+        for parts in _parts_of_classes(plan.manifest).values():
+            assert set(parts) == PARTS
+
+
+def test_folds_are_even_and_take_validation_as_a_share_of_the_whole() -> None:
+    for plan in k_folds(make_classes({"a": 50, "b": 100}), 5, validation=0.2, seed=3):
+        assert plan.manifest.split_counts() == {"train": 90, "validation": 30, "test": 30}
+        assert plan.manifest.part("test").counts() == {"a": 10, "b": 20}
+        assert plan.manifest.part("validation").counts() == {"a": 10, "b": 20}
+
+
+def test_folds_keep_near_duplicates_together_and_take_calibration() -> None:
+    for plan in k_folds(_pairs(200), 4, validation=0.25, seed=0):
+        assert all(len(_sides(plan.manifest, [row, row + 1])) == 1 for row in range(0, 400, 2))
+        assert plan.manifest.split_counts() == {
+            "train": 200,
+            "validation": 50,
+            "calibration": 50,
+            "test": 100,
+        }
+
+
+def test_folds_without_validation() -> None:
+    for plan in k_folds(make_classes({"a": 4, "b": 4}), 2, validation=0, seed=0):
+        assert plan.manifest.split_counts() == {"train": 4, "test": 4}
+
+
+def test_class_too_small_for_the_folds_is_refused() -> None:
+    with pytest.raises(
+        DataError, match=r"'a' has 4 pictures and cannot be split into fold 1.*5 are"
+    ):
+        k_folds(make_classes({"a": 4, "b": 20}), 5, validation=0.1, seed=0)
+
+
+@pytest.mark.parametrize(("folds", "validation"), [(1, 0.1), (2, 0.45)])
+def test_folds_that_leave_nothing_to_train_on_are_refused(folds: int, validation: float) -> None:
+    with pytest.raises(ConfigError, match="folds"):
+        k_folds(make_classes({"a": 40, "b": 40}), folds, validation=validation, seed=0)
+
+
+def test_each_of_two_folds_can_be_divided_into_train_and_validation() -> None:
+    # By pictures alone the large group would be one fold, which nothing could be taken out of.
+    records = [make_record(row, "a", group="large" if row < 4 else None) for row in range(8)]
+    manifest = make_manifest([*records, *(make_record(100 + row, "b") for row in range(8))])
+    for plan in k_folds(manifest, 2, validation=0.2, seed=0):
+        assert set(_parts_of_classes(plan.manifest)["a"]) == PARTS
+    few = manifest.where(lambda record: record.id not in ("00006.png", "00007.png"))
+    with pytest.raises(DataError, match=r"'a' has 6 pictures in 3 groups.*at least 4 are needed"):
+        k_folds(few, 2, validation=0.2, seed=0)

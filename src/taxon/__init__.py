@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from taxon.api import (
         Evaluation,
         Model,
+        Splitting,
         audit,
         evaluate,
         export,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         predict,
         sample_data,
         serve,
+        split,
         train,
         verify,
     )
@@ -30,6 +32,7 @@ __all__ = [
     "Evaluation",
     "InputError",
     "Model",
+    "Splitting",
     "TaxonError",
     "__version__",
     "audit",
@@ -39,6 +42,7 @@ __all__ = [
     "predict",
     "sample_data",
     "serve",
+    "split",
     "train",
     "verify",
 ]

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from taxon.api.prediction import predict
     from taxon.api.sampling import sample_data
     from taxon.api.serving import serve
+    from taxon.api.splitting import Splitting, split
     from taxon.api.training import train
 
 _MODULES = {
     "Evaluation": "evaluation",
     "Model": "model",
+    "Splitting": "splitting",
     "audit": "inspection",
     "evaluate": "evaluation",
     "export": "exporting",
@@ -25,6 +27,7 @@ _MODULES = {
     "predict": "prediction",
     "sample_data": "sampling",
     "serve": "serving",
+    "split": "splitting",
     "train": "training",
     "verify": "exporting",
 }
@@ -32,6 +35,7 @@ _MODULES = {
 __all__ = [
     "Evaluation",
     "Model",
+    "Splitting",
     "audit",
     "evaluate",
     "export",
@@ -39,6 +43,7 @@ __all__ = [
     "predict",
     "sample_data",
     "serve",
+    "split",
     "train",
     "verify",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from taxon.config import TrainConfig
 from taxon.core.predictions import PredictionTable
 from taxon.data import Manifest, Record
 from taxon.data.augment import describe
+from taxon.data.imbalance import choose, logit_adjustment
 from taxon.data.manifest import Split
 from taxon.decision import DecisionPolicy, calibrate
 from taxon.decision.fit import PolicyFit, fit_policy
@@ -26,6 +28,7 @@ from taxon.preprocessing import Preprocessing, decode, prepare
 from taxon.preprocessing.decode import read_picture
 from taxon.training import Listener, Note
 from taxon.training.device import build_accelerator, choose_device
+from taxon.training.framing import choose_framing, suits_dct_scaling
 from taxon.training.trainer import TrainingJob, fit, predict_logits
 
 GOLDEN_PICTURES = 8
@@ -83,8 +86,6 @@ def choose_start(config: TrainConfig, listener: Listener) -> Start:
     notes = (
         f"backbone: {backbone.name} ({resolved}{reason}{known}), on {device}",
         f"weights: {weights['source']}, licence: {weights.get('licence', 'none needed')}",
-        f"pictures: {preprocessing.resize} to {preprocessing.width}x{preprocessing.height} px; "
-        f"augmentation: {describe(config.augment)}",
     )
     for note in notes:
         listener(Note(note))
@@ -101,13 +102,19 @@ def train_classifier(
         notes.append(text)
         listener(Note(text))
 
+    preprocessing = _choose_preprocessing(start, manifest.part("train"), config, tell)
+    start = replace(start, preprocessing=preprocessing)
     head = build_head(config.head, start.backbone.features, len(manifest.label_space.names))
+    train, task = manifest.part("train"), manifest.label_space.task
+    imbalance = choose(config.imbalance, train.counts(), task, pictures=len(train))
+    tell(imbalance.sentence())
     job = TrainingJob(
         classifier=Classifier(start.backbone, head),
-        train=manifest.part("train"),
+        train=train,
         validation=manifest.part("validation"),
         preprocessing=start.preprocessing,
         config=config,
+        imbalance=imbalance,
         accelerator=build_accelerator(start.device),
         listener=listener,
     )
@@ -129,9 +136,37 @@ def train_classifier(
     )
 
 
+def _choose_preprocessing(
+    start: Start, train: Manifest, config: TrainConfig, tell: Callable[[str], None]
+) -> Preprocessing:
+    """Choose what the configuration leaves open, looking at the training part alone."""
+    spec, wanted = start.preprocessing, config.preprocessing
+    if wanted.resize == "auto":
+        framing = choose_framing(
+            start.backbone,
+            train,
+            spec,
+            pretrained=config.weights != "none",
+            seed=config.seed,
+            device=start.device,
+        )
+        spec = spec.model_copy(update={"resize": framing.mode})
+        tell(f"framing: {framing.reason}")
+    if wanted.jpeg_dct_scaling is None and suits_dct_scaling(train.records, spec):
+        spec = spec.model_copy(update={"jpeg_dct_scaling": True})
+        tell("large JPEGs are reduced while they are decoded, here and wherever the model runs")
+    tell(
+        f"pictures: {spec.resize} to {spec.width}x{spec.height} px; "
+        f"augmentation: {describe(config.augment)}"
+    )
+    return spec
+
+
 def _adjust(preprocessing: Preprocessing, config: TrainConfig) -> Preprocessing:
     """The preprocessing of the weights, with what the configuration changes."""
     changes = config.preprocessing.model_dump(exclude_none=True)
+    if changes["resize"] == "auto":
+        del changes["resize"]
     if "size" in changes:
         changes["height"] = changes["width"] = changes.pop("size")
     return Preprocessing.model_validate({**preprocessing.model_dump(), **changes})
@@ -155,7 +190,9 @@ def _fit_policy(job: TrainingJob, manifest: Manifest) -> PolicyFit:
         logits=logits,
         probabilities=calibrate(logits, default, space.task),
     )
-    return fit_policy(table, held_out.targets(), space, part)
+    return fit_policy(
+        table, held_out.targets(), space, part, logit_adjustment=logit_adjustment(job.imbalance)
+    )
 
 
 def write_golden(trained: Trained, folder: Path) -> None:

@@ -140,8 +140,13 @@ def _choose(
                 f"data set (taxon evaluate {bundle.path} DATA) or another part (--split val)"
             )
         return manifest, []
-    manifest = load_manifest(Path(data), columns, label_space=bundle.spec.label_space)
-    notes = [f"{len(manifest.skipped)} pictures cannot be read"] if manifest.skipped else []
+    manifest = load_manifest(
+        Path(data),
+        columns,
+        label_space=bundle.spec.label_space,
+        spec=bundle.spec.preprocessing,
+    )
+    notes = [f"{len(manifest.skipped)} pictures or rows cannot be used"] if manifest.skipped else []
     if split == ALL:
         return manifest, notes
     if split is not None:

@@ -1,17 +1,201 @@
-"""Audit: look at a data set before training on it."""
+"""Audit: look at a data set before training on it, or at the data of a trained model."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from taxon.auditing import Finding, run_audit
-from taxon.data import Columns, load_manifest
+from taxon.bundle.layout import BUNDLE_FILE, MANIFEST_FILE
+from taxon.core.errors import ConfigError, OutputError, WeightsError
+from taxon.core.files import atomic_folder, require_free, require_writable, write_json
+from taxon.data import Columns, Manifest, load_manifest
+from taxon.data.plan import merge_plans, write_plan
+from taxon.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from taxon.auditing import AuditReport
+    from taxon.core.predictions import FloatArray
+
+REPORT_FILE = "audit.json"
+PAGE_FILE = "audit.html"
+
+# Called with what is being done, and (done, total) of it.
+Progress = Callable[[str, int, int], None]
 
 
-def audit(data: str | Path, *, columns: Columns | None = None) -> list[Finding]:
-    """Look into every picture of a data set and return what was found, in order of the checks.
+@dataclass(frozen=True)
+class Embedding:
+    """Features of a data set's pictures, and the preprocessing they came through.
+
+    Attributes:
+        features: float32 [N, F], or None where there is no backbone at hand.
+        source: which backbone made them, or why there are none.
+        spec: the preprocessing that a model would use.
+        probabilities: float32 [N, C] of a model that never saw the pictures; None without one.
+    """
+
+    features: FloatArray | None
+    source: str
+    spec: Preprocessing | None = None
+    probabilities: FloatArray | None = None
+
+
+def audit(
+    data: str | Path,
+    *,
+    out: str | Path | None = None,
+    fix: str | Path | None = None,
+    model: str | None = None,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    columns: Columns | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> AuditReport:
+    """Look into every picture of a data set and say what is wrong with it.
+
+    Label issues, drift and the second look at near-duplicates need features of a pretrained
+    backbone; where there is none at hand the report lists them as not run, with the reason.
+
+    Args:
+        data: a data set, or a model folder, whose own data are then looked at with its backbone.
+        out: a folder for audit.json and audit.html; None writes nothing.
+        fix: a YAML file for the plan: what to drop, regroup and relabel. Edit it, then apply it
+            with `split`.
+        model, weights: the backbone, as in `train`. With both None timm's published weights are
+            used if they can be had; `weights="none"` leaves features out.
+        overwrite: replace what an earlier audit wrote to `out` and `fix`.
 
     Raises:
         DataError: no data set there.
+        WeightsError: `weights` names a file that cannot be used.
     """
-    return run_audit(load_manifest(Path(data), columns))
+    from taxon.auditing import run_audit, write_page
+
+    folder = None if out is None else Path(out)
+    plan_file = None if fix is None else Path(fix)
+    _require_outputs(folder, plan_file, overwrite)
+    source = Path(data)
+    is_run = (source / BUNDLE_FILE).is_file()
+    manifest = load_manifest(
+        source / MANIFEST_FILE if is_run else source,
+        columns,
+        progress=_part(progress, "pictures"),
+    )
+    if is_run:
+        if model is not None or weights is not None:
+            raise ConfigError(
+                f"{source} is a model: its own backbone is used; leave the options out"
+            )
+        embedding = _embed_with_run(source, manifest, device, progress)
+    else:
+        embedding = _embed(manifest, model, weights, device, progress)
+    report = run_audit(
+        manifest,
+        features=embedding.features,
+        features_from=embedding.source,
+        spec=embedding.spec,
+        probabilities=embedding.probabilities,
+        seed=seed,
+    )
+    if folder is not None:
+        with atomic_folder(folder, replace_if=REPORT_FILE if overwrite else None) as temporary:
+            write_page(report, manifest, temporary / PAGE_FILE)
+            write_json(temporary / REPORT_FILE, report.model_dump(mode="json"))
+    if plan_file is not None:
+        write_plan(merge_plans(finding.plan for finding in report.findings), plan_file)
+    return report
+
+
+def _require_outputs(folder: Path | None, plan_file: Path | None, overwrite: bool) -> None:
+    if folder is not None:
+        require_free(folder, replace_if=REPORT_FILE if overwrite else None)
+        require_writable(folder)
+    if plan_file is not None:
+        if plan_file.exists() and not overwrite:
+            raise OutputError(f"{plan_file} exists; add --overwrite to replace it")
+        require_writable(plan_file)
+
+
+def _embed(
+    manifest: Manifest,
+    model: str | None,
+    weights: str | Path | None,
+    device: str,
+    progress: Progress | None,
+) -> Embedding:
+    """Features of a pretrained backbone, where there is one."""
+    if str(weights) == "none":
+        return Embedding(None, "no backbone was wanted (--weights none)")
+    from taxon.models.backbones import create_backbone, preprocessing_of
+    from taxon.models.features import extract_features
+    from taxon.models.weights import load_pretrained
+    from taxon.models.zoo import default_backbone
+    from taxon.training.device import choose_device
+
+    where = choose_device(device)
+    name = model or default_backbone(where, pretrained=True)[0]
+    backbone = create_backbone(name)
+    try:
+        backbone, _ = load_pretrained(backbone, weights or "hub")
+    except WeightsError as error:
+        if weights is not None:
+            raise
+        return Embedding(None, f"no pretrained backbone at hand ({error})")
+    # The whole picture counts here, not only its centre.
+    spec = preprocessing_of(backbone.settings)
+    features = extract_features(
+        backbone,
+        manifest.records,
+        spec.model_copy(update={"resize": "squash"}),
+        device=where,
+        progress=_part(progress, "features"),
+    )
+    return Embedding(features, backbone.name, spec)
+
+
+def _embed_with_run(
+    run: Path, manifest: Manifest, device: str, progress: Progress | None
+) -> Embedding:
+    """Features of a trained model, and its answers where it never saw the picture."""
+    import numpy as np
+
+    from taxon.bundle import read_bundle
+    from taxon.data.grouping import unit_numbers
+    from taxon.inference import load_predictor
+    from taxon.inference.table import predict_table
+    from taxon.models.features import extract_features
+    from taxon.models.probe import out_of_fold_probabilities
+    from taxon.models.restore import restore_classifier
+    from taxon.training.device import choose_device
+
+    bundle = read_bundle(run)
+    spec = bundle.spec.preprocessing
+    features = extract_features(
+        restore_classifier(bundle).spec,
+        manifest.records,
+        spec,
+        device=choose_device(device),
+        progress=_part(progress, "features"),
+    )
+    probabilities = out_of_fold_probabilities(
+        features,
+        manifest.targets(),
+        unit_numbers(manifest),
+        classes=len(manifest.label_space.names),
+        seed=0,
+    )
+    unseen = [i for i, record in enumerate(manifest.records) if record.split != "train"]
+    if unseen:
+        table = predict_table(load_predictor(run), [manifest.records[i] for i in unseen])
+        probabilities[np.array(unseen)] = table.probabilities
+    return Embedding(features, f"{run.name} ({bundle.info.backbone})", spec, probabilities)
+
+
+def _part(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(what, done, total)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from taxon.api.exporting import export
 from taxon.api.model import Model
-from taxon.auditing import run_audit
 from taxon.bundle.layout import BUNDLE_FILE, MANIFEST_FILE, Provenance
 from taxon.bundle.write import seal, write_parts
 from taxon.config import TrainConfig, load_config
@@ -19,10 +18,12 @@ from taxon.core.errors import OutputError
 from taxon.core.files import atomic_folder, require_free, require_writable
 from taxon.core.versions import versions
 from taxon.data import Columns, Manifest, build_manifest, read_source, write_manifest
+from taxon.data.imbalance import require_compatible
+from taxon.data.rare_augmentation import with_pipeline
 from taxon.data.sources import Listing
-from taxon.data.splits import ensure_split
 from taxon.exporters import ParityReport
 from taxon.models.stack import require_torch_stack
+from taxon.preprocessing import Preprocessing
 from taxon.training import Listener, Loading, Note, silent
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def train(
     batch_size: int | None = None,
     seed: int | None = None,
     device: str | None = None,
+    imbalance: str | None = None,
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
     columns: Columns | None = None,
@@ -50,13 +52,16 @@ def train(
     """Train a classifier.
 
     Args:
-        data: a folder with one sub-folder a class (nested: a taxonomy), or a .csv/.tsv table.
+        data: a folder with one sub-folder a class (nested: a taxonomy), a table, an archive, or a
+            manifest that `split` wrote.
         out: the model folder to write; None makes `runs/DATA-DATE`.
         model: a charter name or any timm name; None takes the default for the device.
         weights: `hub`, `none`, or a file in timm's names.
         recipe: `staged` (default with pretrained weights) or `scratch`.
         epochs: over all stages together, in their proportions.
         batch_size, seed, device: as in `TrainConfig`.
+        imbalance: strategy for rare classes, or several joined by commas, as in
+            `ImbalanceConfig`.
         config: YAML with any of its keys.
         overrides: `key=value`, nested keys with dots.
         columns: of a table.
@@ -77,6 +82,7 @@ def train(
         "batch_size": batch_size,
         "seed": seed,
         "device": device,
+        "imbalance": None if imbalance is None else {"strategy": imbalance},
     }
     settings = load_config(recipe or "staged", file=file, options=options, overrides=overrides)
     if recipe is None and settings.weights == "none":
@@ -93,9 +99,10 @@ def train(
 
     # What is cheap and can fail comes first: names and labels, backbone and weights.
     listing = read_source(Path(data), columns)
-    listing.label_space()
+    require_compatible(settings.imbalance.strategy, listing.label_space().task)
+    settings = with_pipeline(settings)
     beginning = choose_start(settings, listener)
-    manifest = read_training_data(listing, settings, listener)
+    manifest = read_training_data(listing, settings, listener, beginning.preprocessing)
     trained = train_classifier(beginning, manifest, settings, listener)
     with atomic_folder(folder, replace_if=BUNDLE_FILE if overwrite else None) as temporary:
         _write(trained, temporary, folder.name, command, start)
@@ -105,19 +112,30 @@ def train(
     return Model(folder)
 
 
-def read_training_data(listing: Listing, settings: TrainConfig, listener: Listener) -> Manifest:
+def read_training_data(
+    listing: Listing,
+    settings: TrainConfig,
+    listener: Listener,
+    spec: Preprocessing | None = None,
+) -> Manifest:
     """Look into the pictures, audit and split them; the listener hears what was found."""
-    manifest = build_manifest(listing, progress=lambda done, total: listener(Loading(done, total)))
+    from taxon.auditing import quick_findings
+    from taxon.data.splits import ensure_split
+
+    manifest = build_manifest(
+        listing, spec=spec, progress=lambda done, total: listener(Loading(done, total))
+    )
     listener(Note(f"data: {summary(manifest)}"))
     for note in manifest.notes:
         listener(Note(f"data: {note}"))
-    for finding in run_audit(manifest):
+    for finding in quick_findings(manifest, spec):
         listener(Note(f"audit, {finding.severity}: {finding.advice}"))
     plan = ensure_split(
         manifest,
         validation=settings.split.validation,
         test=settings.split.test,
         seed=settings.seed,
+        near_duplicates=settings.split.near_duplicates,
     )
     parts = ", ".join(f"{name} {count}" for name, count in plan.manifest.split_counts().items())
     listener(Note(f"split: {parts} ({'; '.join(plan.notes)})"))

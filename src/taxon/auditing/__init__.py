@@ -1,6 +1,20 @@
 """Audit: look at the data before training; each check gives findings of one shape."""
 
-from taxon.auditing.checks import CHECKS, run_audit
 from taxon.auditing.finding import Finding
+from taxon.auditing.label_issues import find_label_issues, out_of_fold_probabilities
+from taxon.auditing.page import write_page
+from taxon.auditing.report import AuditReport
+from taxon.auditing.run import CHECKS, quick_findings, run_audit
+from taxon.auditing.terminal import text_lines
 
-__all__ = ["CHECKS", "Finding", "run_audit"]
+__all__ = [
+    "CHECKS",
+    "AuditReport",
+    "Finding",
+    "find_label_issues",
+    "out_of_fold_probabilities",
+    "quick_findings",
+    "run_audit",
+    "text_lines",
+    "write_page",
+]

@@ -40,6 +40,8 @@ def command(
     tag_columns: options.TagColumns = None,
     split_column: options.SplitColumn = "split",
     group_column: options.GroupColumn = "group",
+    weight_column: options.WeightColumn = "weight",
+    image_root: options.ImageRoot = None,
 ) -> None:
     """Measure a model: metrics.json and one self-contained HTML report."""
     from rich.console import Console
@@ -53,7 +55,15 @@ def command(
         data,
         split=split,
         out=out,
-        columns=options.columns(path_column, label_column, tag_columns, split_column, group_column),
+        columns=options.columns(
+            path_column,
+            label_column,
+            tag_columns,
+            split_column,
+            group_column,
+            weight_column,
+            image_root,
+        ),
     )
     table = Table(
         box=None, pad_edge=False, title=f"{result.metrics.n} pictures", title_justify="left"

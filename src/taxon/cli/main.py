@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from taxon.cli import (
+    audit,
     demo,
     doctor,
     evaluate,
@@ -17,6 +18,7 @@ from taxon.cli import (
     predict,
     sample_data,
     serve,
+    split,
     train,
     verify,
 )
@@ -58,6 +60,8 @@ def _root(
 
 app.command("demo")(demo.command)
 app.command("sample-data")(sample_data.command)
+app.command("audit")(audit.command)
+app.command("split")(split.command)
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
 app.command("predict")(predict.command)

@@ -56,12 +56,41 @@ GroupColumn = Annotated[
     ),
 ]
 
+WeightColumn = Annotated[
+    str,
+    typer.Option(
+        help="Column with how much a picture counts in training, if any.", rich_help_panel=TABLE
+    ),
+]
+ImageRoot = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder that the paths of a table count from.",
+        rich_help_panel=TABLE,
+        show_default="the table's",
+    ),
+]
+
 
 def columns(
-    path: str, label: list[str] | None, tags: str | None, split: str, group: str
+    path: str,
+    label: list[str] | None,
+    tags: str | None,
+    split: str,
+    group: str,
+    weight: str,
+    image_root: Path | None,
 ) -> Columns:
     """Put the column options together."""
     from taxon.data import Columns
 
     names = tuple(name.strip() for name in (tags or "").split(",") if name.strip())
-    return Columns(path=path, label=tuple(label or ()), tags=names, split=split, group=group)
+    return Columns(
+        path=path,
+        label=tuple(label or ()),
+        tags=names,
+        split=split,
+        group=group,
+        weight=weight,
+        image_root=image_root,
+    )

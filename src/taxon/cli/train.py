@@ -18,7 +18,8 @@ def command(
         typer.Argument(
             metavar="DATA",
             help="A folder with one sub-folder a class (nested folders: a taxonomy; train/, val/ "
-            "and test/ on top are used), or a CSV table with the columns path and label.",
+            "and test/ on top are used), a table with the columns path and label (CSV, TSV, Parquet, "
+            "JSONL), a zip or tar archive, COCO JSON, a Hugging Face data set, or a manifest.",
             show_default=False,
         ),
     ],
@@ -61,6 +62,15 @@ def command(
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto")
     ] = None,
+    imbalance: Annotated[
+        str | None,
+        typer.Option(
+            help="What to do about rare classes: auto, none, weighted-sampler, focal, "
+            "class-weights, oversample, balanced-softmax or logit-adjust; focal may be joined "
+            "with another one, say focal,class-weights.",
+            show_default="auto",
+        ),
+    ] = None,
     validation_share: Annotated[
         float | None,
         typer.Option(
@@ -99,6 +109,8 @@ def command(
     tag_columns: options.TagColumns = None,
     split_column: options.SplitColumn = "split",
     group_column: options.GroupColumn = "group",
+    weight_column: options.WeightColumn = "weight",
+    image_root: options.ImageRoot = None,
 ) -> None:
     """Train a classifier on a folder or a table of pictures.
 
@@ -125,10 +137,17 @@ def command(
             batch_size=batch_size,
             seed=seed,
             device=device,
+            imbalance=imbalance,
             config=config,
             overrides=[*(set_ or []), *overrides],
             columns=options.columns(
-                path_column, label_column, tag_columns, split_column, group_column
+                path_column,
+                label_column,
+                tag_columns,
+                split_column,
+                group_column,
+                weight_column,
+                image_root,
             ),
             overwrite=overwrite,
             listener=listener,

@@ -30,11 +30,21 @@ def command(
     tag_columns: options.TagColumns = None,
     split_column: options.SplitColumn = "split",
     group_column: options.GroupColumn = "group",
+    weight_column: options.WeightColumn = "weight",
+    image_root: options.ImageRoot = None,
 ) -> None:
     """Compare an artefact with the trained model, on golden pictures and on your own."""
     from taxon.api import verify
 
-    table = options.columns(path_column, label_column, tag_columns, split_column, group_column)
+    table = options.columns(
+        path_column,
+        label_column,
+        tag_columns,
+        split_column,
+        group_column,
+        weight_column,
+        image_root,
+    )
     reports = verify(run, artefact, data=data, columns=table)
     for report in reports:
         typer.echo(report.sentence())

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+ImbalanceStrategy = Literal[
+    "auto",
+    "none",
+    "weighted-sampler",
+    "focal",
+    "class-weights",
+    "oversample",
+    "balanced-softmax",
+    "logit-adjust",
+]
 
 
 class _Config(BaseModel):
@@ -47,6 +58,13 @@ class AugmentConfig(_Config):
         horizontal_flip, vertical_flip: probability of a mirror image, 0 to 1. Switch off where
             left and right mean something (text, laterality).
         colour: strength of random brightness, contrast and saturation, 0 to 1.
+        policy: `none`, `trivial` (TrivialAugment, Mueller and Hutter 2021) or `rand`
+            (RandAugment, Cubuk et al. 2020), after crop and flips.
+        operations, magnitude: of RandAugment: changes a picture, and their strength, 0 to 10.
+        erasing: probability that a random box is erased (Zhong et al. 2020), 0 to 1.
+        mixup, cutmix: alpha of the Beta distribution by which pairs of pictures are blended
+            (Zhang et al. 2018) or patched (Yun et al. 2019); 0 is off. With both on, each step
+            takes one of them by chance.
     """
 
     crop_scale: float = Field(default=0.35, gt=0, le=1)
@@ -54,18 +72,79 @@ class AugmentConfig(_Config):
     horizontal_flip: float = Field(default=0.5, ge=0, le=1)
     vertical_flip: float = Field(default=0.0, ge=0, le=1)
     colour: float = Field(default=0.2, ge=0, le=1)
+    policy: Literal["none", "trivial", "rand"] = "none"
+    operations: int = Field(default=2, ge=1, le=8)
+    magnitude: float = Field(default=9.0, ge=0, le=10)
+    erasing: float = Field(default=0.0, ge=0, le=1)
+    mixup: float = Field(default=0.0, ge=0, le=10)
+    cutmix: float = Field(default=0.0, ge=0, le=10)
+
+
+class ImbalanceConfig(_Config):
+    """What is done about rare classes; see `taxon.data.imbalance` for what goes together.
+
+    Attributes:
+        strategy: `auto` looks at the class counts; the others by name. Several are given as a
+            list, say [focal, class-weights]; those that would compensate twice are refused.
+        sampler_power: of `weighted-sampler`: a class is drawn in proportion to
+            count ** (1 - power); 1 shows all classes equally often, 0 changes nothing.
+        focal_gamma: of `focal`; 0 is cross-entropy.
+        weight_power: of `class-weights`: weights in proportion to count ** -power; where `auto`
+            takes them, it takes 0.5.
+        effective_number_beta: of `class-weights`: above 0, weights by the effective number of
+            pictures (1 - beta ** count) / (1 - beta) instead (Cui et al. 2019), say 0.999.
+        oversample_share: of `oversample`: rare classes are repeated, each time augmented more
+            strongly, up to this share of the largest class.
+        oversample_pipeline: of `oversample`: an albumentations pipeline, as a file (`A.to_dict`
+            as YAML or JSON) or as its content, which is what the bundle keeps; null takes the
+            built-in augmentation.
+        tau: of `balanced-softmax` and `logit-adjust`: strength of the adjustment by class
+            frequency; 1 balances fully.
+    """
+
+    strategy: tuple[ImbalanceStrategy, ...] = Field(default=("auto",), min_length=1)
+    sampler_power: float = Field(default=1.0, ge=0, le=1)
+    focal_gamma: float = Field(default=2.0, ge=0, le=10)
+    weight_power: float = Field(default=1.0, ge=0, le=1)
+    effective_number_beta: float = Field(default=0.0, ge=0, lt=1)
+    oversample_share: float = Field(default=1.0, gt=0, le=1)
+    oversample_pipeline: str | dict[str, Any] | None = None
+    tau: float = Field(default=1.0, ge=0, le=4)
+
+    @field_validator("strategy", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """`focal,class-weights` as on the command line, or one name, as a list."""
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+
+class LoaderConfig(_Config):
+    """How training pictures are kept between epochs.
+
+    Attributes:
+        cache: where decoded pictures are kept, reduced to just above the size that training
+            needs: `ram`, `disk`, `none`, or `auto` (memory if they fit, else disk).
+        cache_gigabytes: the limit; null takes a quarter of the free memory, or of the free disk.
+    """
+
+    cache: Literal["auto", "none", "ram", "disk"] = "auto"
+    cache_gigabytes: float | None = Field(default=None, gt=0)
 
 
 class SplitConfig(_Config):
     """Shares of the parts, where the data come without a split of their own.
 
     Attributes:
+        near_duplicates: keep pictures that look the same in one part.
         validation: share that picks the best epoch; 0 keeps the last epoch.
         test: share that only `evaluate` touches; 0 when the test lives elsewhere.
     """
 
     validation: float = Field(default=0.15, ge=0, lt=1)
     test: float = Field(default=0.15, ge=0, lt=1)
+    near_duplicates: bool = True
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -79,17 +158,20 @@ class PreprocessingConfig(_Config):
 
     Attributes:
         size: side of the square input in pixels.
-        resize: `crop`, `squash` or `pad`.
+        resize: `crop`, `squash` or `pad`; `auto` compares them on the training part.
         crop_fraction: share of the shorter side that a centre crop keeps.
         interpolation: `bilinear`, `bicubic` or `lanczos`.
-        jpeg_dct_scaling: let the JPEG decoder shrink large pictures while it decodes.
+        jpeg_dct_scaling: let the JPEG decoder shrink large pictures while it decodes; null
+            does where most pictures are several times larger than the input.
+        truncated: `refuse` files that end early, or `fill` what is missing with grey (JPEG).
     """
 
     size: int | None = Field(default=None, ge=8, le=4096)
-    resize: Literal["crop", "squash", "pad"] | None = None
+    resize: Literal["auto", "crop", "squash", "pad"] = "auto"
     crop_fraction: float | None = Field(default=None, gt=0, le=1)
     interpolation: Literal["bilinear", "bicubic", "lanczos"] | None = None
     jpeg_dct_scaling: bool | None = None
+    truncated: Literal["refuse", "fill"] | None = None
 
 
 class TrainConfig(_Config):
@@ -121,6 +203,8 @@ class TrainConfig(_Config):
     seed: int = Field(default=0, ge=0, lt=2**32)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     augment: AugmentConfig = AugmentConfig()
+    imbalance: ImbalanceConfig = ImbalanceConfig()
+    loader: LoaderConfig = LoaderConfig()
     split: SplitConfig = SplitConfig()
     preprocessing: PreprocessingConfig = PreprocessingConfig()
 

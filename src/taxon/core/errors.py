@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Literal
 
 
 class TaxonError(Exception):
@@ -37,13 +38,23 @@ class DataError(InputError):
     """A data set, table, label or split cannot be used."""
 
 
-class ImageError(DataError):
-    """One picture cannot be read; `reason` says why, without the path."""
+ImageProblem = Literal[
+    "missing", "empty", "format", "truncated", "damaged", "too-large", "changed", "name"
+]
 
-    def __init__(self, source: str, reason: str) -> None:
+
+class ImageError(DataError):
+    """One picture cannot be read; `reason` says why, without the path, and `kind` in a word."""
+
+    def __init__(self, source: str, reason: str, kind: ImageProblem = "damaged") -> None:
         super().__init__(f"{source}: {reason}")
         self.source = source
         self.reason = reason
+        self.kind: ImageProblem = kind
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str, ImageProblem]]:
+        """Errors travel from loading processes."""
+        return ImageError, (self.source, self.reason, self.kind)
 
 
 class ConfigError(InputError):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from taxon.core.cores import available_cores
 from taxon.core.errors import DataError, ImageError
-from taxon.core.fingerprint import sha256_bytes
 from taxon.core.labels import LabelSpace
+from taxon.data.look import Look, look_into
+from taxon.data.look_cache import LookCache, Stamp, stamp_of
 from taxon.data.manifest import Manifest, Record, Skipped
 from taxon.data.sources import Columns, Listing, Row, read_source
-from taxon.preprocessing import Preprocessing, decode
+from taxon.preprocessing import Preprocessing
 from taxon.preprocessing.decode import read_picture
 
 Progress = Callable[[int, int], None]
@@ -24,63 +25,114 @@ def load_manifest(
     columns: Columns | None = None,
     *,
     label_space: LabelSpace | None = None,
+    spec: Preprocessing | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Read a data set and look into every picture, on all cores.
-
-    Args:
-        label_space: the classes of a trained model; None makes them from the data.
-        progress: called with (done, total).
+    """Read a data set and look into every picture, on all cores; see `build_manifest`.
 
     Raises:
         DataError: nothing usable there, or classes that `label_space` does not have.
     """
-    return build_manifest(read_source(path, columns), label_space=label_space, progress=progress)
+    listing = read_source(path, columns)
+    return build_manifest(listing, label_space=label_space, spec=spec, progress=progress)
 
 
 def build_manifest(
     listing: Listing,
     *,
     label_space: LabelSpace | None = None,
+    spec: Preprocessing | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Make the manifest of a listing; pictures that cannot be read are listed as skipped."""
+    """Make the manifest of a listing; pictures that cannot be read are listed as skipped.
+
+    What a look finds is cached by the file's path, size and time of change, so that the next
+    look at the same data takes no decoding.
+
+    Args:
+        label_space: the classes of a trained model; None makes them from the data.
+        spec: its decoding (pixel limit, truncated files) decides what can be read.
+        progress: called with (done, total).
+
+    Raises:
+        DataError: nothing usable there, or classes that `label_space` does not have.
+    """
     space = label_space or listing.label_space()
     space.targets([row.labels for row in listing.rows])  # names a class that the space lacks
-    spec = Preprocessing()
-    results: list[Record | Skipped] = []
-    with ThreadPoolExecutor(available_cores()) as pool:
-        for result in pool.map(lambda row: _inspect(row, spec), listing.rows):
-            results.append(result)
-            if progress is not None:
-                progress(len(results), len(listing.rows))
+    spec = spec or Preprocessing()
+    with LookCache(listing.root, spec) as cache:
+        results = _inspect_all(listing.rows, spec, cache, progress)
     records = tuple(result for result in results if isinstance(result, Record))
     skipped = tuple(result for result in results if isinstance(result, Skipped))
     if not records:
+        first = (*skipped, *listing.skipped)[0]
         raise DataError(
-            f"none of the {len(skipped)} pictures of {listing.root} can be read; "
-            f"the first: {skipped[0].id}: {skipped[0].reason}"
+            f"none of the {len(skipped) + len(listing.skipped)} pictures of {listing.root} can "
+            f"be used; the first: {first.id}: {first.reason}"
         )
-    return Manifest(records, space, listing.root.resolve(), skipped, listing.notes)
+    root = listing.root.resolve()
+    return Manifest(records, space, root, (*listing.skipped, *skipped), listing.notes)
 
 
-def _inspect(row: Row, spec: Preprocessing) -> Record | Skipped:
+def _inspect_all(
+    rows: Sequence[Row], spec: Preprocessing, cache: LookCache, progress: Progress | None
+) -> list[Record | Skipped]:
+    """What is known from before first, then the rest on all cores; in the order of the rows."""
+    results = [_inspect(row, cache, None) for row in rows]
+    unknown = [position for position, result in enumerate(results) if result is None]
+    with ThreadPoolExecutor(available_cores()) as pool:
+        looked = pool.map(lambda position: _inspect(rows[position], cache, spec), unknown)
+        for done, (position, result) in enumerate(zip(unknown, looked, strict=True), start=1):
+            results[position] = result
+            if progress is not None:
+                progress(len(rows) - len(unknown) + done, len(rows))
+    return [result for result in results if result is not None]
+
+
+def _inspect(row: Row, cache: LookCache, spec: Preprocessing | None) -> Record | Skipped | None:
+    """A row's record, or why there is none; without a spec only what the cache knows."""
     name = row.id.encode("utf-8", "backslashreplace").decode()
     if name != row.id:
         # Bytes that are no UTF-8 come as lone surrogates; no table or report could hold them.
-        return Skipped(name, "the file's name is not UTF-8; rename it")
+        return Skipped(name, "the file's name is not UTF-8; rename it", "name")
+    path = Path(os.path.abspath(row.path))
     try:
-        data = read_picture(row.path)
-        image = decode(data, spec, row.id)
+        stamp = stamp_of(path)
+        look = cache.get(stamp)
+        if look is None and spec is not None:
+            look = _look(path, row.id, spec, cache, stamp)
+        if look is None:
+            return None
+        if row.sha256 is not None and row.sha256 != look.sha256:
+            raise ImageError(row.id, "it changed since the manifest was written", kind="changed")
     except ImageError as error:
-        return Skipped(row.id, error.reason)
+        return Skipped(row.id, error.reason, error.kind)
+    return _record(row, path, look)
+
+
+def _record(row: Row, path: Path, look: Look) -> Record:
     return Record(
         id=row.id,
-        path=Path(os.path.abspath(row.path)),
-        sha256=sha256_bytes(data),
+        path=path,
+        sha256=look.sha256,
         labels=row.labels,
         group=row.group,
         split=row.split,
-        width=image.width,
-        height=image.height,
+        width=look.width,
+        height=look.height,
+        weight=row.weight,
+        mode=look.mode,
+        file_size=look.file_size,
+        hash=look.hash,
+        look=look,
     )
+
+
+def _look(path: Path, source: str, spec: Preprocessing, cache: LookCache, stamp: Stamp) -> Look:
+    try:
+        look = look_into(read_picture(path), spec, source)
+    except ImageError as error:
+        cache.put_failure(stamp, error)
+        raise
+    cache.put(stamp, look)
+    return look

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -14,10 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taxon.core.errors import DataError
+from taxon.core.errors import DataError, ImageProblem
 from taxon.core.files import atomic_file
 from taxon.core.fingerprint import sha256_json
 from taxon.core.labels import LabelSpace
+from taxon.data.look import Look
 
 Split = Literal["train", "validation", "calibration", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "calibration", "test")
@@ -45,6 +47,12 @@ class Record:
         group: pictures of one group (a patient, a part) stay in one part of the split.
         split: the part, or None before the split.
         width, height: in pixels, upright.
+        weight: how much the picture counts in training; 1 is normal.
+        mode: Pillow's name of the pixels' kind as stored.
+        file_size: in bytes.
+        hash: perceptual hash (64 bits), by which pictures that look the same are found; None
+            where nobody looked.
+        look: the rest of what the look into the file found; not kept in manifest files.
     """
 
     id: str
@@ -55,14 +63,27 @@ class Record:
     split: Split | None = None
     width: int = 0
     height: int = 0
+    weight: float = 1.0
+    mode: str = ""
+    file_size: int = 0
+    hash: int | None = None
+    look: Look | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A picture that cannot be read, and why."""
+    """A picture or a row of a table that takes part in nothing, and why.
+
+    Attributes:
+        id: of the picture, or the place of the row.
+        reason: in words.
+        kind: the reason in a word: `row` for a row of a table, `plan` for a picture that a plan
+            drops, else what is wrong with the file.
+    """
 
     id: str
     reason: str
+    kind: ImageProblem | Literal["row", "plan"] = "row"
 
 
 @dataclass(frozen=True)
@@ -73,7 +94,7 @@ class Manifest:
         records: in the order of their ids.
         label_space: the classes.
         root: the folder that relative ids count from.
-        skipped: pictures that cannot be read; they take part in nothing.
+        skipped: pictures that cannot be read and rows that were passed over.
         notes: what else was found while reading, in plain sentences.
     """
 
@@ -125,42 +146,58 @@ class Manifest:
         return {split: found[split] for split in SPLITS if found[split]}
 
 
+_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("path", pa.string()),
+        ("sha256", pa.string()),
+        ("labels", pa.list_(pa.string())),
+        ("group", pa.string()),
+        ("split", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("weight", pa.float64()),
+        ("mode", pa.string()),
+        ("file_size", pa.int64()),
+        ("hash", pa.uint64()),
+    ]
+)
+_LABELS_KEY = b"taxon.labels"
+
+
 def write_manifest(manifest: Manifest, path: Path) -> None:
     """Write the manifest as Parquet; the label space and root go into the file's metadata."""
-    columns = {
-        "id": [record.id for record in manifest.records],
-        "path": [str(record.path) for record in manifest.records],
-        "sha256": [record.sha256 for record in manifest.records],
-        "labels": [list(record.labels) for record in manifest.records],
-        "group": [record.group for record in manifest.records],
-        "split": [record.split for record in manifest.records],
-        "width": [record.width for record in manifest.records],
-        "height": [record.height for record in manifest.records],
+    values: dict[str, Callable[[Record], object]] = {
+        "path": lambda record: str(record.path),
+        "labels": lambda record: list(record.labels),
     }
-    schema = pa.schema(
-        [
-            ("id", pa.string()),
-            ("path", pa.string()),
-            ("sha256", pa.string()),
-            ("labels", pa.list_(pa.string())),
-            ("group", pa.string()),
-            ("split", pa.string()),
-            ("width", pa.int32()),
-            ("height", pa.int32()),
-        ],
-        metadata={
-            "taxon.labels": manifest.label_space.model_dump_json(),
+    columns = {
+        name: [values.get(name, attrgetter(name))(record) for record in manifest.records]
+        for name in _SCHEMA.names
+    }
+    skipped = [[row.id, row.reason, row.kind] for row in manifest.skipped]
+    schema = _SCHEMA.with_metadata(
+        {
+            _LABELS_KEY: manifest.label_space.model_dump_json(),
             "taxon.root": str(manifest.root),
-            "taxon.skipped": json.dumps([[row.id, row.reason] for row in manifest.skipped]),
+            "taxon.skipped": json.dumps(skipped),
             "taxon.notes": json.dumps(manifest.notes),
-        },
+        }
     )
     with atomic_file(path) as temporary:
         pq.write_table(pa.table(columns, schema=schema), temporary)
 
 
+def is_manifest(path: Path) -> bool:
+    """Whether a file is a manifest that `write_manifest` wrote."""
+    try:
+        return _LABELS_KEY in (pq.read_schema(path).metadata or {})
+    except (OSError, ValueError, pa.ArrowException):
+        return False
+
+
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest that `write_manifest` wrote.
+    """Read a manifest that `write_manifest` wrote, of this version or an older one.
 
     Raises:
         DataError: absent, damaged or not a manifest.
@@ -168,23 +205,15 @@ def read_manifest(path: Path) -> Manifest:
     try:
         table = pq.read_table(path)
         metadata = table.schema.metadata or {}
-        label_space = LabelSpace.model_validate_json(metadata[b"taxon.labels"])
+        label_space = LabelSpace.model_validate_json(metadata[_LABELS_KEY])
+        known = [name for name in _SCHEMA.names if name in table.column_names]
         records = tuple(
-            Record(
-                id=row["id"],
-                path=Path(row["path"]),
-                sha256=row["sha256"],
-                labels=tuple(row["labels"]),
-                group=row["group"],
-                split=row["split"],
-                width=row["width"],
-                height=row["height"],
-            )
-            for row in table.to_pylist()
+            Record(**{**row, "path": Path(row["path"]), "labels": tuple(row["labels"])})
+            for row in table.select(known).to_pylist()
         )
         root = Path(metadata[b"taxon.root"].decode())
-        skipped = tuple(Skipped(*pair) for pair in json.loads(metadata[b"taxon.skipped"]))
+        skipped = tuple(Skipped(*row) for row in json.loads(metadata[b"taxon.skipped"]))
         notes = tuple(json.loads(metadata[b"taxon.notes"]))
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a manifest that can be read: {error}") from error
     return Manifest(records, label_space, root, skipped, notes)

@@ -1,175 +1,147 @@
-"""Sources: folders of classes, nested folders and tables -> a listing of pictures and labels."""
+"""Sources: whatever a data set comes as -> a listing of pictures and labels."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from taxon.core.errors import DataError
-from taxon.core.labels import SEPARATOR, LabelSpace
-from taxon.data.manifest import SPLIT_WORDS, Split
-from taxon.preprocessing.decode import SUFFIXES
+from taxon.data.archives import ARCHIVE_SUFFIXES, is_archive, unpack
+from taxon.data.coco import is_coco, read_coco
+from taxon.data.folders import list_pictures, read_folder
+from taxon.data.huggingface import (
+    has_pictures,
+    is_saved,
+    read_parquet_pictures,
+    read_saved,
+    read_shards,
+    shards,
+)
+from taxon.data.image_folder import find_metadata, read_image_folder
+from taxon.data.listing import Columns, Kind, Listing, Row, some
+from taxon.data.manifest import Record, is_manifest, read_manifest
+from taxon.data.table_files import READERS, load_json, read_text
+from taxon.data.tables import read_table
 
-TABLE_SUFFIXES = (".csv", ".tsv")
-TABLE_IN_FOLDER = "labels.csv"
-# By these files a folder is known as a model or an artefact that taxon wrote.
-MODEL_MARKERS = {"bundle.json", "artefact.json"}
-Kind = Literal["flat", "taxonomy", "tags"]
+__all__ = ["Columns", "Kind", "Listing", "Row", "list_pictures", "read_source"]
 
-
-@dataclass(frozen=True)
-class Columns:
-    """The names of a table's columns.
-
-    Attributes:
-        path: the picture's path, relative to the table.
-        label: one column, or several from coarse to fine (a taxonomy); empty looks for
-            `label`, then `labels` or `tags` (several in a cell, separated by `|`).
-        tags: columns of 0 and 1, one a tag.
-        split, group: used where the table has them; another name than the default must be there.
-    """
-
-    path: str = "path"
-    label: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    split: str = "split"
-    group: str = "group"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One picture as a source lists it, before anybody looked into the file."""
-
-    id: str
-    path: Path
-    labels: tuple[str, ...]
-    split: Split | None = None
-    group: str | None = None
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What a source holds: rows sorted by id, and what was passed over."""
-
-    root: Path
-    rows: tuple[Row, ...]
-    kind: Kind
-    notes: tuple[str, ...] = ()
-
-    def label_space(self) -> LabelSpace:
-        """Make the label space of all labels that occur.
-
-        Raises:
-            DataError: fewer than two classes, or no tag.
-        """
-        labels = {label for row in self.rows for label in row.labels}
-        if self.kind == "taxonomy":
-            return LabelSpace.taxonomy(label.split(SEPARATOR) for label in labels)
-        return LabelSpace.flat("multilabel" if self.kind == "tags" else "multiclass", labels)
+TABLE_SUFFIXES = tuple(READERS)
+TABLES_IN_FOLDER = tuple(f"labels{suffix}" for suffix in TABLE_SUFFIXES)
 
 
 def read_source(path: Path, columns: Columns | None = None) -> Listing:
-    """List a data set: class folders, nested folders, or a .csv/.tsv table.
+    """List a data set.
 
-    A folder that holds a `labels.csv` is read from that table.
+    A folder is read, in this order, by a table `labels.*` in it, as a saved data set or an image
+    folder of Hugging Face `datasets`, or by its folders of classes. A file is a table (CSV, TSV,
+    JSON, JSONL, Parquet), COCO JSON, a manifest that taxon wrote, or an archive (zip, tar) of
+    a folder, which is unpacked into the cache.
 
     Raises:
         DataError: nothing there, no pictures, no classes, columns that are missing.
+        OutputError: an archive or embedded pictures cannot be written to the cache.
     """
-    # Imported here, since the reader of tables builds on the types above.
-    from taxon.data.tables import read_table
-
     columns = columns or Columns()
+    if columns.image_root is not None and not columns.image_root.is_dir():
+        raise DataError(f"--image-root {columns.image_root} is not a folder")
     if path.is_file():
-        if path.suffix.lower() not in TABLE_SUFFIXES:
-            allowed = ", ".join(TABLE_SUFFIXES)
-            raise DataError(f"{path} is neither a folder nor a table ({allowed})")
-        return read_table(path, columns)
+        return _read_archive(path, columns) if is_archive(path) else _read_file(path, columns)
     if not path.is_dir():
         raise DataError(
             f"no such file or folder: {path}; name a folder with one sub-folder a class, or a "
             "CSV table with the columns path and label (try: taxon sample-data defects photos)"
         )
-    if (path / TABLE_IN_FOLDER).is_file():
-        return read_table(path / TABLE_IN_FOLDER, columns)
+    try:
+        return _read_directory(path, columns)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _read_file(path: Path, columns: Columns) -> Listing:
+    suffix = path.suffix.lower()
+    if suffix not in TABLE_SUFFIXES:
+        raise DataError(
+            f"{path} is neither a folder nor a table ({', '.join(TABLE_SUFFIXES)}) nor an archive "
+            f"({', '.join(ARCHIVE_SUFFIXES)})"
+        )
+    if suffix == ".json":
+        value = load_json(read_text(path), str(path))
+        if is_coco(value):
+            return read_coco(path, value, columns)
+    if suffix == ".parquet":
+        if has_pictures(path):
+            return read_parquet_pictures(path, columns)
+        if is_manifest(path):
+            return _read_manifest(path, columns)
+    return read_table(path, columns)
+
+
+def _read_directory(path: Path, columns: Columns) -> Listing:
+    tables = [path / name for name in TABLES_IN_FOLDER if (path / name).is_file()]
+    if tables:
+        listing = _read_file(tables[0], columns)
+        others = [table.name for table in tables[1:]]
+        note = f"read from {tables[0].name}; {some(others)} beside it was passed over"
+        return replace(listing, notes=(*listing.notes, note)) if others else listing
+    if is_saved(path):
+        return read_saved(path, columns)
+    if metadata := find_metadata(path):
+        return read_image_folder(path, metadata, columns)
+    if shards(path):
+        return read_shards(path, columns)
     if columns != Columns():
         raise DataError(
-            f"{path} is read by its folders (there is no {TABLE_IN_FOLDER} in it), so columns "
+            f"{path} is read by its folders (there is no {TABLES_IN_FOLDER[0]} in it), so columns "
             "have no meaning; name a table, or leave the options for columns out"
         )
-    return _read_folder(path)
+    return read_folder(path)
 
 
-def _read_folder(root: Path) -> Listing:
-    pictures, others = list_pictures(root)
-    if not pictures:
-        raise DataError(
-            f"no pictures in {root} ({others} other files); name a folder with one sub-folder "
-            "a class, holding JPEG, PNG, WebP, BMP, TIFF or GIF files"
-        )
-    relative = [picture.relative_to(root) for picture in pictures]
-    has_splits = all(
-        len(path.parts) > 1 and path.parts[0].lower() in SPLIT_WORDS for path in relative
-    )
-    start = 1 if has_splits else 0
-    _require_no_stray_parts({path.parts[0] for path in relative}, root)
-    loose = [path for path in relative if len(path.parts) < start + 2]
-    if loose:
-        raise DataError(
-            f"{len(loose)} pictures in {root} lie outside of class folders (say {loose[0]}); "
-            "the folder's name is the class: put each picture into one"
-        )
+def _read_archive(path: Path, columns: Columns) -> Listing:
+    folder = unpack(path)
+    try:
+        listing = _read_directory(folder, columns)
+    except DataError as error:
+        raise DataError(f"{path}, unpacked: {error}") from error
+    # An archive may come from anywhere: its table must not reach for other files.
+    allowed = [folder.resolve()]
+    if columns.image_root is not None:
+        allowed.append(columns.image_root.resolve())
+    for row in listing.rows:
+        place = Path(os.path.realpath(row.path))
+        if not any(place.is_relative_to(root) for root in allowed):
+            raise DataError(f"{path}: its table names a file outside of the archive: {row.id}")
+    return listing
+
+
+def _read_manifest(path: Path, columns: Columns) -> Listing:
+    """List the pictures of a manifest that taxon wrote; its classes and sha256 are fixed."""
+    if replace(columns, image_root=None) != Columns():
+        raise DataError(f"{path} is a manifest that taxon wrote; leave out the columns")
+    manifest = read_manifest(path)
     rows = tuple(
         Row(
-            id=path.as_posix(),
-            path=root / path,
-            labels=(SEPARATOR.join(path.parts[start:-1]),),
-            split=SPLIT_WORDS[path.parts[0].lower()] if has_splits else None,
+            id=record.id,
+            path=_manifest_path(record, path.parent, columns.image_root),
+            labels=record.labels,
+            split=record.split,
+            group=record.group,
+            weight=record.weight,
+            sha256=record.sha256,
         )
-        for path in relative
+        for record in manifest.records
     )
-    nested = any(len(path.parts) > start + 2 for path in relative)
-    notes = (f"{others} files that are no pictures were passed over",) if others else ()
-    return Listing(root, rows, "taxonomy" if nested else "flat", notes)
+    space = manifest.label_space
+    kind: Kind = "tags" if space.task == "multilabel" else "flat"
+    kind = "taxonomy" if space.is_taxonomy else kind
+    root = columns.image_root or (manifest.root if manifest.root.is_dir() else path.parent)
+    return Listing(root, rows, kind, skipped=manifest.skipped, space=space)
 
 
-def _require_no_stray_parts(tops: set[str], root: Path) -> None:
-    """Refuse `train` and `val` beside other folders: parts would be taken for classes."""
-    parts = {name for name in tops if name.lower() in SPLIT_WORDS}
-    folders = {name for name in tops if (root / name).is_dir()}
-    if len({SPLIT_WORDS[name.lower()] for name in parts}) > 1 and parts != folders:
-        raise DataError(
-            f"{root} holds the parts {', '.join(sorted(parts))} and beside them "
-            f"{', '.join(sorted(folders - parts)[:5])}, which is none (train, val, calibration or "
-            "test); move it away, or list the pictures in a table"
-        )
-
-
-def list_pictures(root: Path) -> tuple[list[Path], int]:
-    """Return all files below a folder that look like pictures, sorted, and how many do not.
-
-    Hidden files and folders are passed over, and so are models that were trained below `root`.
-    Links to folders are followed, each folder once.
-    """
-    pictures: list[Path] = []
-    others = 0
-    visited: set[Path] = set()
-    for folder, names, files in os.walk(root, followlinks=True):
-        if (real := Path(folder).resolve()) in visited:
-            names.clear()  # a link back to a folder that was read before
-            continue
-        visited.add(real)
-        if MODEL_MARKERS & set(files):
-            names.clear()  # a model's golden pictures are no data
-            continue
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        for name in files:
-            if name.startswith("."):
-                continue
-            if Path(name).suffix.lower() in SUFFIXES:
-                pictures.append(Path(folder) / name)
-            else:
-                others += 1
-    return sorted(pictures), others
+def _manifest_path(record: Record, beside: Path, image_root: Path | None) -> Path:
+    """Return where the picture lies; after a move, it is looked for beside the manifest."""
+    if image_root is not None:
+        return image_root / record.id
+    moved = beside / record.id
+    return record.path if record.path.is_file() or not moved.is_file() else moved

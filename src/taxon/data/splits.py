@@ -1,22 +1,28 @@
 """Splits: train, validation, calibration and test, stratified, with groups kept together.
 
-One algorithm serves one class a picture and several: iterative stratification (Sechidis et al.
-2011), which hands out the rarest label first, applied to groups of pictures instead of single
-ones. Files with the same content count as one group.
+One algorithm serves one class a picture and several (see `stratify`). It hands out units, not
+pictures: what is of one group, of the same content, or looks the same stays in one part.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from taxon.core.errors import DataError
-from taxon.data.manifest import Manifest, Split
+from taxon.core.errors import ConfigError, DataError
+from taxon.data.listing import some
+from taxon.data.look_alikes import kept_together, look_alikes, loosen
+from taxon.data.manifest import SPLITS, Manifest, Split
+from taxon.data.split_checks import require_enough, shortcomings
+from taxon.data.stratify import stratify
+from taxon.data.units import Contents, make_units
 
 MINIMUM_CALIBRATION_PER_CLASS = 20
+LARGEST_HELD_OUT = 0.9
+Part = TypeVar("Part", bound=str)
 
 
 @dataclass(frozen=True)
@@ -27,186 +33,243 @@ class SplitPlan:
     notes: tuple[str, ...]
 
 
-def ensure_split(manifest: Manifest, *, validation: float, test: float, seed: int) -> SplitPlan:
+@dataclass
+class _Rules:
+    """What holds whenever pictures are divided: what stays together, chance, and the notes."""
+
+    alike: Sequence[Contents]
+    seed: int
+    notes: list[str]
+
+
+def ensure_split(
+    manifest: Manifest,
+    *,
+    validation: float,
+    test: float,
+    seed: int,
+    near_duplicates: bool = True,
+    previous: Manifest | None = None,
+) -> SplitPlan:
     """Give every record a part.
 
-    Data that bring their own split keep it; where they have no validation part, one is taken
-    from the training part. A calibration part is taken out of validation once that leaves
-    each class enough pictures; else validation serves for both.
+    Data that bring their own split keep it, whatever straddles it (the audit tells); where they
+    have no validation part, one is taken from the training part. A calibration part is taken
+    out of validation once that leaves each class enough pictures; else validation serves for
+    both.
 
     Args:
         validation, test: shares of the data, 0 to 1.
-        seed: the same seed and data give the same split.
+        seed: the same seed and pictures give the same split, whatever their order and names.
+        near_duplicates: keep pictures that look the same in one part. Never a reason to refuse:
+            where so many look the same that a class could not be split any more (a fixed camera
+            before an empty belt), the largest groups of it are let go, and a note says so.
+        previous: an older manifest with a split. Its pictures, known by their content, keep
+            their part; a new picture joins the part of its group, its copies and its
+            near-duplicates; the rest is handed out so that the shares are approached.
 
     Raises:
-        DataError: a class is too small to be in every part, or there is no training part.
+        DataError: a class is too small to be in every part, there is no training part, or both
+            the data and `previous` have a split.
     """
-    notes: list[str] = []
-    if any(record.split is not None for record in manifest.records):
-        manifest = _complete(manifest, validation, seed, notes)
-    else:
-        shares: dict[Split, float] = {"train": 1 - validation - test}
+    given = any(record.split is not None for record in manifest.records)
+    if given and previous is not None:
+        raise DataError(
+            "the data bring a split of their own, and the old manifest has another; leave the "
+            "old one out (--previous), or ignore the data's (--resplit)"
+        )
+    pool = manifest.part("validation") if given else manifest
+    pool = pool if len(pool) else manifest.part("train")
+    rules = _rules(pool, seed, near_duplicates)
+    if given:
+        return _finish(_complete(manifest, validation, rules), {}, rules)
+    old = _old_parts(manifest, previous) if previous is not None else {}
+    return _finish(_split(manifest, validation, test, old, rules), old, rules)
+
+
+def k_folds(
+    manifest: Manifest,
+    folds: int,
+    *,
+    seed: int,
+    validation: float,
+    near_duplicates: bool = True,
+) -> tuple[SplitPlan, ...]:
+    """Make one split a fold; every picture is in the test part of exactly one of them.
+
+    Parts that the records have are ignored. Validation and calibration are taken out of what
+    is not the fold's test part, and everything else holds as for `ensure_split`.
+
+    Args:
+        folds: how many, at least 2; the test part is 1/folds of the data.
+        validation: share of the data, 0 to 1.
+
+    Raises:
+        ConfigError: fewer than 2 folds, or too little left to train on.
+        DataError: a class is too small to be in every fold and part.
+    """
+    if folds < 2:
+        raise ConfigError(f"folds must be 2 or more, received {folds}")
+    rest = 1 - 1 / folds
+    if validation + 1 / folds > LARGEST_HELD_OUT:
+        raise ConfigError(
+            f"{folds} folds and a validation share of {validation:g} leave less than a tenth to "
+            "train on; ask for more folds (--folds 5) or less validation (--validation-share 0.1)"
+        )
+    rules = _rules(manifest, seed, near_duplicates)
+    rules.notes.append(f"{folds} folds by seed {seed}, groups and equal files kept together")
+    # The other one of two folds must hold enough of each class for train and validation.
+    halves = ("half of ", "other half of ") if folds == 2 and validation else ("",)
+    fold_of = {f"{half}fold {row + 1}": row for row in range(folds) for half in halves}
+    equal = dict.fromkeys(fold_of, 1 / len(fold_of))
+    _loosen(manifest, equal, {}, rules)
+    rules.notes.extend(kept_together(manifest, rules.alike))
+    held_in = [fold_of[place] for place in _assign(manifest, equal, {}, rules)]
+    plans = []
+    for row in range(folds):
+        mine = replace(rules, notes=list(rules.notes))
+        fold = manifest.with_splits("test" if held == row else "train" for held in held_in)
         if validation:
-            shares["validation"] = validation
-        if test:
-            shares["test"] = test
-        manifest = manifest.with_splits(_assign(manifest, shares, seed))
-        notes.append(f"split by seed {seed}, groups and equal files kept together")
-    manifest = _take_calibration(manifest, seed, notes)
-    if not manifest.part("validation"):
-        notes.append("no validation part: the last epoch is kept and nothing is calibrated")
-    _require_training_classes(manifest)
-    return SplitPlan(manifest, tuple(notes))
+            shares: dict[Split, float] = {"train": rest - validation, "validation": validation}
+            _loosen(fold.part("train"), shares, {}, mine)
+            fold = _divide(fold, "train", shares, {}, mine)
+        plans.append(_finish(fold, {}, mine))
+    return tuple(plans)
 
 
-def _complete(manifest: Manifest, validation: float, seed: int, notes: list[str]) -> Manifest:
-    notes.append("split as the data give it")
-    train = manifest.part("train")
-    if not len(train):
+def _rules(manifest: Manifest, seed: int, near_duplicates: bool) -> _Rules:
+    notes: list[str] = []
+    return _Rules(look_alikes(manifest, notes) if near_duplicates else (), seed, notes)
+
+
+def _loosen(
+    manifest: Manifest, shares: Mapping[Part, float], old: Mapping[str, str], rules: _Rules
+) -> None:
+    """Keep as many look-alikes together as the classes allow."""
+    open_shares = [share for share in shares.values() if share > 0]
+    rules.alike, notes = loosen(manifest, rules.alike, open_shares, old)
+    rules.notes.extend(notes)
+
+
+def _old_parts(manifest: Manifest, previous: Manifest) -> dict[str, Split]:
+    """The part of each content that the old manifest has; train, where it has it in several."""
+    parts: dict[str, Split] = {}
+    for part in reversed(SPLITS):
+        parts |= {record.sha256: part for record in previous.part(part).records}
+    if not parts:
+        raise DataError("the old manifest has no split that pictures could keep; leave it out")
+    return {
+        record.sha256: parts[record.sha256] for record in manifest.records if record.sha256 in parts
+    }
+
+
+def _complete(manifest: Manifest, validation: float, rules: _Rules) -> Manifest:
+    rules.notes.append("split as the data give it")
+    if not len(manifest.part("train")):
         found = ", ".join(manifest.split_counts())
         raise DataError(f"the data have no part 'train' (only: {found}); training needs one")
     if len(manifest.part("validation")) or not validation:
         return manifest
     shares: dict[Split, float] = {"train": 1 - validation, "validation": validation}
-    chosen = dict(
-        zip((record.id for record in train.records), _assign(train, shares, seed), strict=True)
-    )
-    notes.append(f"no validation part in the data: {validation:.0%} of train taken for it")
-    return manifest.with_splits(
-        [chosen.get(record.id, record.split or "train") for record in manifest.records]
-    )
+    rules.notes.append(f"no validation part in the data: {validation:.0%} of train taken for it")
+    train = manifest.part("train")
+    _loosen(train, shares, {}, rules)
+    rules.notes.extend(kept_together(train, rules.alike))
+    return _divide(manifest, "train", shares, {}, rules)
 
 
-def _take_calibration(manifest: Manifest, seed: int, notes: list[str]) -> Manifest:
-    pool = manifest.part("validation")
-    if len(manifest.part("calibration")) or not len(pool):
-        return manifest
-    # 40 pictures of a class that are all of one group cannot be divided.
-    units = _unit_labels(pool, _units(pool))[:, :-1]
-    smallest = min(pool.counts().values())
-    if smallest < 2 * MINIMUM_CALIBRATION_PER_CLASS or (units > 0).sum(axis=0).min() < 2:
-        notes.append("few pictures: validation serves for calibration too")
-        return manifest
-    shares: dict[Split, float] = {"validation": 0.5, "calibration": 0.5}
-    chosen = dict(
-        zip((record.id for record in pool.records), _assign(pool, shares, seed), strict=True)
-    )
-    return manifest.with_splits(
-        [chosen.get(record.id, record.split or "train") for record in manifest.records]
-    )
+def _split(
+    manifest: Manifest, validation: float, test: float, old: Mapping[str, Split], rules: _Rules
+) -> Manifest:
+    shares: dict[Split, float] = {"train": 1 - validation - test}
+    if validation and "calibration" in old.values():
+        shares |= {"validation": validation / 2, "calibration": validation / 2}
+    elif validation:
+        shares["validation"] = validation
+    if test:
+        shares["test"] = test
+    rules.notes.append(f"split by seed {rules.seed}, groups and equal files kept together")
+    if old:
+        kept = sum(record.sha256 in old for record in manifest.records)
+        rules.notes.append(
+            f"{kept} pictures keep their part of the old split, {len(manifest) - kept} are new"
+        )
+        # Parts that only the old split has keep their pictures, and get no others.
+        shares |= {part: 0.0 for part in SPLITS if part in old.values() and part not in shares}
+    _loosen(manifest, shares, old, rules)
+    rules.notes.extend(kept_together(manifest, rules.alike))
+    return manifest.with_splits(_assign(manifest, shares, old, rules))
 
 
-def _require_training_classes(manifest: Manifest) -> None:
+def _finish(manifest: Manifest, old: Mapping[str, Split], rules: _Rules) -> SplitPlan:
+    manifest = _take_calibration(manifest, old, rules)
+    if not manifest.part("validation"):
+        rules.notes.append("no validation part: the last epoch is kept and nothing is calibrated")
     empty = [name for name, count in manifest.part("train").counts().items() if not count]
     if empty:
         raise DataError(
-            f"no training pictures of {', '.join(repr(name) for name in empty[:5])}; every "
-            "class that occurs anywhere needs some in the training part"
+            f"no training pictures of {some(empty)}; every class that occurs anywhere needs "
+            "some in the training part"
         )
+    return SplitPlan(manifest, tuple(dict.fromkeys(rules.notes)))
 
 
-def _assign(manifest: Manifest, shares: dict[Split, float], seed: int) -> list[Split]:
-    """Return a part for each record."""
-    units = _units(manifest)
-    labels = _unit_labels(manifest, units)
-    _require_enough(manifest, labels, shares)
-    parts = list(shares)
-    wanted = np.array([shares[part] for part in parts])
-    chosen = _stratify(labels, wanted / wanted.sum(), np.random.default_rng(seed))
-    result: list[Split] = ["train"] * len(manifest)
-    for unit, part in zip(units, chosen, strict=True):
-        for position in unit:
-            result[position] = parts[part]
-    return result
+def _take_calibration(manifest: Manifest, old: Mapping[str, Split], rules: _Rules) -> Manifest:
+    pool = manifest.part("validation")
+    if len(manifest.part("calibration")) or not len(pool):
+        return manifest
+    # 40 pictures of a class that are all of one group cannot be divided, and old ones stay.
+    units, _ = make_units(pool, rules.alike, old)
+    new = pool.where(lambda record: record.sha256 not in old)
+    if (
+        min(pool.counts().values()) < 2 * MINIMUM_CALIBRATION_PER_CLASS
+        or min(new.counts().values()) < MINIMUM_CALIBRATION_PER_CLASS
+        or units.holding(free=True).min() < 2
+    ):
+        rules.notes.append("few pictures: validation serves for calibration too")
+        return manifest
+    return _divide(manifest, "validation", {"validation": 0.5, "calibration": 0.5}, old, rules)
 
 
-def _units(manifest: Manifest) -> list[list[int]]:
-    """Positions of records that must stay together: same group, or same file content."""
-    parent = list(range(len(manifest)))
-
-    def root(position: int) -> int:
-        while parent[position] != position:
-            parent[position] = parent[parent[position]]
-            position = parent[position]
-        return position
-
-    first: dict[tuple[str, str], int] = {}
-    for position, record in enumerate(manifest.records):
-        keys = [("sha256", record.sha256)]
-        if record.group is not None:
-            keys.append(("group", record.group))
-        for key in keys:
-            parent[root(position)] = root(first.setdefault(key, position))
-    members: dict[int, list[int]] = defaultdict(list)
-    for position in range(len(manifest)):
-        members[root(position)].append(position)
-    return list(members.values())
-
-
-def _unit_labels(manifest: Manifest, units: list[list[int]]) -> npt.NDArray[np.int64]:
-    """int64 [units, C + 1]: pictures of each class in each unit; the last column counts
-    pictures without any label, so that these are spread evenly too."""
-    names = {name: column for column, name in enumerate(manifest.label_space.names)}
-    matrix = np.zeros((len(units), len(names) + 1), np.int64)
-    for row, unit in enumerate(units):
-        for position in unit:
-            columns = [names[label] for label in manifest.records[position].labels]
-            matrix[row, columns or [len(names)]] += 1
-    return matrix
-
-
-def _require_enough(
-    manifest: Manifest, labels: npt.NDArray[np.int64], shares: dict[Split, float]
-) -> None:
-    holding = Counter(
-        {
-            name: int(np.count_nonzero(labels[:, column]))
-            for column, name in enumerate(manifest.label_space.names)
-        }
+def _divide(
+    manifest: Manifest,
+    part: Split,
+    shares: Mapping[Split, float],
+    old: Mapping[str, Split],
+    rules: _Rules,
+) -> Manifest:
+    """Divide one part; the others stay as they are."""
+    pool = manifest.part(part)
+    chosen = iter(_assign(pool, shares, old, rules))
+    return manifest.with_splits(
+        next(chosen) if record.split == part else record.split or "train"
+        for record in manifest.records
     )
-    small = {name: count for name, count in holding.items() if count < len(shares)}
-    if small:
-        name, count = min(small.items(), key=lambda item: (item[1], item[0]))
-        raise DataError(
-            f"'{name}' has {count} picture{'s' if count != 1 else ''} (or groups of them) and "
-            f"cannot be split into {', '.join(shares)}; at least {len(shares)} are needed. Add "
-            "pictures, merge or remove the class, or ask for fewer parts (--test-share 0, "
-            "--validation-share 0)"
-        )
 
 
-def _stratify(
-    labels: npt.NDArray[np.int64], shares: npt.NDArray[np.float64], rng: np.random.Generator
-) -> list[int]:
-    """Return the part of each unit: the rarest remaining label is handed out first, each unit
-    to the part that still wants that label most. Its last units go to the parts that have none
-    of it, however large the first ones were."""
-    # The first part (train) is the largest; the others get at least one of every label.
-    totals = labels.sum(axis=0)
-    wanted = np.maximum(totals[None, :] * shares[:, None], np.minimum(totals, 1)[None, :])
-    wanted[0] = totals - wanted[1:].sum(axis=0)
-    wanted_total = labels.sum() * shares
-    lacking = np.ones(wanted.shape, bool)  # parts x labels
-    chosen = np.full(len(labels), -1)
-    order = rng.permutation(len(labels))
-    remaining = totals.astype(np.float64)
-    while (chosen < 0).any():
-        rarest = int(np.argmin(np.where(remaining > 0, remaining, np.inf)))
-        # Large groups first: a part that is nearly full cannot take them any more.
-        holders = sorted(
-            order[(chosen[order] < 0) & (labels[order, rarest] > 0)],
-            key=lambda unit: -labels[unit, rarest],
+def _assign(
+    manifest: Manifest, shares: Mapping[Part, float], old: Mapping[str, Part], rules: _Rules
+) -> list[Part]:
+    """Return a part for each record; the first part takes what the others leave."""
+    units, torn = make_units(manifest, rules.alike, old)
+    if torn:
+        rules.notes.append(
+            f"{torn} groups have pictures in several parts of the old split: these stay there, "
+            "and new ones go where most of their group is"
         )
-        for done, unit in enumerate(holders):
-            without = lacking[:, rarest]
-            allowed = without if without.sum() >= len(holders) - done else True
-            wants = np.where(allowed, wanted[:, rarest], -np.inf)
-            best = np.flatnonzero(wants >= wants.max() - 1e-9)
-            part = int(best[np.argmax(wanted_total[best])])
-            chosen[unit] = part
-            lacking[part] &= labels[unit] == 0
-            wanted[part] -= labels[unit]
-            wanted_total[part] -= labels[unit].sum()
-            remaining -= labels[unit]
-        remaining[rarest] = 0
-    return [int(part) for part in chosen]
+    require_enough(manifest, units, [part for part, share in shares.items() if share > 0])
+    parts = list(shares)
+    place: dict[str | None, int] = {None: -1, **{part: row for row, part in enumerate(parts)}}
+    wanted = np.array(list(shares.values()))
+    chosen = stratify(
+        units,
+        wanted / wanted.sum(),
+        np.array([place[side] for side in units.sides], np.int64),
+        np.random.default_rng(rules.seed),
+    )
+    result = [parts[0]] * len(manifest)
+    for unit, row in zip(units.members, chosen, strict=True):
+        for position in unit:
+            result[position] = parts[row]
+    rules.notes.extend(shortcomings(manifest, result, dict(zip(parts, wanted, strict=True))))
+    return result

@@ -1,157 +1,243 @@
-"""Tables: a CSV or TSV file with a row a picture -> a listing."""
+"""Tables: a header and rows, one a picture -> a listing."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from taxon.core.errors import DataError, nearest
 from taxon.core.labels import SEPARATOR
-from taxon.data.manifest import SPLIT_WORDS, Split
-from taxon.data.sources import Columns, Kind, Listing, Row
+from taxon.data.listing import (
+    Columns,
+    Entry,
+    Kind,
+    Listing,
+    Row,
+    clean,
+    is_encodable,
+    locate,
+    make_listing,
+)
+from taxon.data.manifest import SPLIT_WORDS, Skipped, Split
+from taxon.data.table_files import Cells, Table, read_table_file
 
 TAG_SEPARATOR = "|"
+LABEL_NAMES: dict[str, Kind] = {"label": "flat", "labels": "tags", "tags": "tags"}
+FILE_NAME = "file_name"  # what `datasets` and COCO call the path
 _TRUE, _FALSE = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")
 
 
 def read_table(path: Path, columns: Columns) -> Listing:
-    """Read a .csv or .tsv table; paths count from the table's folder.
+    """Read a .csv, .tsv, .json, .jsonl or .parquet table.
 
     Raises:
         DataError: unreadable, a column missing, a row that cannot be understood.
     """
-    header, lines = _read_lines(path)
-    _require(columns.path, header, path, "the pictures' paths", "--path-column")
+    return list_table(read_table_file(path, wanted_columns(columns)), columns)
+
+
+def wanted_columns(columns: Columns) -> frozenset[str]:
+    """Return the names of all columns that may be used."""
+    optional = (columns.split, columns.group, columns.weight)
+    return frozenset(
+        {columns.path, FILE_NAME, *LABEL_NAMES, *columns.label, *columns.tags, *optional}
+    )
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Which columns mean what."""
+
+    path: str
+    labels: tuple[str, ...]
+    kind: Kind
+    columns: Columns
+
+
+class _NoClass(Exception):
+    """A row names no picture or no class; it is passed over."""
+
+
+def list_table(table: Table, columns: Columns) -> Listing:
+    """Understand the rows of a table; paths count from `columns.image_root` or the table.
+
+    A row without a path or a class is passed over and listed.
+
+    Raises:
+        DataError: a column missing, a cell that cannot be understood, rows that contradict.
+    """
+    layout = _layout(table, columns)
+    root = columns.image_root or table.root or table.path.parent
+    entries: list[Entry] = []
+    skipped: list[Skipped] = []
+    if not table.rows:
+        raise DataError(f"{table.path} has a header but no rows")
+    for number, cells in table.rows:
+        place = f"row {number}"
+        name = ""
+        try:
+            name = _text(cells.get(layout.path), layout.path)
+            row = _row(cells, name, root, layout)
+        except _NoClass as reason:
+            skipped.append(Skipped(name or f"{table.path.name}, {place}", f"{place}: {reason}"))
+        except DataError as error:
+            raise DataError(f"{table.path}, {place}: {error}") from error
+        else:
+            entries.append(Entry(place, row))
+    _require_some_splits(entries, columns.split, table)
+    declared: Sequence[str] = columns.tags
+    if not declared and len(layout.labels) == 1:
+        declared = table.class_names.get(layout.labels[0], ())
+    notes = _weight_notes(entries, columns.weight)
+    return make_listing(
+        root, entries, layout.kind, table.path, notes=notes, skipped=skipped, declared=declared
+    )
+
+
+def _layout(table: Table, columns: Columns) -> _Layout:
+    path = columns.path
+    if path == Columns.path and table.image is not None:
+        path = table.image
+    elif path == Columns.path and path not in table.header and FILE_NAME in table.header:
+        path = FILE_NAME
+    _require(path, table, "the pictures' paths", "--path-column")
     if columns.split != Columns.split:
-        _require(columns.split, header, path, "the parts", "--split-column")
+        _require(columns.split, table, "the parts", "--split-column")
     if columns.group != Columns.group:
-        _require(columns.group, header, path, "the groups", "--group-column")
-    label_columns, kind = _label_columns(header, columns, path)
-    rows: dict[str, Row] = {}
-    for number, line in enumerate(lines, start=2):
-        place = f"{path}, row {number}"
-        name = (line[columns.path] or "").strip()
-        if not name:
-            raise DataError(f"{place}: the column '{columns.path}' is empty")
-        row = Row(
-            id=Path(name).as_posix(),
-            path=path.parent / name,
-            labels=_labels(line, label_columns, kind, columns, place),
-            split=_split(line.get(columns.split), place),
-            group=(line.get(columns.group) or "").strip() or None,
-        )
-        earlier = rows.setdefault(row.id, row)
-        if earlier != row:
-            raise DataError(f"{place}: '{name}' is listed before with another label or split")
-    if not rows:
-        raise DataError(f"{path} has a header but no rows")
-    repeated = len(lines) - len(rows)
-    notes = (f"{repeated} repeated rows of {path.name} were passed over",) if repeated else ()
-    ordered = tuple(rows[key] for key in sorted(rows))
-    _require_some_splits(ordered, columns.split, header, path)
-    return Listing(path.parent, ordered, kind, notes)
+        _require(columns.group, table, "the groups", "--group-column")
+    if columns.weight != Columns.weight:
+        _require(columns.weight, table, "the weights", "--weight-column")
+    labels, kind = _label_columns(table, columns)
+    return _Layout(path, labels, kind, columns)
 
 
-def _read_lines(path: Path) -> tuple[list[str], list[dict[str, str | None]]]:
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, delimiter=delimiter, restval="")
-            header = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = header
-            repeated = sorted(name for name in set(header) if header.count(name) > 1)
-            if repeated:
-                raise DataError(f"{path} has the column '{repeated[0]}' more than once")
-            lines = list(reader)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: {error.reason}") from error
-    except csv.Error as error:
-        raise DataError(f"{path} is not a table that can be read: {error}") from error
-    for number, line in enumerate(lines, start=2):
-        if None in line:
-            raise DataError(f"{path}, row {number}: more cells than the header has columns")
-    return header, lines
-
-
-def _require(name: str, header: Sequence[str], path: Path, what: str, option: str) -> None:
-    if name not in header:
+def _require(name: str, table: Table, what: str, option: str) -> None:
+    if name not in table.header:
         raise DataError(
-            f"{path} has no column '{name}' for {what}; its columns are: "
-            f"{', '.join(header) or 'none'}.{nearest(name, header)} Name another with {option}"
+            f"{table.path} has no column '{name}' for {what}; its columns are: "
+            f"{', '.join(table.header) or 'none'}.{nearest(name, table.header)} "
+            f"Name another with {option}"
         )
 
 
-def _label_columns(
-    header: Sequence[str], columns: Columns, path: Path
-) -> tuple[tuple[str, ...], Kind]:
+def _label_columns(table: Table, columns: Columns) -> tuple[tuple[str, ...], Kind]:
     for name in columns.label:
-        _require(name, header, path, "the labels", "--label-column")
+        _require(name, table, "the labels", "--label-column")
     for name in columns.tags:
-        _require(name, header, path, "a tag", "--tag-columns")
+        _require(name, table, "a tag", "--tag-columns")
     if columns.label and columns.tags:
         raise DataError("--label-column and --tag-columns exclude each other; name one of them")
     if columns.tags:
         return columns.tags, "tags"
     if len(columns.label) > 1:
         return columns.label, "taxonomy"
-    if columns.label:
-        return columns.label, "tags" if columns.label[0] in ("labels", "tags") else "flat"
-    if "label" in header:
-        return ("label",), "flat"
-    for name in ("labels", "tags"):
-        if name in header:
-            return (name,), "tags"
-    raise DataError(
-        f"{path} has no column 'label' (one class a picture), 'labels' or 'tags' (several, "
-        f"separated by '{TAG_SEPARATOR}'); its columns are: {', '.join(header)}. "
-        "Name the column with --label-column"
-    )
-
-
-def _labels(
-    line: Mapping[str, str | None],
-    names: tuple[str, ...],
-    kind: Kind,
-    columns: Columns,
-    place: str,
-) -> tuple[str, ...]:
-    cells = [(line[name] or "").strip() for name in names]
-    if columns.tags:
-        for name, cell in zip(names, cells, strict=True):
-            if cell.lower() not in _TRUE + _FALSE:
-                raise DataError(f"{place}: '{name}' must be 0 or 1, received '{cell}'")
-        return tuple(
-            sorted(name for name, cell in zip(names, cells, strict=True) if cell.lower() in _TRUE)
+    found = columns.label or tuple(name for name in LABEL_NAMES if name in table.header)[:1]
+    if not found:
+        # A data set's own numbered classes need no certain name, if there is one such column.
+        found = tuple(table.class_names) if len(table.class_names) == 1 else ()
+    if not found:
+        raise DataError(
+            f"{table.path} has no column 'label' (one class a picture), 'labels' or 'tags' "
+            f"(several, separated by '{TAG_SEPARATOR}'); its columns are: "
+            f"{', '.join(table.header)}. Name the column with --label-column"
         )
-    if kind == "tags":
-        return tuple(sorted({tag.strip() for tag in cells[0].split(TAG_SEPARATOR)} - {""}))
-    for name, cell in zip(names, cells, strict=True):
-        if not cell:
-            raise DataError(f"{place}: the column '{name}' is empty; each picture needs a class")
-        if kind == "taxonomy" and SEPARATOR in cell:
-            raise DataError(f"{place}: '{cell}' in '{name}' may not hold a '{SEPARATOR}'")
-    return (SEPARATOR.join(cells),)
+    if any(isinstance(cells.get(found[0]), list) for _, cells in table.rows):
+        return found, "tags"
+    return found, LABEL_NAMES.get(found[0], "flat")
 
 
-def _split(cell: str | None, place: str) -> Split | None:
-    word = (cell or "").strip().lower()
+def _row(cells: Cells, name: str, root: Path, layout: _Layout) -> Row:
+    columns = layout.columns
+    if not name:
+        raise _NoClass(f"the column '{layout.path}' is empty")
+    labels = _labels(cells, layout)
+    split = _split(_text(cells.get(columns.split), columns.split))
+    group = _text(cells.get(columns.group), columns.group) or None
+    weight = _weight(_text(cells.get(columns.weight), columns.weight), columns.weight)
+    try:
+        identity, path = locate(root, name)
+    except DataError as error:
+        raise _NoClass(str(error)) from error
+    return Row(identity, path, labels, split, group, weight)
+
+
+def _text(cell: object, column: str) -> str:
+    """Return a cell as text, the way a CSV file would hold it; nothing and NaN are empty."""
+    if isinstance(cell, str):
+        text = cell.strip()
+        if not is_encodable(text):
+            raise DataError(f"'{column}' holds a character that is none (a lone surrogate)")
+        return text
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return ""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))  # pandas makes floats of whole numbers where a cell is empty
+    if isinstance(cell, bytes | list | dict):
+        kind = {bytes: "bytes", list: "a list", dict: "an object"}[type(cell)]
+        raise DataError(f"'{column}' must be one value, received {kind}")
+    return str(cell)
+
+
+def _labels(cells: Cells, layout: _Layout) -> tuple[str, ...]:
+    if layout.columns.tags:
+        flags = {name: _text(cells.get(name), name) for name in layout.labels}
+        for name, flag in flags.items():
+            if flag.lower() not in _TRUE + _FALSE:
+                raise DataError(f"'{name}' must be 0 or 1, received '{flag}'")
+        return tuple(sorted(name for name, flag in flags.items() if flag.lower() in _TRUE))
+    if layout.kind == "tags":
+        column = layout.labels[0]
+        cell = cells.get(column)
+        values = cell if isinstance(cell, list) else _text(cell, column).split(TAG_SEPARATOR)
+        return tuple(sorted({clean(_text(value, column)) for value in values} - {""}))
+    names = [(column, clean(_text(cells.get(column), column))) for column in layout.labels]
+    for column, name in names:
+        if not name:
+            raise _NoClass(f"the column '{column}' is empty; each picture needs a class")
+        if layout.kind == "taxonomy" and SEPARATOR in name:
+            raise DataError(f"'{name}' in '{column}' may not hold a '{SEPARATOR}'")
+    return (SEPARATOR.join(name for _, name in names),)
+
+
+def _split(text: str) -> Split | None:
+    word = text.lower()
     if not word:
         return None
     if word not in SPLIT_WORDS:
-        allowed = ", ".join(sorted(SPLIT_WORDS))
-        raise DataError(f"{place}: unknown part '{word}'; allowed: {allowed}")
+        raise DataError(f"unknown part '{word}'; allowed: {', '.join(sorted(SPLIT_WORDS))}")
     return SPLIT_WORDS[word]
 
 
-def _require_some_splits(
-    rows: Sequence[Row], column: str, header: Sequence[str], path: Path
-) -> None:
-    without = [row for row in rows if row.split is None]
-    if column in header and 0 < len(without) < len(rows):
+def _weight(text: str, column: str) -> float:
+    if not text:
+        return 1.0
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not (math.isfinite(weight) and weight > 0):
         raise DataError(
-            f"{path}: {len(without)} of {len(rows)} rows have no '{column}' (say "
+            f"'{column}' must be a number above 0, received '{text}'; to leave a picture out, "
+            "leave out its row; if the column is no weight, name another with --weight-column"
+        )
+    return weight
+
+
+def _weight_notes(entries: Sequence[Entry], column: str) -> list[str]:
+    weights = {entry.row.weight for entry in entries}
+    if weights <= {1.0}:
+        return []
+    return [
+        f"pictures are weighted by the column '{column}' ({min(weights):g} to {max(weights):g})"
+    ]
+
+
+def _require_some_splits(entries: Sequence[Entry], column: str, table: Table) -> None:
+    without = [entry.row for entry in entries if entry.row.split is None]
+    if column in table.header and 0 < len(without) < len(entries):
+        raise DataError(
+            f"{table.path}: {len(without)} of {len(entries)} rows have no '{column}' (say "
             f"{without[0].id}); fill it everywhere or leave the column out"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +11,14 @@ from scipy.optimize import minimize_scalar
 
 from taxon.core.labels import LabelSpace
 from taxon.core.predictions import FloatArray, PredictionTable
-from taxon.decision.policy import DecisionPolicy, calibrate
+from taxon.decision.policy import DecisionPolicy, FloatVector, calibrate
 
 MINIMUM_POSITIVES = 5
+ADJUSTED = (
+    "logits are adjusted by class frequency: the probabilities hold for pictures among which all "
+    "classes are equally frequent, and the share of right answers will differ from them where "
+    "they are not"
+)
 
 
 @dataclass(frozen=True)
@@ -28,14 +34,31 @@ def fit_policy(
     targets: npt.NDArray[np.int64],
     label_space: LabelSpace,
     part: str,
+    logit_adjustment: Sequence[float] | FloatVector | None = None,
 ) -> PolicyFit:
     """Fit temperature (Guo et al. 2017) or per-class F1 thresholds.
+
+    The temperature is fitted without the adjustment: it describes the pictures as frequent as
+    they are, and the adjustment then moves the calibrated logits (Menon et al. 2021).
 
     Args:
         table: predictions for the part; only its logits are used.
         targets: int64 [N] (multiclass) or [N, C] (multilabel).
         part: its name, kept in the policy.
+        logit_adjustment: [C], added to the scaled logits.
     """
+    fitted = _fit(table, targets, label_space, part)
+    if logit_adjustment is None:
+        return fitted
+    return PolicyFit(fitted.policy.with_bias(logit_adjustment), (*fitted.notes, ADJUSTED))
+
+
+def _fit(
+    table: PredictionTable,
+    targets: npt.NDArray[np.int64],
+    label_space: LabelSpace,
+    part: str,
+) -> PolicyFit:
     default = DecisionPolicy.default(label_space)
     if len(table) == 0:
         return PolicyFit(default, ("no pictures to calibrate on: probabilities are as trained",))

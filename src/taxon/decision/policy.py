@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from taxon.core.labels import LabelSpace, Task
 from taxon.core.predictions import FloatArray
+
+FloatVector = npt.NDArray[np.float64]
 
 
 class DecisionPolicy(BaseModel):
@@ -14,7 +19,8 @@ class DecisionPolicy(BaseModel):
 
     Attributes:
         scale, bias: calibration of the logits, one pair a class: `scale * logit + bias`.
-            Temperature scaling is the special case scale = 1 / temperature, bias = 0.
+            Temperature scaling is the special case scale = 1 / temperature, bias = 0; logit
+            adjustment by class frequency (Menon et al. 2021) is a bias.
         thresholds: for multilabel, the probability from which a class is named; for
             multiclass not used.
         abstain_below: a multiclass answer with less confidence is marked `unsure` (0: never).
@@ -32,10 +38,21 @@ class DecisionPolicy(BaseModel):
     fitted_on: str = "defaults"
 
     @classmethod
-    def default(cls, label_space: LabelSpace) -> DecisionPolicy:
-        """The policy that changes nothing: scale 1, bias 0, thresholds 0.5, no abstention."""
+    def default(
+        cls, label_space: LabelSpace, bias: Sequence[float] | FloatVector | None = None
+    ) -> DecisionPolicy:
+        """The policy that changes nothing (scale 1, thresholds 0.5, no abstention) but the bias.
+
+        Args:
+            bias: [C], where it is not 0.
+        """
         count = len(label_space.names)
-        return cls(scale=(1.0,) * count, bias=(0.0,) * count, thresholds=(0.5,) * count)
+        policy = cls(scale=(1.0,) * count, bias=(0.0,) * count, thresholds=(0.5,) * count)
+        return policy if bias is None else policy.with_bias(bias)
+
+    def with_bias(self, bias: Sequence[float] | FloatVector) -> DecisionPolicy:
+        """The policy with another bias, one value a class."""
+        return self.model_copy(update={"bias": tuple(float(value) for value in bias)})
 
     @property
     def temperature(self) -> float | None:

@@ -5,34 +5,31 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from taxon.core.errors import ImageError
+from taxon.core.errors import ImageError, ImageProblem
 from taxon.preprocessing.spec import Preprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "MPO", "PPM")  # those read at all
-SUFFIXES = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".gif",
-        ".avif",
-        ".ppm",
-        ".pgm",
-    }
-)
-_ORIENTATION_TAG = 0x0112
+# Suffix -> the formats that it may stand for.
+SUFFIX_FORMATS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), ("JPEG", "MPO")),
+    ".png": ("PNG",),
+    ".webp": ("WEBP",),
+    ".bmp": ("BMP",),
+    **dict.fromkeys((".tif", ".tiff"), ("TIFF",)),
+    ".gif": ("GIF",),
+    ".avif": ("AVIF",),
+    **dict.fromkeys((".heic", ".heif"), ("HEIF",)),
+    **dict.fromkeys((".ppm", ".pgm"), ("PPM",)),
+}
+SUFFIXES = frozenset(SUFFIX_FORMATS)
+_ORIENTATION_TAG, _MAKE_TAG, _MODEL_TAG = 0x0112, 0x010F, 0x0110
 _TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -43,6 +40,8 @@ _TRANSPOSES = {
     8: Image.Transpose.ROTATE_90,
 }
 _INVERSE = {6: 8, 8: 6}  # every other orientation is its own inverse
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_JPEG_END = b"\xff\xd9"
 # The limit of the spec is checked below, before decoding; Pillow's own warning would come
 # on top of it, once for every picture.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -50,7 +49,28 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
-def decode(data: bytes, spec: Preprocessing, source: str) -> Image.Image:
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded picture, and what its file said of it.
+
+    Attributes:
+        image: 8-bit RGB, upright.
+        format: Pillow's name of the file format.
+        mode: Pillow's name of the pixels' kind as stored (`L`, `RGB`, `CMYK`, `I;16`, ...).
+        camera: maker and model from EXIF, or None.
+        truncated: the file ends early, and what was missing was filled.
+    """
+
+    image: Image.Image
+    format: str
+    mode: str
+    camera: str | None
+    truncated: bool
+
+
+def decode(
+    data: bytes, spec: Preprocessing, source: str, *, at_least: int | None = None
+) -> Image.Image:
     """Decode a picture to 8-bit RGB, upright, over the spec's background.
 
     16-bit grey is scaled to 8 bits, CMYK and palettes are converted, and of an animation the
@@ -59,42 +79,50 @@ def decode(data: bytes, spec: Preprocessing, source: str) -> Image.Image:
     Args:
         data: the content of the file.
         source: the name that an error gives.
+        at_least: where the spec allows JPEG DCT scaling, the shorter side in pixels that the
+            picture must keep; None takes what evaluation needs.
 
     Raises:
         ImageError: empty, of an unknown format, truncated, damaged or over `max_pixels`.
     """
+    return decode_details(data, spec, source, at_least=at_least).image
+
+
+def decode_details(
+    data: bytes, spec: Preprocessing, source: str, *, at_least: int | None = None
+) -> Decoded:
+    """Like `decode`, with what the file says of itself."""
     if not data:
-        raise ImageError(source, "the file is empty")
-    try:
-        image = Image.open(io.BytesIO(data), formats=_known_formats())
-    except UnidentifiedImageError:
-        raise ImageError(source, "not a picture in a format that can be read") from None
-    except Image.DecompressionBombError:
-        raise ImageError(source, "over the limit of pixels: a decompression bomb") from None
-    except Exception as error:  # Pillow's parsers raise many kinds on damaged headers
-        raise ImageError(source, f"damaged header ({error})") from error
-    pixels = image.width * image.height
-    if pixels > spec.max_pixels:
-        raise ImageError(
-            source, f"{image.width}x{image.height} is over the limit of {spec.max_pixels} pixels"
-        )
+        raise ImageError(source, "the file is empty", kind="empty")
+    image = _open(data, spec, source)
+    side = at_least if at_least is not None else _side_needed(spec)
+    truncated = False
     try:
         stored = _orientation(image)
-        if spec.jpeg_dct_scaling and image.format == "JPEG":
-            image.draft("RGB", _draft_size(spec))
-        image.load()
+        mode = image.mode
+        try:
+            _load(image, spec, side)
+        except OSError:
+            if spec.truncated == "refuse" or image.format != "JPEG":
+                raise
+            # With an end of image put after what there is, libjpeg fills the rest with grey.
+            image = _open(data + _JPEG_END, spec, source)
+            _load(image, spec, side)
+            truncated = True
         left = _orientation(image)
         rgb = _to_rgb(image, spec.background, source)
     except ImageError:
         raise
-    except Exception as error:  # ditto on damaged content: OSError, SyntaxError, ValueError, ...
-        raise ImageError(source, f"truncated or damaged ({error})") from error
+    except Exception as error:  # Pillow raises many kinds on damaged content
+        kind: ImageProblem = "truncated" if "truncated" in str(error) else "damaged"
+        raise ImageError(source, f"truncated or damaged ({error})", kind=kind) from error
     if spec.exif_orientation:
         transpose = _TRANSPOSES.get(left)
     else:
         # Pillow turns a TIFF while it loads, and drops the tag: turn it back.
         transpose = _TRANSPOSES.get(_INVERSE.get(stored, stored)) if left != stored else None
-    return rgb.transpose(transpose) if transpose is not None else rgb
+    upright = rgb.transpose(transpose) if transpose is not None else rgb
+    return Decoded(upright, image.format or "", mode, _camera(image), truncated)
 
 
 def read_picture(path: Path) -> bytes:
@@ -106,7 +134,54 @@ def read_picture(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ImageError(str(path), error.strerror or str(error)) from error
+        raise ImageError(str(path), error.strerror or str(error), kind="missing") from error
+    except ValueError as error:  # a NUL in the path
+        raise ImageError(str(path), str(error), kind="missing") from error
+
+
+def _open(data: bytes, spec: Preprocessing, source: str) -> Image.Image:
+    """Read the header, and refuse what must not be decoded."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=_formats_for(data, source))
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(
+            source, "not a picture in a format that can be read", kind="format"
+        ) from None
+    except Image.DecompressionBombError:
+        raise ImageError(
+            source, "over the limit of pixels: a decompression bomb", kind="too-large"
+        ) from None
+    except Exception as error:  # Pillow's parsers raise many kinds on damaged headers
+        raise ImageError(source, f"damaged header ({error})", kind="damaged") from error
+    pixels = image.width * image.height
+    if pixels > spec.max_pixels:
+        raise ImageError(
+            source,
+            f"{image.width}x{image.height} is over the limit of {spec.max_pixels} pixels",
+            kind="too-large",
+        )
+    return image
+
+
+def _load(image: Image.Image, spec: Preprocessing, side: int) -> None:
+    if spec.jpeg_dct_scaling and image.format == "JPEG":
+        image.draft("RGB", (side, side))
+    image.load()
+
+
+def _formats_for(data: bytes, source: str) -> tuple[str, ...]:
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+        if not _register_heif():
+            raise ImageError(
+                source,
+                "HEIC needs a package that is not installed; type: "
+                "pip install 'taxon-vision[heic]'",
+                kind="format",
+            )
+        return (*_known_formats(), "HEIF")
+    return _known_formats()
 
 
 @cache
@@ -116,21 +191,42 @@ def _known_formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _draft_size(spec: Preprocessing) -> tuple[int, int]:
-    """The smallest picture that the resize still only shrinks, either way up."""
+@cache
+def _register_heif() -> bool:
+    """Make Pillow read HEIC, where the extra is installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+def _side_needed(spec: Preprocessing) -> int:
+    """The shorter side that the resize still only shrinks, either way up."""
     side = max(spec.height, spec.width)
-    if spec.resize == "crop":
-        side = round(side / spec.crop_fraction)
-    return side, side
+    return round(side / spec.crop_fraction) if spec.resize == "crop" else side
 
 
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; a picture with unreadable EXIF counts as upright."""
-    try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
-        return 1
+    value = _exif(image).get(_ORIENTATION_TAG, 1)
     return value if isinstance(value, int) else 1
+
+
+def _camera(image: Image.Image) -> str | None:
+    """Maker and model from EXIF, printable."""
+    exif = _exif(image)
+    words = [str(exif.get(tag) or "") for tag in (_MAKE_TAG, _MODEL_TAG)]
+    text = " ".join("".join(c for c in word if c.isprintable()).strip() for word in words)
+    return text.strip()[:100] or None
+
+
+def _exif(image: Image.Image) -> dict[int, object]:
+    try:
+        return dict(image.getexif())
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        return {}
 
 
 def _to_rgb(image: Image.Image, background: int, source: str) -> Image.Image:
@@ -139,7 +235,9 @@ def _to_rgb(image: Image.Image, background: int, source: str) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":
         return _from_16_bit(image, source)
     if image.mode == "F":
-        raise ImageError(source, "floating-point pixels; save it with 8 or 16 bits a channel")
+        raise ImageError(
+            source, "floating-point pixels; save it with 8 or 16 bits a channel", kind="format"
+        )
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         canvas = Image.new("RGBA", rgba.size, (background, background, background, 255))
@@ -151,5 +249,7 @@ def _from_16_bit(image: Image.Image, source: str) -> Image.Image:
     """Scale 0..65535 to 0..255, rounded; Pillow's own conversion would clip at 255."""
     levels = np.asarray(image).astype(np.int64)
     if levels.min() < 0 or levels.max() > 65535:
-        raise ImageError(source, "32-bit pixels; save it with 8 or 16 bits a channel")
+        raise ImageError(
+            source, "32-bit pixels; save it with 8 or 16 bits a channel", kind="format"
+        )
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")

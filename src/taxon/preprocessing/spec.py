@@ -24,6 +24,7 @@ class Preprocessing(BaseModel):
         jpeg_dct_scaling: let the JPEG decoder halve large pictures while decoding (faster,
             pixels differ by a few levels).
         max_pixels: larger pictures are refused before they are decoded.
+        truncated: `refuse` a file that ends early, or `fill` what is missing with grey (JPEG).
         exif_orientation: turn the picture as its EXIF orientation says.
         background: grey level, 0 to 255, behind transparent pixels and in the border of `pad`.
         mean, std: normalisation of RGB in 0 to 1, done inside the graph.
@@ -39,6 +40,7 @@ class Preprocessing(BaseModel):
     interpolation: Interpolation = "bicubic"
     jpeg_dct_scaling: bool = False
     max_pixels: int = Field(default=89_478_485, ge=1)
+    truncated: Literal["refuse", "fill"] = "refuse"
     exif_orientation: bool = True
     background: int = Field(default=255, ge=0, le=255)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)

@@ -14,6 +14,8 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_REDUCING_GAP = 3.0  # Pillow: "almost indistinguishable from fair resampling"
+Box = tuple[float, float, float, float]
 
 
 def prepare(data: bytes, spec: Preprocessing, source: str = "picture") -> npt.NDArray[np.uint8]:
@@ -40,11 +42,28 @@ def resize(image: Image.Image, spec: Preprocessing) -> Image.Image:
     return image.resize(size, method, box=_crop_box(image.size, spec))
 
 
-def resize_region(
-    image: Image.Image, spec: Preprocessing, box: tuple[float, float, float, float]
-) -> Image.Image:
-    """Resize a region (left, top, right, bottom, in pixels) to the spec's size; for training."""
-    return image.resize((spec.width, spec.height), _FILTERS[spec.interpolation], box=box)
+def resize_region(image: Image.Image, spec: Preprocessing, box: Box) -> Image.Image:
+    """Resize a region (left, top, right, bottom, in pixels) to the spec's size; for training.
+
+    With `pad` the region keeps its shape, on a border. Much larger regions are first halved by
+    averaging: several times faster, and within two of 255 levels of the exact resize.
+    """
+    method = _FILTERS[spec.interpolation]
+    if spec.resize == "pad":
+        return _pad(image, spec, method, box, _REDUCING_GAP)
+    size = (spec.width, spec.height)
+    return image.resize(size, method, box=box, reducing_gap=_REDUCING_GAP)
+
+
+def shrink(image: Image.Image, size: tuple[int, int], spec: Preprocessing) -> Image.Image:
+    """Reduce an RGB image to (width, height) by the spec's filter; for training."""
+    return image.resize(size, _FILTERS[spec.interpolation], reducing_gap=_REDUCING_GAP)
+
+
+def kept_area(size: tuple[int, int], spec: Preprocessing) -> float:
+    """The share of a picture of (width, height) that a centre crop of the spec would show."""
+    left, top, right, bottom = _crop_box(size, spec)
+    return (right - left) * (bottom - top) / (size[0] * size[1])
 
 
 def to_chw(image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -64,11 +83,20 @@ def _crop_box(
     return left, top, left + crop_width, top + crop_height
 
 
-def _pad(image: Image.Image, spec: Preprocessing, method: Image.Resampling) -> Image.Image:
-    scale = min(spec.width / image.width, spec.height / image.height)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+def _pad(
+    image: Image.Image,
+    spec: Preprocessing,
+    method: Image.Resampling,
+    box: Box | None = None,
+    reducing_gap: float | None = None,
+) -> Image.Image:
+    left, top, right, bottom = box or (0, 0, *image.size)
+    width, height = right - left, bottom - top
+    scale = min(spec.width / width, spec.height / height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     canvas = Image.new("RGB", (spec.width, spec.height), (spec.background,) * 3)
     canvas.paste(
-        image.resize(size, method), ((spec.width - size[0]) // 2, (spec.height - size[1]) // 2)
+        image.resize(size, method, box=box, reducing_gap=reducing_gap),
+        ((spec.width - size[0]) // 2, (spec.height - size[1]) // 2),
     )
     return canvas

@@ -6,6 +6,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from taxon.core.cores import available_cores
 from taxon.core.errors import ConfigError
 
 
@@ -37,3 +38,8 @@ def build_accelerator(device: str) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=True)
     use_bf16 = device == "cuda" and torch.cuda.is_bf16_supported()
     return Accelerator(cpu=device == "cpu", mixed_precision="bf16" if use_bf16 else "no")
+
+
+def loading_processes(device: torch.device) -> int:
+    """A GPU must not wait for pictures; on a CPU the loader's threads share the cores."""
+    return min(8, available_cores() // 2) if device.type == "cuda" else 0

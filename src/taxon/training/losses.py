@@ -1,29 +1,116 @@
-"""Losses: one function a task."""
+"""Losses: one a task, with what the imbalance plan asks for; a value a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from torch import nn
 from torch.nn import functional
 
 from taxon.core.labels import Task
+from taxon.data.imbalance import ImbalancePlan, class_weights, frequency_shift, positive_weights
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Loss = nn.Module
 
 
-def build_loss(task: Task, *, label_smoothing: float = 0.0) -> Loss:
-    """Return the loss: (logits [N, C], targets) -> scalar.
+def build_loss(
+    task: Task,
+    classes: int,
+    plan: ImbalancePlan | None = None,
+    *,
+    label_smoothing: float = 0.0,
+) -> Loss:
+    """Return the loss: (logits float32 [N, C], targets) -> float32 [N], a value a picture.
 
-    Multi-class takes targets int64 [N] (softmax cross-entropy); multi-label int64 [N, C] of 0
-    and 1 (sigmoid binary cross-entropy, mean over pictures and classes).
+    Multi-class takes targets int64 [N] or, of blended pictures, float [N, C] that sum to 1;
+    multi-label [N, C] of 0 to 1 (the mean over the classes).
+
+    Args:
+        classes: C.
+        plan: focal loss, class weights and balanced softmax come from it; None is the plain loss.
+        label_smoothing: 0 to 1, for multi-class (Szegedy et al. 2016).
     """
+    gamma = plan.settings.focal_gamma if plan is not None and plan.uses("focal") else 0.0
+    ones = np.ones(classes)
+    weighted = plan is not None and plan.uses("class-weights")
     if task == "multilabel":
-        return _binary_cross_entropy
-    return lambda logits, targets: functional.cross_entropy(
-        logits, targets, label_smoothing=label_smoothing
+        return SigmoidLoss(positive_weights(plan) if plan and weighted else ones, gamma)
+    balanced = plan is not None and plan.uses("balanced-softmax")
+    return SoftmaxLoss(
+        class_weights(plan) if plan and weighted else ones,
+        frequency_shift(plan) if plan and balanced else np.zeros(classes),
+        gamma,
+        label_smoothing,
     )
 
 
-def _binary_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return functional.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))
+class SoftmaxLoss(nn.Module):
+    """Cross-entropy, focal loss, class weights and balanced softmax, in one formula.
+
+    -sum over c of weight[c] * target[c] * (1 - p[c]) ** gamma * log p[c], where
+    p = softmax(logits + shift): focal loss (Lin et al. 2017) in its softmax form, balanced
+    softmax (Ren et al. 2020) with shift = log prior, cross-entropy with gamma 0, weights 1 and
+    shift 0.
+
+    Args:
+        weights: float64 [C].
+        shift: float64 [C].
+    """
+
+    def __init__(
+        self,
+        weights: npt.NDArray[np.float64],
+        shift: npt.NDArray[np.float64],
+        gamma: float,
+        label_smoothing: float,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
+        self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32))
+        self.gamma = gamma
+        self.label_smoothing = label_smoothing
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        classes = logits.shape[1]
+        if targets.ndim == 1:
+            targets = functional.one_hot(targets, classes)
+        wanted = targets.to(logits.dtype) * (1 - self.label_smoothing)
+        wanted = wanted + self.label_smoothing / classes
+        log_p = functional.log_softmax(logits + cast(torch.Tensor, self.shift), dim=1)
+        terms = cast(torch.Tensor, self.weights) * wanted * -log_p
+        return (terms * _hardness(log_p, self.gamma)).sum(dim=1)
+
+
+class SigmoidLoss(nn.Module):
+    """Binary cross-entropy and its focal form (Lin et al. 2017), the mean over the classes.
+
+    Args:
+        positive_weights: float64 [C], of a label's positives against its negatives.
+    """
+
+    def __init__(self, positive_weights: npt.NDArray[np.float64], gamma: float) -> None:
+        super().__init__()
+        self.register_buffer(
+            "positive_weights", torch.tensor(positive_weights, dtype=torch.float32)
+        )
+        self.gamma = gamma
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        wanted = targets.to(logits.dtype)
+        log_p, log_not_p = functional.logsigmoid(logits), functional.logsigmoid(-logits)
+        positive = cast(torch.Tensor, self.positive_weights) * wanted * -log_p
+        negative = (1 - wanted) * -log_not_p
+        terms = positive * _hardness(log_p, self.gamma)
+        return (terms + negative * _hardness(log_not_p, self.gamma)).mean(dim=1)
+
+
+def _hardness(log_p: torch.Tensor, gamma: float) -> torch.Tensor | float:
+    """(1 - p) ** gamma; exactly 1 with gamma 0."""
+    if gamma == 0:
+        return 1.0
+    # At p = 1 the slope of a power below 1 is infinite; there the loss is 0 all the same.
+    missing = -torch.expm1(log_p)
+    return missing.clamp(min=torch.finfo(log_p.dtype).eps) ** gamma

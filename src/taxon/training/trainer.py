@@ -11,14 +11,16 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
-from torch.utils.data import DataLoader
 
 from taxon.config import StageConfig, TrainConfig
-from taxon.core.cores import available_cores
 from taxon.core.errors import DivergedError
 from taxon.core.predictions import FloatArray
 from taxon.data import Manifest
-from taxon.data.loader import Batch, evaluation_batches, training_batches
+from taxon.data.decode_cache import DecodeCache, open_decode_cache
+from taxon.data.imbalance import ImbalancePlan, logit_adjustment
+from taxon.data.loader import Batch, TrainingBatches, evaluation_batches, training_batches
+from taxon.data.rare_augmentation import build_rare_augmentation
+from taxon.data.sampling import EpochPlan, plan_epoch
 from taxon.decision import DecisionPolicy, calibrate
 from taxon.metrics import headline
 from taxon.models import Classifier
@@ -26,9 +28,11 @@ from taxon.models.backbones import train_mode
 from taxon.models.classifier import Normalise
 from taxon.preprocessing import Preprocessing
 from taxon.training.clock import Clock
+from taxon.training.device import loading_processes
 from taxon.training.estimate import estimate_epochs
 from taxon.training.events import EpochDone, Listener, Note, StageStarted, StepDone
 from taxon.training.losses import build_loss
+from taxon.training.mixing import mix
 from taxon.training.stages import count_parameters, prepare_stage, snapshot
 from taxon.training.words import in_words
 
@@ -55,6 +59,7 @@ class TrainingJob:
     validation: Manifest
     preprocessing: Preprocessing
     config: TrainConfig
+    imbalance: ImbalancePlan
     accelerator: Accelerator
     listener: Listener
 
@@ -65,6 +70,7 @@ def fit(job: TrainingJob) -> TrainingResult:
     Without a validation part the last epoch is the best.
 
     Raises:
+        ConfigError: the augmentation of rare classes cannot be used.
         DivergedError: the loss is not a number any more.
     """
     run = _Run(job)
@@ -72,6 +78,8 @@ def fit(job: TrainingJob) -> TrainingResult:
     active = [stage for stage in job.config.stages if stage.epochs]
     for position, stage in enumerate(active, start=1):
         run.stage(stage, position, len(active))
+    for note in run.cache.notes if run.cache else ():
+        job.listener(Note(note))
     job.classifier.load_state_dict(run.best_state)
     job.classifier.eval()
     return TrainingResult(tuple(run.history), run.best_epoch)
@@ -85,10 +93,25 @@ class _Run:
         self.device = job.accelerator.device
         job.classifier.to(memory_format=torch.channels_last).to(self.device)
         spec = job.preprocessing
-        self.normalise = Normalise(spec.mean, spec.std).to(self.device)
-        self.loss = build_loss(
-            job.train.label_space.task, label_smoothing=job.config.label_smoothing
+        self.workers = loading_processes(self.device)
+        self.cache = open_decode_cache(
+            job.train.records,
+            job.validation.records,
+            spec,
+            job.config.augment,
+            job.config.loader,
+            workers=self.workers,
         )
+        self.normalise = Normalise(spec.mean, spec.std).to(self.device)
+        space = job.train.label_space
+        self.targets = job.train.targets()
+        self.mean_weight = float(np.mean([record.weight for record in job.train.records]))
+        self.rare_augmentation = build_rare_augmentation(job.imbalance, (spec.height, spec.width))
+        smoothing = job.config.label_smoothing
+        self.loss = build_loss(
+            space.task, len(space.names), job.imbalance, label_smoothing=smoothing
+        ).to(self.device)
+        self.policy = DecisionPolicy.default(space, logit_adjustment(job.imbalance))
         self.history: list[dict[str, Any]] = []
         self.best_state: dict[str, torch.Tensor] = {}
         self.best_score = -math.inf
@@ -98,14 +121,16 @@ class _Run:
     def estimate(self) -> None:
         """Say how long it will take."""
         job = self.job
+        if self.cache is not None:
+            job.listener(Note(self.cache.summary))
         start = time.perf_counter()
-        images, _ = next(iter(self.batches(epoch=0)))
+        images = next(iter(self.batches(epoch=0))).images
         loading = (time.perf_counter() - start) / len(images)
         epochs = estimate_epochs(
             job.classifier,
             self.to_input(images),
             job.config,
-            training_pictures=len(job.train),
+            training_pictures=len(self.plan(epoch=0)),
             validation_pictures=len(job.validation),
             loading_seconds=loading,
         )
@@ -148,10 +173,8 @@ class _Run:
         classifier, accelerator = self.job.classifier, self.job.accelerator
         train_mode(classifier)
         total, seen = 0.0, 0
-        for step, (images, targets) in enumerate(self.batches(len(self.history) + 1), start=1):
-            with accelerator.autocast():
-                logits = classifier(self.to_input(images))
-                loss = self.loss(logits.float(), targets.to(self.device))
+        for step, batch in enumerate(self.batches(len(self.history) + 1), start=1):
+            loss = self.batch_loss(batch, step)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise DivergedError(
@@ -164,25 +187,46 @@ class _Run:
                 accelerator.clip_grad_norm_(classifier.parameters(), self.job.config.gradient_clip)
             optimiser.step()
             schedule.step()
-            total, seen = total + value * len(images), seen + len(images)
+            total, seen = total + value * len(batch.images), seen + len(batch.images)
             self.clock.step()
             self.job.listener(StepDone(epoch, step, value, self.clock.seconds_left()))
         return total / seen
 
+    def batch_loss(self, batch: Batch, step: int) -> torch.Tensor:
+        """The mean loss of a batch, each picture by its weight: a scalar."""
+        job, epoch = self.job, len(self.history) + 1
+        images, targets = self.to_input(batch.images), batch.targets.to(self.device)
+        augment, space = job.config.augment, job.train.label_space
+        if augment.mixup or augment.cutmix:
+            # By epoch and step, so that a resumed run blends the same pictures.
+            entropy = np.random.SeedSequence([job.config.seed, epoch, step])
+            generator = torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
+            images, targets = mix(images, targets, len(space.names), augment, generator, space.task)
+        with job.accelerator.autocast():
+            values = self.loss(job.classifier(images).float(), targets)
+        weights = batch.weights.to(self.device) / self.mean_weight
+        mean: torch.Tensor = (values * weights).mean()
+        return mean
+
     def validate(self) -> dict[str, float | None]:
         """Loss and scores on validation; None without one."""
         part = self.job.validation
-        task_name = part.label_space.task
+        task = part.label_space.task
         if not len(part):
             return {"validation_loss": None, "macro_f1": None}
         logits = predict_logits(
-            self.job.classifier, self.normalise, part, self.job.preprocessing, self.device
+            self.job.classifier,
+            self.normalise,
+            part,
+            self.job.preprocessing,
+            self.device,
+            cache=self.cache,
         )
         targets = part.targets()
-        with torch.no_grad():
-            loss = build_loss(task_name)(torch.from_numpy(logits), torch.from_numpy(targets))
-        policy = DecisionPolicy.default(part.label_space)
-        scores = headline(task_name, targets, calibrate(logits, policy, task_name))
+        plain = build_loss(task, len(part.label_space.names))
+        loss = plain(torch.from_numpy(logits), torch.from_numpy(targets)).mean()
+        # With the adjustment by class frequency, as the finished model will answer.
+        scores = headline(task, targets, calibrate(logits, self.policy, task))
         return {"validation_loss": float(loss), **scores}
 
     def finish_epoch(self, row: dict[str, Any]) -> None:
@@ -197,7 +241,7 @@ class _Run:
             self.best_state = snapshot(self.job.classifier)
         self.job.listener(EpochDone(row, best, self.clock.seconds_left()))
 
-    def batches(self, epoch: int) -> DataLoader[Batch]:
+    def batches(self, epoch: int) -> TrainingBatches:
         """The training batches of an epoch, counted over all stages."""
         job = self.job
         return training_batches(
@@ -207,8 +251,16 @@ class _Run:
             batch_size=job.config.batch_size,
             seed=job.config.seed,
             epoch=epoch,
-            workers=_loading_processes(self.device),
+            workers=self.workers,
+            plan=self.plan(epoch),
+            rare_augmentation=self.rare_augmentation,
+            cache=self.cache,
         )
+
+    def plan(self, epoch: int) -> EpochPlan:
+        """Which pictures an epoch shows."""
+        job = self.job
+        return plan_epoch(self.targets, job.imbalance, seed=job.config.seed, epoch=epoch)
 
     def to_input(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 pictures -> normalised floats on the device."""
@@ -220,11 +272,6 @@ class _Run:
         return len(self.batches(epoch=0))
 
 
-def _loading_processes(device: torch.device) -> int:
-    """A GPU must not wait for pictures; on a CPU the loader's threads share the cores."""
-    return min(8, available_cores() // 2) if device.type == "cuda" else 0
-
-
 def predict_logits(
     classifier: nn.Module,
     normalise: Normalise,
@@ -233,12 +280,16 @@ def predict_logits(
     device: torch.device,
     *,
     batch_size: int = 64,
+    cache: DecodeCache | None = None,
 ) -> FloatArray:
     """Logits float32 [N, C] for a manifest, in evaluation mode."""
+    records = manifest.records
     classifier.eval()
     rows = []
     with torch.no_grad():
-        for images in evaluation_batches(manifest.records, preprocessing, batch_size=batch_size):
+        for images in evaluation_batches(
+            records, preprocessing, batch_size=batch_size, cache=cache
+        ):
             tensor = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
             rows.append(classifier(normalise(tensor)).float().cpu().numpy())
     return np.concatenate(rows)

@@ -1,0 +1,179 @@
+"""Duplicates: equal files, near-duplicates, and the same picture under two labels."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from taxon.auditing.evidence import Evidence
+from taxon.auditing.finding import Finding
+from taxon.auditing.wording import counted, labels_of, pictures
+from taxon.data import Record
+from taxon.data.plan import Drop, Plan, Regroup
+
+Group = Sequence[Record]
+# Of copies in several parts, the one that measures stays.
+_KEPT_FIRST = {"test": 0, "calibration": 1, "validation": 2, "train": 3, None: 4}
+
+
+def check_duplicates(evidence: Evidence) -> list[Finding]:
+    """Equal files and near-duplicates, and among both those under different labels."""
+    equal = equal_files(evidence.records)
+    near = near_duplicates(evidence)
+    return [
+        *_contradicting(equal, evidence),
+        *_contradicting_alike(near, evidence),
+        *_equal(equal, evidence),
+        *_near(near, evidence),
+    ]
+
+
+def equal_files(records: Iterable[Record]) -> list[Group]:
+    """Groups of two or more records of the same content."""
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        groups[record.sha256].append(record)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def near_duplicates(evidence: Evidence) -> list[Group]:
+    """Groups of records that look the same, with all their copies."""
+    copies: dict[str, list[Record]] = defaultdict(list)
+    for record in evidence.records:
+        copies[record.sha256].append(record)
+    return [
+        [copy for position in group for copy in copies[evidence.records[position].sha256]]
+        for group in evidence.near
+    ]
+
+
+def regroup(groups: Iterable[Group], reason: str) -> Plan:
+    """Keep the pictures of each group together."""
+    steps = (
+        Regroup(
+            group=f"like {group[0].id}", ids=tuple(record.id for record in group), reason=reason
+        )
+        for group in groups
+    )
+    return Plan(regroup=tuple(steps))
+
+
+def ids_of(groups: Iterable[Group]) -> tuple[tuple[str, ...], ...]:
+    """The ids of groups of records."""
+    return tuple(tuple(record.id for record in group) for group in groups)
+
+
+def _differ(group: Group) -> bool:
+    return len({frozenset(record.labels) for record in group}) > 1
+
+
+def _equal(groups: Sequence[Group], evidence: Evidence) -> list[Finding]:
+    copies = sum(len(group) - 1 for group in groups)
+    if not copies:
+        return []
+    return [
+        _grouped(
+            "equal_files",
+            "info",
+            groups,
+            score=copies / len(evidence.records),
+            advice=f"{copies} pictures are copies of others, byte for byte; a split by taxon "
+            "keeps them together, but they add nothing: leave them out.",
+            plan=Plan(drop=tuple(_superfluous(groups))),
+        )
+    ]
+
+
+def _superfluous(groups: Iterable[Group]) -> Iterable[Drop]:
+    """All copies but one; where labels differ, a person decides."""
+    for group in groups:
+        if not _differ(group):
+            kept, *others = sorted(group, key=lambda record: _KEPT_FIRST[record.split])
+            yield from (Drop(id=record.id, reason=f"a copy of {kept.id}") for record in others)
+
+
+def _near(groups: Sequence[Group], evidence: Evidence) -> list[Finding]:
+    if not groups:
+        return []
+    count = sum(len(group) for group in groups)
+    largest = max(len(group) for group in groups)
+    how = "their hashes" if evidence.features is None else "hashes and features"
+    return [
+        _grouped(
+            "near_duplicates",
+            "info",
+            sorted(groups, key=len, reverse=True),
+            score=count / len(evidence.records),
+            advice=f"{pictures(count)} in {counted(len(groups), 'group', 'groups')} (the largest "
+            f"of {largest}) look the same by {how}: bursts, exposures or edits of one motif. A "
+            "split by taxon keeps each group in one part; the plan writes the groups down, so "
+            "that they hold for other tools and later splits. "
+            + " ".join(f"{note[:1].upper()}{note[1:]}." for note in evidence.near_notes),
+            plan=regroup(groups, "they look the same"),
+        )
+    ]
+
+
+def _contradicting(groups: Sequence[Group], evidence: Evidence) -> list[Finding]:
+    groups = [group for group in groups if _differ(group)]
+    if not groups:
+        return []
+    first = groups[0]
+    other = next(record for record in first if set(record.labels) != set(first[0].labels))
+    return [
+        _grouped(
+            "contradicting_labels",
+            "error",
+            groups,
+            score=float(len(groups)),
+            advice=f"{pictures(len(groups))} {'occurs' if len(groups) == 1 else 'occur'} under "
+            f"different labels (say {first[0].id}, {labels_of(first[0])}, and {other.id}, "
+            f"{labels_of(other)}, the same file); decide which is right and remove the other.",
+        )
+    ]
+
+
+def _contradicting_alike(groups: Sequence[Group], evidence: Evidence) -> list[Finding]:
+    """Near-duplicates under different labels."""
+    groups = [group for group in groups if _differ(group)]
+    if not groups:
+        return []
+    first = groups[0]
+    other = next(record for record in first if set(record.labels) != set(first[0].labels))
+    tags = evidence.manifest.label_space.task == "multilabel"
+    return [
+        _grouped(
+            "contradicting_near_duplicates",
+            "info" if tags else "warning",
+            groups,
+            score=float(len(groups)),
+            advice=f"{counted(len(groups), 'group', 'groups')} of pictures that look the same "
+            f"have different labels (say {first[0].id}, {labels_of(first[0])}, and {other.id}, "
+            f"{labels_of(other)}). Look at them side by side: either a label is wrong, or the "
+            "difference is too small for the model to see at its input size.",
+        )
+    ]
+
+
+def _grouped(
+    check: str,
+    severity: str,
+    groups: Sequence[Group],
+    *,
+    score: float,
+    advice: str,
+    plan: Plan | None = None,
+) -> Finding:
+    members = [record for group in groups for record in group]
+    return Finding.model_validate(
+        {
+            "check": check,
+            "severity": severity,
+            "record_ids": tuple(record.id for record in members),
+            "details": tuple(labels_of(record) for record in members),
+            "groups": ids_of(groups),
+            "score": score,
+            "advice": advice.strip(),
+            "plan": plan or Plan(),
+        }
+    )

@@ -1,0 +1,58 @@
+"""Label names: classes that differ only by case, white space or the form of a character."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+
+from taxon.auditing.evidence import Evidence
+from taxon.auditing.finding import Finding
+from taxon.auditing.wording import counted, labels_of
+from taxon.data import Record
+from taxon.data.plan import Plan, Relabel
+
+_SEPARATORS = re.compile(r"[\s_-]+")
+
+
+def check_label_names(evidence: Evidence) -> list[Finding]:
+    """Names of classes, and of their parents in a taxonomy, that are one name spelt twice."""
+    space = evidence.manifest.label_space
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for name in sorted({*space.names, *space.parents, *space.parents.values()}):
+        spellings[_plain(name)].append(name)
+    twice = [names for names in spellings.values() if len(names) > 1]
+    if not twice:
+        return []
+    counts = evidence.manifest.counts()
+    better: dict[str, str] = {}
+    for names in twice:
+        if all(name in counts for name in names):
+            best = max(names, key=lambda name: counts[name])
+            better.update({name: best for name in names if name != best})
+    concerned = [record for record in evidence.records if set(record.labels) & set(better)]
+    listed = "; ".join(" and ".join(f"'{name}'" for name in names) for names in twice[:3])
+    return [
+        Finding(
+            check="similar_class_names",
+            severity="error",
+            record_ids=tuple(record.id for record in concerned),
+            details=tuple(labels_of(record) for record in concerned),
+            score=float(len(twice)),
+            advice=f"{counted(len(twice), 'class is', 'classes are')} spelt in several ways "
+            f"({listed}), which makes them several classes. The plan takes the spelling that most "
+            "pictures have; correct it at the source.",
+            plan=Plan(relabel=tuple(_relabel(record, better) for record in concerned)),
+        )
+    ]
+
+
+def _plain(name: str) -> str:
+    """The name without case, with plain spaces, in the compatible composed form of Unicode."""
+    text = unicodedata.normalize("NFKC", name).casefold()
+    return "/".join(_SEPARATORS.sub(" ", part).strip() for part in text.split("/"))
+
+
+def _relabel(record: Record, better: dict[str, str]) -> Relabel:
+    labels = tuple(dict.fromkeys(better.get(label, label) for label in record.labels))
+    return Relabel(id=record.id, was=record.labels, labels=labels, reason="one spelling of a class")

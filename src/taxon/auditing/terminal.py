@@ -1,0 +1,48 @@
+"""The report for the terminal: a line a finding."""
+
+from __future__ import annotations
+
+from taxon.auditing.finding import SEVERITIES
+from taxon.auditing.report import AuditReport
+from taxon.auditing.wording import counted, pictures
+
+
+def text_lines(report: AuditReport) -> list[str]:
+    """Return one line about the data, one a finding (the severity first), and what did not run."""
+    about = report.about
+    what = ("tag", "tags") if about.task == "multilabel" else ("class", "classes")
+    parts = ", ".join(f"{part} {count:,}" for part, count in about.parts.items())
+    lines = [
+        f"{pictures(about.pictures)} of {counted(about.classes, *what)}"
+        + (f" ({parts})" if parts else "")
+        + (f", {about.skipped:,} left out" if about.skipped else "")
+    ]
+    lines += [
+        f"{finding.severity:<8} {finding.check}: {finding.advice}" for finding in report.findings
+    ]
+    lines += [f"not run  {check}: {reason}" for check, reason in report.not_run.items()]
+    return [*lines, verdict(report)]
+
+
+def verdict(report: AuditReport) -> str:
+    """The whole in a sentence."""
+    counts = [(severity, report.count(severity)) for severity in SEVERITIES]
+    if not report.findings:
+        checked = f"{counted(len(report.ran), 'check', 'checks')} ran"
+        return f"Nothing was found ({checked})."
+    words = {
+        "error": ("error", "errors"),
+        "warning": ("warning", "warnings"),
+        "info": ("note",) * 2,
+    }
+    listed = [
+        counted(count, *(("note", "notes") if severity == "info" else words[severity]))
+        for severity, count in counts
+        if count
+    ]
+    joined = ", ".join(listed)
+    if report.count("error"):
+        return f"{joined}: mend the errors before you train, or scores will mislead."
+    if report.count("warning"):
+        return f"{joined}: look at the warnings before you trust a score."
+    return f"{joined}: nothing that stands in the way of training."

@@ -1,0 +1,118 @@
+"""`taxon audit`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from taxon.cli import options
+from taxon.core.errors import CheckFailed
+
+
+class FailOn(StrEnum):
+    """From which severity on the command ends with 3."""
+
+    never = "never"
+    error = "error"
+    warning = "warning"
+
+
+def command(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder, table, archive or manifest; or a model folder, whose own data are "
+            "then looked at with its backbone.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for audit.html and audit.json.", show_default="written nowhere"),
+    ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file for the plan (drop, regroup, relabel): edit it, then "
+            "`taxon split DATA --plan FILE --out manifest.parquet`.",
+            show_default="written nowhere",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Backbone for label issues, drift and near-duplicates.",
+            show_default="chosen for the device",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Its weights: hub, a safetensors file, or none (leaves these checks out).",
+            show_default="hub, if it can be reached",
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of the folds and samples.")] = 0,
+    fail_on: Annotated[
+        FailOn, typer.Option(help="End with 3 when there is a finding this severe.")
+    ] = FailOn.never,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what an earlier audit wrote.")
+    ] = False,
+    path_column: options.PathColumn = "path",
+    label_column: options.LabelColumn = None,
+    tag_columns: options.TagColumns = None,
+    split_column: options.SplitColumn = "split",
+    group_column: options.GroupColumn = "group",
+    weight_column: options.WeightColumn = "weight",
+    image_root: options.ImageRoot = None,
+) -> None:
+    """Look into every picture, and say what is wrong with the data before training starts.
+
+    Unreadable and odd files, copies and near-duplicates, leaks between the parts, class balance,
+    label issues, shortcuts, drift. The pictures are never touched.
+    """
+    from taxon.api import audit
+    from taxon.api.inspection import PAGE_FILE
+    from taxon.auditing import text_lines
+    from taxon.cli.progress import counting_display
+
+    with counting_display() as progress:
+        report = audit(
+            data,
+            out=out,
+            fix=fix,
+            model=model,
+            weights=weights,
+            device=device,
+            columns=options.columns(
+                path_column,
+                label_column,
+                tag_columns,
+                split_column,
+                group_column,
+                weight_column,
+                image_root,
+            ),
+            seed=seed,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    for line in text_lines(report):
+        typer.echo(line)
+    if out is not None:
+        typer.echo(f"page: {out / PAGE_FILE}")
+    if fix is not None:
+        typer.echo(
+            f"plan: {fix}; read and edit it, then: "
+            f"taxon split {data} --plan {fix} --out manifest.parquet"
+        )
+    severities = {finding.severity for finding in report.findings}
+    wrong = severities & ({"error"} if fail_on is FailOn.error else {"error", "warning"})
+    if fail_on is not FailOn.never and wrong:
+        raise CheckFailed(f"the audit has findings of severity {' and '.join(sorted(wrong))}")

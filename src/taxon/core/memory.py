@@ -1,0 +1,44 @@
+"""How much memory this process may still take."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_FALLBACK = 4 * 2**30
+_CONTROL_GROUP = Path("/sys/fs/cgroup")
+
+
+def available_memory() -> int:
+    """Return the free memory in bytes, in a container that of the container; an estimate."""
+    try:
+        free = _system_memory()
+    except (OSError, ValueError, KeyError):
+        free = _FALLBACK
+    try:
+        return max(0, min(free, _container_memory()))
+    except (OSError, ValueError, KeyError):
+        return free
+
+
+def _system_memory() -> int:
+    """Bytes that are free or held by caches of files (Linux); else half of all there is."""
+    information = Path("/proc/meminfo")
+    if information.is_file():
+        return _table(information.read_text())["MemAvailable:"] * 1024
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return _FALLBACK
+
+
+def _container_memory() -> int:
+    """What the control group (version 2) leaves; ValueError where it has no limit."""
+    limit = int((_CONTROL_GROUP / "memory.max").read_text())
+    used = int((_CONTROL_GROUP / "memory.current").read_text())
+    files = _table((_CONTROL_GROUP / "memory.stat").read_text())["inactive_file"]
+    return limit - used + files
+
+
+def _table(text: str) -> dict[str, int]:
+    """`NAME VALUE [UNIT]` lines -> values by name."""
+    return {words[0]: int(words[1]) for words in map(str.split, text.splitlines()) if words}

@@ -1,0 +1,226 @@
+"""Imbalance: what to do about rare classes, and why; no strategy compensates twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from taxon.config import ImbalanceConfig, ImbalanceStrategy
+from taxon.core.errors import ConfigError
+from taxon.core.labels import Task
+
+# From this ratio of the largest to the smallest class on, `auto` does something.
+NOTICEABLE_RATIO = 3.0
+# Half way: macro-F1 asks for precision of the rare classes too, and full weights cost some.
+AUTO_STRATEGY: ImbalanceStrategy = "class-weights"
+AUTO_WEIGHT_POWER = 0.5
+# One picture of a very rare tag must not outweigh a whole batch.
+LARGEST_POSITIVE_WEIGHT = 10.0
+
+# Each of these makes up for class frequency; two of them would make up for it twice.
+COMPENSATORS: dict[ImbalanceStrategy, str] = {
+    "weighted-sampler": "draws pictures of rare classes more often",
+    "oversample": "repeats pictures of rare classes",
+    "class-weights": "counts rare classes more in the loss",
+    "balanced-softmax": "shifts the logits by class frequency in training",
+    "logit-adjust": "shifts the logits by class frequency after training",
+}
+# These read class frequency into the softmax, which holds for a likelihood only.
+LIKELIHOOD_SHIFTS: tuple[ImbalanceStrategy, ...] = ("balanced-softmax", "logit-adjust")
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ImbalancePlan:
+    """What is done about rare classes in one run.
+
+    Attributes:
+        strategies: resolved: never `auto`; (`none`,) where nothing is done.
+        reasons: why, in plain words.
+        counts: int64 [C], training pictures of each class.
+        pictures: N, training pictures (for multi-label not the sum of the counts).
+        settings: the strengths.
+    """
+
+    strategies: tuple[ImbalanceStrategy, ...]
+    reasons: tuple[str, ...]
+    counts: npt.NDArray[np.int64]
+    pictures: int
+    settings: ImbalanceConfig
+
+    def uses(self, strategy: ImbalanceStrategy) -> bool:
+        """Whether a strategy is part of the plan."""
+        return strategy in self.strategies
+
+    def sentence(self) -> str:
+        """What and why, for the log and the bundle."""
+        return f"imbalance: {' with '.join(self.strategies)} ({'; '.join(self.reasons)})"
+
+
+def choose(
+    config: ImbalanceConfig, counts: Mapping[str, int], task: Task, *, pictures: int
+) -> ImbalancePlan:
+    """Resolve `auto`, and refuse what does not go together.
+
+    `auto` does nothing below a ratio of 3 and for multi-label (each label gets its own threshold
+    by F1); above, it weights classes by 1 / sqrt(count) in the loss.
+
+    Args:
+        counts: training pictures of each class, in the order of the label space.
+        pictures: training pictures; for multi-label not the sum of the counts.
+
+    Raises:
+        ConfigError: as `require_compatible`.
+    """
+    require_compatible(config.strategy, task)
+    strategies, reasons = tuple(dict.fromkeys(config.strategy)), [_ratio_in_words(counts)]
+    if "auto" in strategies:
+        strategy, why = _resolve(counts, task)
+        strategies, reasons = (strategy,), [f"by auto: {why}"]
+        config = config.model_copy(update={"weight_power": AUTO_WEIGHT_POWER})
+    reasons.extend(_strengths(config, strategies))
+    numbers = np.array(list(counts.values()), np.int64)
+    return ImbalancePlan(strategies, tuple(reasons), numbers, pictures, config)
+
+
+def advise(counts: Mapping[str, int], task: Task) -> str:
+    """Say in a sentence which strategy `auto` would take for these class counts, and why."""
+    strategy, why = _resolve(counts, task)
+    strength = f" (weight power {AUTO_WEIGHT_POWER:g})" if strategy == "class-weights" else ""
+    return f"--imbalance auto takes '{strategy}'{strength}: {why}"
+
+
+def imbalance_ratio(counts: Mapping[str, int]) -> float:
+    """Return how many times the pictures of the smallest class the largest has, 1 or more.
+
+    Classes without any picture do not count.
+    """
+    present = [count for count in counts.values() if count]
+    return max(present) / min(present) if present else 1.0
+
+
+def require_compatible(strategies: Sequence[ImbalanceStrategy], task: Task) -> None:
+    """Refuse strategies that do not go together, or not with the task.
+
+    Raises:
+        ConfigError: two strategies would compensate twice; `auto` or `none` beside others; one
+            that needs a softmax, for multi-label.
+    """
+    chosen = tuple(dict.fromkeys(strategies))
+    listed = ", ".join(chosen)
+    alone = [name for name in chosen if name in ("auto", "none")]
+    if alone and len(chosen) > 1:
+        raise ConfigError(
+            f"--imbalance '{alone[0]}' stands alone, received: {listed}; leave it or the others out"
+        )
+    compensating = [name for name in chosen if name in COMPENSATORS]
+    if len(compensating) > 1:
+        first, second = compensating[:2]
+        raise ConfigError(
+            f"'{first}' {COMPENSATORS[first]} and '{second}' {COMPENSATORS[second]}: together "
+            "they would compensate twice, and favour rare classes over common ones. Take one of "
+            f"{', '.join(compensating)}"
+        )
+    shifts = [name for name in chosen if name in LIKELIHOOD_SHIFTS]
+    if shifts and "focal" in chosen:
+        raise ConfigError(
+            f"'{shifts[0]}' reads the softmax as class probabilities and moves them by class "
+            "frequency, but focal loss learns no probabilities (it holds back on easy pictures): "
+            f"the shift would be wrong. Take '{shifts[0]}' or 'focal' alone, or focal with "
+            "weighted-sampler, oversample or class-weights"
+        )
+    if shifts and task == "multilabel":
+        raise ConfigError(
+            f"'{shifts[0]}' balances classes that exclude each other; with several labels a "
+            "picture, each label gets its own threshold by F1 already. Allowed: auto, none, "
+            "weighted-sampler, focal, class-weights, oversample"
+        )
+
+
+def class_weights(plan: ImbalancePlan) -> FloatArray:
+    """Weights for multi-class, float64 [C]; their mean over the training pictures is 1."""
+    counts = np.maximum(plan.counts, 1).astype(np.float64)
+    weights = _inverse_frequency(counts, plan.settings)
+    return np.asarray(weights * counts.sum() / (weights * counts).sum())
+
+
+def positive_weights(plan: ImbalancePlan) -> FloatArray:
+    """Weights of a label's positives against its negatives, for multi-label: float64 [C].
+
+    (negatives / positives) ** weight_power, or the effective numbers' ratio, held between 0.1
+    and 10.
+    """
+    positives = np.maximum(plan.counts, 1).astype(np.float64)
+    negatives = np.maximum(plan.pictures - plan.counts, 1).astype(np.float64)
+    weights = _inverse_frequency(positives, plan.settings) / _inverse_frequency(
+        negatives, plan.settings
+    )
+    return np.clip(weights, 1 / LARGEST_POSITIVE_WEIGHT, LARGEST_POSITIVE_WEIGHT)
+
+
+def frequency_shift(plan: ImbalancePlan) -> FloatArray:
+    """tau * log(share of the class in training), float64 [C].
+
+    Balanced softmax (Ren et al. 2020) adds it to the logits in training; logit adjustment (Menon
+    et al. 2021) takes it off them afterwards.
+    """
+    counts = np.maximum(plan.counts, 1).astype(np.float64)
+    return np.asarray(plan.settings.tau * np.log(counts / counts.sum()))
+
+
+def logit_adjustment(plan: ImbalancePlan) -> FloatArray | None:
+    """The bias that post-hoc logit adjustment adds to the logits, float64 [C], or None."""
+    return -frequency_shift(plan) if plan.uses("logit-adjust") else None
+
+
+def _resolve(counts: Mapping[str, int], task: Task) -> tuple[ImbalanceStrategy, str]:
+    ratio = imbalance_ratio(counts)
+    found = _ratio_in_words(counts)
+    if ratio < NOTICEABLE_RATIO:
+        return "none", found
+    if task == "multilabel":
+        return "none", f"{found}, and each label gets its own threshold by F1"
+    return AUTO_STRATEGY, found
+
+
+def _ratio_in_words(counts: Mapping[str, int]) -> str:
+    """`'free' has 10 times the pictures of 'fray', 231 and 23`."""
+    present = {name: count for name, count in counts.items() if count}
+    ratio = imbalance_ratio(counts)
+    if ratio == 1.0:
+        return "all classes have the same number of pictures"
+    largest = max(present, key=lambda name: present[name])
+    smallest = min(present, key=lambda name: present[name])
+    digits = 0 if ratio >= 10 else 1
+    return (
+        f"'{largest}' has {ratio:.{digits}f} times the pictures of '{smallest}', "
+        f"{present[largest]} and {present[smallest]}"
+    )
+
+
+def _strengths(config: ImbalanceConfig, strategies: Sequence[ImbalanceStrategy]) -> list[str]:
+    """The strengths of the strategies that are on."""
+    effective = config.effective_number_beta
+    words: dict[ImbalanceStrategy, str] = {
+        "weighted-sampler": f"sampler power {config.sampler_power:g}",
+        "focal": f"gamma {config.focal_gamma:g}",
+        "class-weights": f"effective number, beta {effective:g}"
+        if effective
+        else f"weight power {config.weight_power:g}",
+        "oversample": f"up to {config.oversample_share:.0%} of the largest class",
+        "balanced-softmax": f"tau {config.tau:g}",
+        "logit-adjust": f"tau {config.tau:g}",
+    }
+    return [words[name] for name in strategies if name in words]
+
+
+def _inverse_frequency(counts: FloatArray, settings: ImbalanceConfig) -> FloatArray:
+    """Weights that fall with the count: by its power, or by the effective number of pictures."""
+    beta = settings.effective_number_beta
+    if beta:
+        return np.asarray((1 - beta) / (1 - beta**counts))
+    return np.asarray(counts**-settings.weight_power)

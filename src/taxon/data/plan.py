@@ -1,0 +1,244 @@
+"""The plan: what to drop, regroup and relabel, as YAML that people edit."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from taxon.core.errors import DataError, nearest
+from taxon.core.files import write_text
+from taxon.core.labels import LabelSpace
+from taxon.data.listing import some
+from taxon.data.manifest import Manifest, Record, Skipped
+from taxon.data.units import together
+
+_LINE_ENDS = frozenset("\x85\u2028\u2029\r")
+_HEADER = """\
+# What the audit proposes. Read it, change it, delete what you do not want, then:
+#   taxon split DATA --plan THIS_FILE --out manifest.parquet
+#   taxon train manifest.parquet
+# The pictures themselves are never touched.
+"""
+
+
+class _Step(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Drop(_Step):
+    """Leave a picture out."""
+
+    id: str
+    reason: str = ""
+
+
+class Regroup(_Step):
+    """Keep pictures together, in one part of every split."""
+
+    group: str = Field(min_length=1)
+    ids: tuple[str, ...] = Field(min_length=1)
+    reason: str = ""
+
+
+class Relabel(_Step):
+    """Give a picture other labels; `was` guards against a plan for older labels."""
+
+    id: str
+    was: tuple[str, ...]
+    labels: tuple[str, ...]
+    reason: str = ""
+
+
+class Plan(BaseModel):
+    """Changes to a manifest, in the order drop, relabel, regroup."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    drop: tuple[Drop, ...] = ()
+    relabel: tuple[Relabel, ...] = ()
+    regroup: tuple[Regroup, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.drop or self.relabel or self.regroup)
+
+
+def merge_plans(plans: Iterable[Plan]) -> Plan:
+    """Join plans; the first step on a picture wins, and a dropped picture is not relabelled."""
+    drop: dict[str, Drop] = {}
+    relabel: dict[str, Relabel] = {}
+    regroup: list[Regroup] = []
+    for plan in plans:
+        for step in plan.drop:
+            drop.setdefault(step.id, step)
+        for change in plan.relabel:
+            relabel.setdefault(change.id, change)
+        regroup.extend(plan.regroup)
+    kept = tuple(change for change in relabel.values() if change.id not in drop)
+    return Plan(drop=tuple(drop.values()), relabel=kept, regroup=tuple(regroup))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Escapes the odd line ends of Unicode, which YAML would read back as spaces."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = '"' if _LINE_ENDS & set(data) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Write a plan as YAML with a header that says what to do with it."""
+    values = {"version": plan.version, **plan.model_dump(mode="json", exclude_defaults=True)}
+    body = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    write_text(path, _HEADER + body)
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan that `write_plan` wrote and somebody edited.
+
+    Raises:
+        DataError: absent, no YAML, or no plan; the message names the place.
+    """
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    try:
+        return Plan.model_validate({} if values is None else values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        hint = "; put it in quotes" if first["type"] == "string_type" else ""
+        raise DataError(
+            f"{path}, {place}: {first['msg']}; received {str(first['input'])[:80]!r}{hint}"
+        ) from None
+
+
+def apply_plan(manifest: Manifest, plan: Plan) -> Manifest:
+    """Make the manifest that the plan describes; dropped pictures are listed as skipped.
+
+    Groups are joined: a step that names a picture of an existing group joins that whole group,
+    and so on. A class that loses its last picture leaves the label space, with a note. A plan
+    that was applied before changes nothing more.
+
+    Raises:
+        DataError: a picture that is not there, a class that is not there, labels that changed
+            since the plan was written, or nothing left.
+    """
+    known = {record.id: record for record in manifest.records}
+    _require_known(manifest, plan, known)
+    dropped = {step.id: step.reason or "dropped by the plan" for step in plan.drop}
+    labels = _new_labels(manifest, plan, known, dropped)
+    groups = _merged_groups(manifest, plan.regroup)
+    records = tuple(
+        replace(
+            record,
+            labels=labels.get(record.id, record.labels),
+            group=groups.get(record.id, record.group),
+        )
+        for record in manifest.records
+        if record.id not in dropped
+    )
+    if not records:
+        raise DataError(f"the plan drops all {len(manifest)} pictures")
+    skipped = tuple(
+        Skipped(name, f"plan: {reason}", "plan")
+        for name, reason in dropped.items()
+        if name in known
+    )
+    changed = replace(manifest, records=records, skipped=(*manifest.skipped, *skipped))
+    return _without_empty_classes(manifest, changed)
+
+
+def _require_known(manifest: Manifest, plan: Plan, known: Mapping[str, Record]) -> None:
+    named = [step.id for step in plan.drop] + [step.id for step in plan.relabel]
+    named += [name for step in plan.regroup for name in step.ids]
+    gone = {row.id for row in manifest.skipped}
+    for name in named:
+        if name not in known and name not in gone:
+            raise DataError(
+                f"the plan names '{name}', which is not in the data.{nearest(name, known)}"
+            )
+
+
+def _new_labels(
+    manifest: Manifest, plan: Plan, known: Mapping[str, Record], dropped: Container[str]
+) -> dict[str, tuple[str, ...]]:
+    labels: dict[str, tuple[str, ...]] = {}
+    for step in plan.relabel:
+        if step.id in labels:
+            raise DataError(f"the plan relabels '{step.id}' twice; keep one of the steps")
+        if step.id in known and step.id not in dropped:
+            labels[step.id] = _checked(step, known[step.id], manifest.label_space)
+    return labels
+
+
+def _checked(step: Relabel, record: Record, space: LabelSpace) -> tuple[str, ...]:
+    wanted = tuple(sorted(set(step.labels)))
+    if wanted == tuple(sorted(record.labels)):
+        return record.labels  # the plan was applied before
+    if sorted(set(step.was)) != sorted(record.labels):
+        raise DataError(
+            f"the plan relabels '{step.id}' from {', '.join(step.was) or 'no label'}, but its "
+            f"label now is {', '.join(record.labels) or 'none'}; make the plan anew with "
+            "taxon audit --fix"
+        )
+    try:
+        space.targets([wanted])
+    except DataError as error:
+        raise DataError(f"the plan cannot relabel '{step.id}': {error}") from None
+    return wanted
+
+
+def _merged_groups(manifest: Manifest, steps: Sequence[Regroup]) -> dict[str, str]:
+    """The new group of each picture that a step touches; the first step names what it joins."""
+    home = {
+        record.id: ("picture", record.id) if record.group is None else ("group", record.group)
+        for record in manifest.records
+    }
+    stands_for = together(
+        [("group", step.group), *(home[name] for name in step.ids if name in home)]
+        for step in steps
+    )
+    names: dict[tuple[str, str], str] = {}
+    for step in steps:
+        names.setdefault(stands_for["group", step.group], step.group)
+    return {name: names[stands_for[place]] for name, place in home.items() if place in stands_for}
+
+
+def _without_empty_classes(before: Manifest, after: Manifest) -> Manifest:
+    """Take classes out of the label space that lost their last picture."""
+    counts = after.counts()
+    lost = [name for name, count in before.counts().items() if count and not counts[name]]
+    if not lost:
+        return after
+    space = after.label_space
+    names = [name for name in space.names if name not in lost]
+    if len(names) < (2 if space.task == "multiclass" else 1):
+        raise DataError(
+            f"the plan leaves no picture of {some(lost)}, and with {some(names) or 'no class'} "
+            "alone there is nothing to tell apart"
+        )
+    parents = {node: parent for name in names for node, parent in _branch(space, name)}
+    kept = {*names, *parents, *parents.values()}
+    descriptions = {node: text for node, text in space.descriptions.items() if node in kept}
+    smaller = LabelSpace(
+        task=space.task, names=tuple(names), parents=parents, descriptions=descriptions
+    )
+    note = f"the plan leaves no picture of {some(lost)}: no class is made of it"
+    return replace(after, label_space=smaller, notes=(*after.notes, note))
+
+
+def _branch(space: LabelSpace, name: str) -> list[tuple[str, str]]:
+    path = space.path(name)
+    return list(zip(path[1:], path[:-1], strict=True))

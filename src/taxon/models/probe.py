@@ -1,0 +1,105 @@
+"""The probe: a linear classifier on frozen features, scored out of fold.
+
+It answers in seconds what a training run answers in an hour, nearly as well: which framing,
+which label looks wrong, how far two parts differ.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from taxon.core.predictions import FloatArray
+
+REGULARISATION = 0.1  # scikit-learn's C, on standardised features
+FOLDS = 5
+
+IntArray = npt.NDArray[np.int64]
+
+
+def out_of_fold_probabilities(
+    features: FloatArray, targets: IntArray, groups: IntArray, *, classes: int, seed: int
+) -> FloatArray:
+    """Probabilities of a logistic regression that never saw the picture, nor its group.
+
+    Args:
+        features: float32 [N, F].
+        targets: int64 [N] class positions, or [N, C] of 0 and 1.
+        groups: int64 [N]; pictures of one group are always in the same fold.
+        classes: C.
+
+    Returns:
+        float32 [N, C]. A class that the other folds do not have gets probability 0.
+
+    Raises:
+        ValueError: fewer than two groups.
+    """
+    if targets.ndim == 2:
+        columns = [_binary(features, column, groups, seed) for column in targets.T]
+        return np.stack(columns, axis=1).astype(np.float32)
+    result = np.zeros((len(targets), classes), np.float32)
+    for train, held_out in folds(targets, groups, seed):
+        result[held_out] = _fit_predict(features, targets, train, held_out, classes)
+    return result
+
+
+def _binary(
+    features: FloatArray, targets: IntArray, groups: IntArray, seed: int
+) -> npt.NDArray[np.float32]:
+    result = np.zeros(len(targets), np.float32)
+    for train, held_out in folds(targets, groups, seed):
+        result[held_out] = _fit_predict(features, targets, train, held_out, 2)[:, 1]
+    return result
+
+
+def folds(
+    targets: IntArray, groups: IntArray, seed: int
+) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """Folds as (training, held-out) positions: stratified, groups never divided.
+
+    Args:
+        targets: int64 [N].
+        groups: int64 [N], of two or more different values.
+        seed: the same seed gives the same folds.
+    """
+    count = min(FOLDS, len(np.unique(groups)))
+    with warnings.catch_warnings():
+        # A class with fewer pictures than folds is simply absent from some of them.
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+            return list(splitter.split(_stand_in(targets), targets, groups))
+        except ValueError:  # every class has fewer pictures than there are folds
+            return list(GroupKFold(count).split(_stand_in(targets), targets, groups))
+
+
+def _stand_in(targets: IntArray) -> IntArray:
+    """A stand-in for features: scikit-learn's splitters look at nothing but its length."""
+    return targets.reshape(-1, 1)
+
+
+def _fit_predict(
+    features: FloatArray,
+    targets: IntArray,
+    train: npt.NDArray[np.intp],
+    held_out: npt.NDArray[np.intp],
+    classes: int,
+) -> FloatArray:
+    result = np.zeros((len(held_out), classes), np.float32)
+    known = np.unique(targets[train])
+    if len(known) == 1:
+        result[:, known[0]] = 1.0
+        return result
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=REGULARISATION, max_iter=200))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # near enough for a probe
+        model.fit(features[train], targets[train])
+    result[:, known] = model.predict_proba(features[held_out])
+    return result

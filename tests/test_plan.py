@@ -1,0 +1,249 @@
+"""The plan: what it changes, what it refuses, and that it survives being written and read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pictures import make_classes, make_manifest, make_record
+
+from taxon.core.errors import DataError
+from taxon.core.labels import LabelSpace
+from taxon.data import Manifest
+from taxon.data.plan import (
+    Drop,
+    Plan,
+    Regroup,
+    Relabel,
+    apply_plan,
+    merge_plans,
+    read_plan,
+    write_plan,
+)
+
+property_test = settings(max_examples=60, deadline=None)
+
+
+def _id(position: int) -> str:
+    return f"{position:05d}.png"
+
+
+@st.composite
+def _cases(draw: st.DrawFn) -> tuple[Manifest, Plan]:
+    """A multi-label manifest with groups and copies, and a plan for it."""
+    count = draw(st.integers(2, 15))
+    tags = st.lists(st.sampled_from("abc"), unique=True, max_size=3).map(sorted)
+    groups = st.none() | st.sampled_from(["g", "h", "i", "j"])
+    records = [
+        make_record(
+            position,
+            draw(tags),
+            group=draw(groups),
+            content=draw(st.none() | st.sampled_from(["same", "alike"])),
+        )
+        for position in range(count)
+    ]
+    records.append(make_record(count, ["a", "b", "c"]))  # is never dropped: something is left
+    manifest = make_manifest(records, "multilabel")
+    positions = st.integers(0, count - 1)
+    relabelled = draw(st.lists(positions, unique=True, max_size=4))
+    plan = Plan(
+        drop=tuple(Drop(id=_id(row)) for row in draw(st.lists(positions, max_size=4))),
+        relabel=tuple(
+            Relabel(id=_id(row), was=records[row].labels, labels=tuple(draw(tags)))
+            for row in relabelled
+        ),
+        regroup=tuple(
+            Regroup(group=draw(st.sampled_from(["g", "h", "x", "y"])), ids=tuple(map(_id, ids)))
+            for ids in draw(st.lists(st.lists(positions, min_size=1, max_size=4), max_size=4))
+        ),
+    )
+    return manifest, plan
+
+
+@given(_cases())
+@property_test
+def test_plan_adds_nothing_and_takes_away_only_what_it_drops(case: tuple[Manifest, Plan]) -> None:
+    before, plan = case
+    after = apply_plan(before, plan)
+    dropped = {step.id for step in plan.drop}
+    old = {record.id: record for record in before.records}
+    assert [record.id for record in after.records] == [name for name in old if name not in dropped]
+    assert all(record.sha256 == old[record.id].sha256 for record in after.records)
+    assert {row.id for row in after.skipped if row.kind == "plan"} == dropped
+    assert before.skipped == after.skipped[: len(before.skipped)]
+    labels = {step.id: step.labels for step in plan.relabel}
+    for record in after.records:
+        assert record.labels == labels.get(record.id, old[record.id].labels)
+
+
+@given(_cases())
+@property_test
+def test_pictures_that_were_together_or_are_named_together_are_together(
+    case: tuple[Manifest, Plan],
+) -> None:
+    before, plan = case
+    group = {record.id: record.group for record in apply_plan(before, plan).records}
+    for step in plan.regroup:
+        found = {group[name] for name in step.ids if name in group}
+        assert len(found) <= 1 and None not in found
+    for name in {record.group for record in before.records} - {None}:
+        members = [record.id for record in before.records if record.group == name]
+        assert len({group[member] for member in members if member in group}) <= 1
+
+
+@given(_cases())
+@property_test
+def test_plan_that_was_applied_before_changes_nothing(case: tuple[Manifest, Plan]) -> None:
+    manifest, plan = case
+    once = apply_plan(manifest, plan)
+    assert apply_plan(once, plan) == once
+
+
+_words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
+_plans = st.builds(
+    Plan,
+    drop=st.lists(st.builds(Drop, id=_words, reason=st.text(max_size=10))).map(tuple),
+    relabel=st.lists(
+        st.builds(
+            Relabel,
+            id=_words,
+            was=st.lists(_words, max_size=3).map(tuple),
+            labels=st.lists(_words, max_size=3).map(tuple),
+        )
+    ).map(tuple),
+    regroup=st.lists(
+        st.builds(Regroup, group=_words, ids=st.lists(_words, min_size=1, max_size=3).map(tuple))
+    ).map(tuple),
+)
+
+
+@given(_plans)
+@settings(max_examples=200, deadline=None)
+def test_plan_survives_being_written(tmp_path_factory: pytest.TempPathFactory, plan: Plan) -> None:
+    path = tmp_path_factory.mktemp("plan") / "plan.yaml"
+    write_plan(plan, path)
+    assert read_plan(path) == plan
+
+
+def test_steps_that_share_a_picture_make_one_group_named_by_the_first() -> None:
+    records = [
+        make_record(row, "ab"[row % 2], group="old" if row in (4, 5) else None) for row in range(8)
+    ]
+    plan = Plan(
+        regroup=(
+            Regroup(group="one", ids=(_id(0), _id(1))),
+            Regroup(group="two", ids=(_id(1), _id(4))),
+            Regroup(group="three", ids=(_id(6), _id(7))),
+        )
+    )
+    after = apply_plan(make_manifest(records), plan)
+    groups = ["one", "one", None, None, "one", "one", "three", "three"]
+    assert [record.group for record in after.records] == groups
+
+
+def test_step_with_the_name_of_a_group_joins_it() -> None:
+    records = [make_record(0, "a", group="g"), make_record(1, "b")]
+    plan = Plan(regroup=(Regroup(group="g", ids=(_id(1),)),))
+    assert [record.group for record in apply_plan(make_manifest(records), plan).records] == [
+        "g",
+        "g",
+    ]
+
+
+def test_class_without_pictures_leaves_the_label_space_and_the_notes_say_so() -> None:
+    manifest = make_classes({"a": 2, "b": 2, "c": 1})
+    after = apply_plan(manifest, Plan(drop=(Drop(id=_id(4), reason="blurred"),)))
+    assert after.label_space.names == ("a", "b")
+    assert after.notes == ("the plan leaves no picture of 'c': no class is made of it",)
+    assert [(row.id, row.reason, row.kind) for row in after.skipped] == [
+        (_id(4), "plan: blurred", "plan")
+    ]
+
+
+def test_branch_without_pictures_leaves_the_taxonomy() -> None:
+    space = LabelSpace.taxonomy([("x", "a"), ("x", "b"), ("y", "c")])
+    records = [make_record(row, name) for row, name in enumerate(["x/a", "x/b", "y/c"])]
+    after = apply_plan(Manifest(tuple(records), space, Path()), Plan(drop=(Drop(id=_id(2)),)))
+    assert after.label_space == LabelSpace.taxonomy([("x", "a"), ("x", "b")])
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        (Plan(drop=(Drop(id="00003.pgn"),)), r"'00003.pgn', which is not in.*mean '00003.png'"),
+        (Plan(regroup=(Regroup(group="g", ids=(_id(0), "no")),)), "'no', which is not in the data"),
+        (
+            Plan(relabel=(Relabel(id=_id(0), was=("good",), labels=("bda",)),)),
+            "relabel '00000.png': unknown class 'bda'.*Did you mean 'bad'",
+        ),
+        (
+            Plan(relabel=(Relabel(id=_id(0), was=("good",), labels=("bad", "good")),)),
+            "relabel '00000.png': each picture needs exactly one class",
+        ),
+        (
+            Plan(relabel=(Relabel(id=_id(0), was=("good",), labels=()),)),
+            "relabel '00000.png': each picture needs exactly one class",
+        ),
+        (
+            Plan(relabel=(Relabel(id=_id(0), was=("ugly",), labels=("bad",)),)),
+            "from ugly, but its label now is good; make the plan anew",
+        ),
+        (
+            Plan(relabel=(Relabel(id=_id(0), was=("good",), labels=("bad",)),) * 2),
+            "relabels '00000.png' twice",
+        ),
+        (Plan(drop=tuple(Drop(id=_id(row)) for row in range(4))), "drops all 4 pictures"),
+        (Plan(drop=(Drop(id=_id(2)), Drop(id=_id(3)))), "no picture of 'bad'.*tell apart"),
+    ],
+)
+def test_plan_that_does_not_fit_is_refused(plan: Plan, said: str) -> None:
+    manifest = make_manifest(make_record(row, "good" if row < 2 else "bad") for row in range(4))
+    with pytest.raises(DataError, match=said):
+        apply_plan(manifest, plan)
+
+
+def test_dropped_picture_is_not_relabelled() -> None:
+    plan = Plan(drop=(Drop(id=_id(0)),), relabel=(Relabel(id=_id(0), was=("a",), labels=("b",)),))
+    after = apply_plan(make_classes({"a": 2, "b": 2}), plan)
+    assert after.counts() == {"a": 1, "b": 2}
+    merged = merge_plans([Plan(drop=plan.drop), Plan(relabel=plan.relabel)])
+    assert merged.drop == plan.drop and not merged.relabel
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("drop: [", "not valid YAML"),
+        ("- a\n- b\n", "the whole file"),
+        ("drp: []\n", "drp"),
+        ("version: 2\n", "version"),
+        ("drop:\n- id: [x]\n", r"drop\.0\.id.*put it in quotes"),
+        ("relabel:\n- {id: x, was: [no], labels: [yes]}\n", r"was\.0.*'False'; put it in quotes"),
+        ("regroup:\n- {group: g, ids: []}\n", r"regroup\.0\.ids"),
+        ("0\n", "the whole file"),
+    ],
+)
+def test_file_that_is_no_plan_is_refused_with_the_place(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=said) as caught:
+        read_plan(path)
+    assert str(path) in str(caught.value)
+
+
+def test_absent_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot read .*absent\.yaml"):
+        read_plan(tmp_path / "absent.yaml")
+
+
+def test_empty_plan_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text("# nothing left\n", encoding="utf-8")
+    manifest = make_classes({"a": 2, "b": 2})
+    assert not read_plan(path)
+    assert apply_plan(manifest, read_plan(path)) == manifest
