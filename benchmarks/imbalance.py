@@ -33,7 +33,7 @@ from taxon.config import TrainConfig, load_config
 from taxon.core.files import write_json
 from taxon.data import Columns, Manifest, load_manifest
 from taxon.data.imbalance import advise
-from taxon.data.splits import ensure_split
+from taxon.data.splitting.splits import ensure_split
 from taxon.models.classifier import Normalise
 from taxon.training import EpochDone, Event, Note
 from taxon.training.trainer import predict_logits

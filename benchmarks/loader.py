@@ -31,8 +31,8 @@ from torchvision import datasets, models, transforms
 from taxon.config import AugmentConfig, LoaderConfig
 from taxon.core.cache import VARIABLE
 from taxon.data import Manifest, load_manifest
-from taxon.data import loader as taxon_loader
-from taxon.data.decode_cache import DecodeCache, open_decode_cache
+from taxon.data.loading import loader as taxon_loader
+from taxon.data.loading.decode_cache import DecodeCache, open_decode_cache
 from taxon.preprocessing import Preprocessing
 
 BATCH_SIZE = 8  # of 40 large pictures: two workers can share the batches evenly

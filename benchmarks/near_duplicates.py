@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from taxon.data.hamming import count_bits, similar_pairs
-from taxon.data.near_duplicates import (
+from taxon.data.duplicates.hamming import count_bits, similar_pairs
+from taxon.data.duplicates.near_duplicates import (
     Matching,
     NearDuplicates,
     hashes_of_thumbnails,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from pictures import make_classes, make_manifest, make_record, write_folders
+from taxon.auditing.checks import FEW_PICTURES, HIGH_IMBALANCE
 
 from taxon.auditing import CHECKS, Finding, run_audit
-from taxon.auditing.checks import FEW_PICTURES, HIGH_IMBALANCE
 from taxon.core.labels import LabelSpace
 from taxon.data import Manifest, Skipped, load_manifest
 

@@ -11,8 +11,8 @@ from pictures import pattern, plain
 from PIL import Image, ImageOps
 
 from taxon.config import AugmentConfig
-from taxon.data.augment import augment, describe, reduced_size, side_needed
-from taxon.data.random_policies import rand_augment, trivial_augment
+from taxon.data.loading.augment import augment, describe, reduced_size, side_needed
+from taxon.data.loading.random_policies import rand_augment, trivial_augment
 from taxon.preprocessing import Preprocessing, resize
 from taxon.preprocessing.transform import shrink
 

@@ -25,7 +25,7 @@ from pictures import encode, pattern, write_folders, write_picture, write_table
 
 from taxon.core.errors import DataError, TaxonError
 from taxon.data import Columns, Manifest, load_manifest, read_source, write_manifest
-from taxon.data.listing import Listing
+from taxon.data.sources.listing import Listing
 
 quick = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -20,15 +20,15 @@ from taxon.config import AugmentConfig, LoaderConfig
 from taxon.core.cache import VARIABLE
 from taxon.core.errors import ImageError, OutputError
 from taxon.data import Manifest, load_manifest
-from taxon.data import decode_cache as module
-from taxon.data.decode_cache import (
+from taxon.data.loading import decode_cache as module
+from taxon.data.loading.decode_cache import (
     DecodeCache,
     entry_key,
     open_decode_cache,
     prepared_recipe,
     reduced_recipe,
 )
-from taxon.data.pixel_store import DiskStore, Pixels
+from taxon.data.loading.pixel_store import DiskStore, Pixels
 from taxon.preprocessing import Preprocessing, prepare
 
 SPEC = Preprocessing(height=16, width=24)

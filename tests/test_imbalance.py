@@ -43,14 +43,14 @@ from taxon.data.imbalance import (
     logit_adjustment,
     positive_weights,
 )
-from taxon.data.rare_augmentation import (
+from taxon.data.loading.rare_augmentation import (
     AlbumentationsPipeline,
     build_rare_augmentation,
     vary,
     with_pipeline,
 )
-from taxon.data.sampling import EpochPlan, plan_epoch
-from taxon.data.splits import ensure_split
+from taxon.data.loading.sampling import EpochPlan, plan_epoch
+from taxon.data.splitting.splits import ensure_split
 from taxon.decision import calibrate
 from taxon.decision.fit import fit_policy
 from taxon.training import Event, Note, StageStarted, silent

@@ -18,11 +18,12 @@ from PIL import Image, ImageOps
 from taxon.config import AugmentConfig, LoaderConfig
 from taxon.core.cache import VARIABLE
 from taxon.core.errors import ImageError
-from taxon.data import Manifest, load_manifest, loader
-from taxon.data.decode_cache import DecodeCache, open_decode_cache
-from taxon.data.loader import Batch, evaluation_batches, training_batches
-from taxon.data.pixel_store import DiskStore
-from taxon.data.sampling import EpochPlan
+from taxon.data import Manifest, load_manifest
+from taxon.data.loading import loader
+from taxon.data.loading.decode_cache import DecodeCache, open_decode_cache
+from taxon.data.loading.loader import Batch, evaluation_batches, training_batches
+from taxon.data.loading.pixel_store import DiskStore
+from taxon.data.loading.sampling import EpochPlan
 from taxon.preprocessing import Preprocessing, prepare
 
 SPEC = Preprocessing(height=16, width=24)

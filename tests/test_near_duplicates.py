@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from taxon.core.errors import ConfigError, DataError
-from taxon.data.hamming import count_bits, similar_pairs
-from taxon.data.linking import Linked, Linker, Links
-from taxon.data.near_duplicates import (
+from taxon.data.duplicates.hamming import count_bits, similar_pairs
+from taxon.data.duplicates.linking import Linked, Linker, Links
+from taxon.data.duplicates.near_duplicates import (
     NearDuplicates,
     hashes_of_thumbnails,
     near_duplicate_groups,
@@ -205,7 +205,7 @@ def test_a_search_that_was_cut_short_is_noted(monkeypatch: pytest.MonkeyPatch) -
     levels = np.random.default_rng(0).integers(0, 256, (40, 256)).astype(np.uint8)
     hashes = np.arange(40, dtype=np.uint64)
     assert near_duplicate_groups(hashes, levels).notes == ()
-    monkeypatch.setattr("taxon.data.near_duplicates._MAX_VERIFIED", 10)
+    monkeypatch.setattr("taxon.data.duplicates.near_duplicates._MAX_VERIFIED", 10)
     assert "40 of 40 pictures" in near_duplicate_groups(hashes, levels).notes[0]
 
 
@@ -275,7 +275,7 @@ def test_links_that_are_thinned_out_on_the_way_give_the_same_groups(
     inside = {position for group in whole.groups for position in group}
     ends = {int(end) for part in links for end in (*part.left, *part.right)}
     assert inside | set(whole.dissolved.tolist()) == ends
-    monkeypatch.setattr("taxon.data.linking._PENDING", 40)
+    monkeypatch.setattr("taxon.data.duplicates.linking._PENDING", 40)
     thinned = linked()
     assert thinned.groups == whole.groups
     assert thinned.strengths == whole.strengths

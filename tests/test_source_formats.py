@@ -23,8 +23,8 @@ from pictures import encode, pattern, write_folders, write_picture, write_table
 from taxon.core.errors import DataError, OutputError
 from taxon.core.labels import LabelSpace
 from taxon.data import Columns, load_manifest, read_source, write_manifest
-from taxon.data.listing import Listing
-from taxon.data.unpacked import unpacked
+from taxon.data.sources.listing import Listing
+from taxon.data.sources.unpacked import unpacked
 
 
 @pytest.fixture(autouse=True)
@@ -799,7 +799,7 @@ def test_bombs_are_refused_by_what_they_unpack_to(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zeros = bytes(3 << 20)
-    monkeypatch.setattr("taxon.data.archives.ALWAYS_ALLOWED_BYTES", 1 << 20)
+    monkeypatch.setattr("taxon.data.sources.archives.ALWAYS_ALLOWED_BYTES", 1 << 20)
     _assert_refused(_zip(tmp_path / "s.zip", {**PICTURES, "a/z.png": zeros}), "bomb", cache)
     bomb = _tar(tmp_path / "s.tar.gz", [(_member("a/z.png"), zeros)])
     _assert_refused(bomb, "bomb", cache)
@@ -818,7 +818,7 @@ def test_zip_that_lies_about_its_sizes_is_refused(tmp_path: Path, cache: Path) -
 def test_too_many_members_are_refused(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taxon.data.archives.MAXIMUM_FILES", 3)
+    monkeypatch.setattr("taxon.data.sources.archives.MAXIMUM_FILES", 3)
     _assert_refused(_zip(tmp_path / "s.zip", PICTURES), "more than 3 files", cache)
 
 

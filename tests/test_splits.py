@@ -14,10 +14,10 @@ from pictures import make_classes, make_manifest, make_record
 
 from taxon.core.errors import ConfigError, DataError
 from taxon.data import Manifest, Record
+from taxon.data.duplicates.near_duplicates import hashes_of_thumbnails
 from taxon.data.look import Look
 from taxon.data.manifest import SPLITS, Split
-from taxon.data.near_duplicates import hashes_of_thumbnails
-from taxon.data.splits import MINIMUM_CALIBRATION_PER_CLASS, ensure_split, k_folds
+from taxon.data.splitting.splits import MINIMUM_CALIBRATION_PER_CLASS, ensure_split, k_folds
 
 PARTS = {"train", "validation", "test"}
 property_test = settings(max_examples=60, deadline=None)

@@ -15,8 +15,8 @@ from taxon.bundle.golden import write_golden_outputs, write_golden_pictures
 from taxon.config import TrainConfig
 from taxon.core.predictions import PredictionTable
 from taxon.data import Manifest, Record
-from taxon.data.augment import describe
 from taxon.data.imbalance import choose, logit_adjustment
+from taxon.data.loading.augment import describe
 from taxon.data.manifest import Split
 from taxon.decision import DecisionPolicy, calibrate
 from taxon.decision.fit import PolicyFit, fit_policy

@@ -142,7 +142,7 @@ def _compare_on_data(
     bundle: Bundle, backend: OnnxRuntimeBackend, data: Path, columns: Columns | None
 ) -> ParityReport:
     require_torch_stack()
-    from taxon.data.loader import evaluation_batches
+    from taxon.data.loading.loader import evaluation_batches
     from taxon.inference.pytorch import PyTorchBackend
 
     spec = bundle.spec

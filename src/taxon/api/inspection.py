@@ -164,7 +164,7 @@ def _embed_with_run(
     import numpy as np
 
     from taxon.bundle import read_bundle
-    from taxon.data.grouping import unit_numbers
+    from taxon.data.splitting.grouping import unit_numbers
     from taxon.inference import load_predictor
     from taxon.inference.table import predict_table
     from taxon.models.features import extract_features

@@ -16,9 +16,9 @@ from taxon.data import Columns, Manifest, Skipped, load_manifest, read_manifest,
 from taxon.data.manifest import SPLITS, is_manifest
 from taxon.data.manifest_table import is_manifest_table, write_manifest_table
 from taxon.data.plan import apply_plan, read_plan
-from taxon.data.sources import TABLES_IN_FOLDER
-from taxon.data.splits import LARGEST_HELD_OUT, SplitPlan, ensure_split, k_folds
-from taxon.data.units import make_units
+from taxon.data.sources.read import TABLES_IN_FOLDER
+from taxon.data.splitting.splits import LARGEST_HELD_OUT, SplitPlan, ensure_split, k_folds
+from taxon.data.splitting.units import make_units
 
 FIRST_FOLD = "fold-1.parquet"
 _FOLD = re.compile(r"fold-\d+\.parquet")

@@ -19,7 +19,7 @@ from taxon.core.files import atomic_folder, require_free, require_writable
 from taxon.core.versions import versions
 from taxon.data import Columns, Manifest, build_manifest, read_source, write_manifest
 from taxon.data.imbalance import require_compatible
-from taxon.data.rare_augmentation import with_pipeline
+from taxon.data.loading.rare_augmentation import with_pipeline
 from taxon.data.sources import Listing
 from taxon.exporters import ParityReport
 from taxon.models.stack import require_torch_stack
@@ -120,7 +120,7 @@ def read_training_data(
 ) -> Manifest:
     """Look into the pictures, audit and split them; the listener hears what was found."""
     from taxon.auditing import quick_findings
-    from taxon.data.splits import ensure_split
+    from taxon.data.splitting.splits import ensure_split
 
     manifest = build_manifest(
         listing, spec=spec, progress=lambda done, total: listener(Loading(done, total))

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from taxon.auditing.finding import NotRun
 from taxon.core.predictions import FloatArray
 from taxon.data import Manifest, Record
+from taxon.data.duplicates.near_duplicates import near_duplicate_groups
 from taxon.data.look import Look
-from taxon.data.near_duplicates import near_duplicate_groups
-from taxon.data.units import make_units
+from taxon.data.splitting.units import make_units
 from taxon.preprocessing import Preprocessing
 
 IntArray = npt.NDArray[np.int64]

@@ -18,8 +18,8 @@ def command(
         typer.Argument(
             metavar="DATA",
             help="A folder with one sub-folder a class (nested folders: a taxonomy; train/, val/ "
-            "and test/ on top are used), a table with the columns path and label (CSV, TSV, Parquet, "
-            "JSONL), a zip or tar archive, COCO JSON, a Hugging Face data set, or a manifest.",
+            "and test/ on top are used), a table with the columns path and label (CSV, TSV, "
+            "Parquet, JSONL), an archive, COCO JSON, a Hugging Face data set, or a manifest.",
             show_default=False,
         ),
     ],

@@ -1,4 +1,4 @@
-"""Where taxon keeps what it can make again: looks into pictures, unpacked archives, decoded pixels."""
+"""Where taxon keeps what it can make again: looks into pictures, archives, decoded pixels."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from taxon.core.fingerprint import sha256_bytes
-from taxon.data.perceptual import hash_of_thumbnail, thumbnail
+from taxon.data.duplicates.perceptual import hash_of_thumbnail, thumbnail
 from taxon.preprocessing import Preprocessing
 from taxon.preprocessing.decode import decode_details
 

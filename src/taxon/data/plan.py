@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from taxon.core.errors import DataError, nearest
 from taxon.core.files import write_text
 from taxon.core.labels import LabelSpace
-from taxon.data.listing import some
 from taxon.data.manifest import Manifest, Record, Skipped
-from taxon.data.units import together
+from taxon.data.sources.listing import some
+from taxon.data.splitting.units import together
 
 _LINE_ENDS = frozenset("\x85\u2028\u2029\r")
 _HEADER = """\

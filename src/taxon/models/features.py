@@ -9,7 +9,7 @@ import torch
 
 from taxon.core.predictions import FloatArray
 from taxon.data import Record
-from taxon.data.loader import evaluation_batches
+from taxon.data.loading.loader import evaluation_batches
 from taxon.models.backbones import Backbone
 from taxon.models.classifier import Normalise
 from taxon.preprocessing import Preprocessing
@@ -37,7 +37,7 @@ def extract_features(
     Raises:
         ImageError: a picture that could be read before cannot be read now.
     """
-    module = backbone.module.to(device, memory_format=torch.channels_last).eval()
+    module = backbone.module.to(memory_format=torch.channels_last).to(device).eval()
     normalise = Normalise(preprocessing.mean, preprocessing.std).to(device)
     rows = [np.zeros((0, backbone.features), np.float32)]
     done = 0

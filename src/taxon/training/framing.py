@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from taxon.core.predictions import FloatArray
 from taxon.data import Manifest, Record
-from taxon.data.grouping import unit_numbers
+from taxon.data.splitting.grouping import unit_numbers
 from taxon.metrics import headline
 from taxon.models.backbones import Backbone
 from taxon.models.features import extract_features

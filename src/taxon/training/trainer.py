@@ -16,11 +16,11 @@ from taxon.config import StageConfig, TrainConfig
 from taxon.core.errors import DivergedError
 from taxon.core.predictions import FloatArray
 from taxon.data import Manifest
-from taxon.data.decode_cache import DecodeCache, open_decode_cache
 from taxon.data.imbalance import ImbalancePlan, logit_adjustment
-from taxon.data.loader import Batch, TrainingBatches, evaluation_batches, training_batches
-from taxon.data.rare_augmentation import build_rare_augmentation
-from taxon.data.sampling import EpochPlan, plan_epoch
+from taxon.data.loading.decode_cache import DecodeCache, open_decode_cache
+from taxon.data.loading.loader import Batch, TrainingBatches, evaluation_batches, training_batches
+from taxon.data.loading.rare_augmentation import build_rare_augmentation
+from taxon.data.loading.sampling import EpochPlan, plan_epoch
 from taxon.decision import DecisionPolicy, calibrate
 from taxon.metrics import headline
 from taxon.models import Classifier

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from taxon.core.errors import DataError
-from taxon.data.hamming import HammingSearch
-from taxon.data.linking import Integers, Linked, Linker, Links
-from taxon.data.perceptual import (
+from taxon.data.duplicates.hamming import HammingSearch
+from taxon.data.duplicates.linking import Integers, Linked, Linker, Links
+from taxon.data.duplicates.perceptual import (
     SIDE,
     Profiles,
     hash_of_thumbnail,

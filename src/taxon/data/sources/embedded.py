@@ -13,7 +13,7 @@ import pyarrow as pa
 from PIL import Image
 
 from taxon.core.errors import DataError
-from taxon.data.unpacked import unpacked
+from taxon.data.sources.unpacked import unpacked
 from taxon.preprocessing.decode import SUFFIXES
 
 _INDEX = ".taxon-index.json"  # the path of each row's picture, None where there is none

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from taxon.core.errors import DataError
 from taxon.core.labels import SEPARATOR
-from taxon.data.listing import (
+from taxon.data.manifest import SPLIT_WORDS, Skipped
+from taxon.data.sources.listing import (
     Entry,
     Kind,
     Listing,
@@ -19,7 +20,6 @@ from taxon.data.listing import (
     readable,
     some,
 )
-from taxon.data.manifest import SPLIT_WORDS, Skipped
 from taxon.preprocessing.decode import SUFFIXES
 
 # By these files a folder is known as a model or an artefact that taxon wrote.

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from taxon.data.listing import some
+from taxon.data.duplicates.near_duplicates import near_duplicate_groups
 from taxon.data.manifest import Manifest
-from taxon.data.near_duplicates import near_duplicate_groups
-from taxon.data.units import Contents, Units, make_units
+from taxon.data.sources.listing import some
+from taxon.data.splitting.units import Contents, Units, make_units
 
 
 def look_alikes(manifest: Manifest, notes: list[str]) -> tuple[Contents, ...]:

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from taxon.core.errors import DataError
-from taxon.data.archives import ARCHIVE_SUFFIXES, is_archive, unpack
-from taxon.data.coco import is_coco, read_coco
-from taxon.data.folders import list_pictures, read_folder
-from taxon.data.huggingface import (
+from taxon.data.manifest import Record, is_manifest, read_manifest
+from taxon.data.sources.archives import ARCHIVE_SUFFIXES, is_archive, unpack
+from taxon.data.sources.coco import is_coco, read_coco
+from taxon.data.sources.folders import read_folder
+from taxon.data.sources.huggingface import (
     has_pictures,
     is_saved,
     read_parquet_pictures,
@@ -18,13 +19,10 @@ from taxon.data.huggingface import (
     read_shards,
     shards,
 )
-from taxon.data.image_folder import find_metadata, read_image_folder
-from taxon.data.listing import Columns, Kind, Listing, Row, some
-from taxon.data.manifest import Record, is_manifest, read_manifest
-from taxon.data.table_files import READERS, load_json, read_text
-from taxon.data.tables import read_table
-
-__all__ = ["Columns", "Kind", "Listing", "Row", "list_pictures", "read_source"]
+from taxon.data.sources.image_folder import find_metadata, read_image_folder
+from taxon.data.sources.listing import Columns, Kind, Listing, Row, some
+from taxon.data.sources.table_files import READERS, load_json, read_text
+from taxon.data.sources.tables import read_table
 
 TABLE_SUFFIXES = tuple(READERS)
 TABLES_IN_FOLDER = tuple(f"labels{suffix}" for suffix in TABLE_SUFFIXES)

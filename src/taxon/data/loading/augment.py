@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from taxon.config import AugmentConfig
-from taxon.data.random_policies import Colour, rand_augment, trivial_augment
-from taxon.data.rare_augmentation import RareAugmentation
+from taxon.data.loading.random_policies import Colour, rand_augment, trivial_augment
+from taxon.data.loading.rare_augmentation import RareAugmentation
 from taxon.preprocessing import Preprocessing, resize
 from taxon.preprocessing.transform import resize_region
 

@@ -13,12 +13,12 @@ from typing import TypeVar
 import numpy as np
 
 from taxon.core.errors import ConfigError, DataError
-from taxon.data.listing import some
-from taxon.data.look_alikes import kept_together, look_alikes, loosen
 from taxon.data.manifest import SPLITS, Manifest, Split
-from taxon.data.split_checks import require_enough, shortcomings
-from taxon.data.stratify import stratify
-from taxon.data.units import Contents, make_units
+from taxon.data.sources.listing import some
+from taxon.data.splitting.look_alikes import kept_together, look_alikes, loosen
+from taxon.data.splitting.split_checks import require_enough, shortcomings
+from taxon.data.splitting.stratify import stratify
+from taxon.data.splitting.units import Contents, make_units
 
 MINIMUM_CALIBRATION_PER_CLASS = 20
 LARGEST_HELD_OUT = 0.9

@@ -15,9 +15,9 @@ from taxon.core.cache import cache_folder
 from taxon.core.errors import OutputError
 from taxon.core.fingerprint import sha256_bytes, sha256_json
 from taxon.core.memory import available_memory
-from taxon.data.augment import reduced_size
+from taxon.data.loading.augment import reduced_size
+from taxon.data.loading.pixel_store import DiskStore, MemoryStore, Pixels, Store
 from taxon.data.manifest import Record
-from taxon.data.pixel_store import DiskStore, MemoryStore, Pixels, Store
 from taxon.preprocessing import Preprocessing
 from taxon.preprocessing.decode import read_picture
 

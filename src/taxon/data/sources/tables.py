@@ -9,7 +9,8 @@ from pathlib import Path
 
 from taxon.core.errors import DataError, nearest
 from taxon.core.labels import SEPARATOR
-from taxon.data.listing import (
+from taxon.data.manifest import SPLIT_WORDS, Skipped, Split
+from taxon.data.sources.listing import (
     Columns,
     Entry,
     Kind,
@@ -20,8 +21,7 @@ from taxon.data.listing import (
     locate,
     make_listing,
 )
-from taxon.data.manifest import SPLIT_WORDS, Skipped, Split
-from taxon.data.table_files import Cells, Table, read_table_file
+from taxon.data.sources.table_files import Cells, Table, read_table_file
 
 TAG_SEPARATOR = "|"
 LABEL_NAMES: dict[str, Kind] = {"label": "flat", "labels": "tags", "tags": "tags"}

@@ -13,7 +13,7 @@ from itertools import combinations, product
 import numpy as np
 import numpy.typing as npt
 
-from taxon.data.units import Units
+from taxon.data.splitting.units import Units
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

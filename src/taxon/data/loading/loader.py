@@ -20,12 +20,17 @@ from taxon.config import AugmentConfig
 from taxon.core.cores import available_cores
 from taxon.core.errors import TaxonError
 from taxon.core.predictions import ImageBatch
-from taxon.data.augment import augment, reduced_size, side_needed
-from taxon.data.decode_cache import DecodeCache, picture_size, prepared_recipe, reduced_recipe
+from taxon.data.loading.augment import augment, reduced_size, side_needed
+from taxon.data.loading.decode_cache import (
+    DecodeCache,
+    picture_size,
+    prepared_recipe,
+    reduced_recipe,
+)
+from taxon.data.loading.pixel_store import Pixels
+from taxon.data.loading.rare_augmentation import RareAugmentation
+from taxon.data.loading.sampling import EpochPlan
 from taxon.data.manifest import Manifest, Record
-from taxon.data.pixel_store import Pixels
-from taxon.data.rare_augmentation import RareAugmentation
-from taxon.data.sampling import EpochPlan
 from taxon.preprocessing import Preprocessing, decode, prepare
 from taxon.preprocessing.decode import read_picture
 from taxon.preprocessing.transform import shrink

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from taxon.core.errors import DataError
-from taxon.data.listing import (
+from taxon.data.manifest import Skipped
+from taxon.data.sources.listing import (
     Columns,
     Entry,
     Listing,
@@ -18,7 +19,6 @@ from taxon.data.listing import (
     locate,
     make_listing,
 )
-from taxon.data.manifest import Skipped
 
 _PREFIX = "instances_"
 _LOOKED_AT = 20  # pictures by which the folder is chosen

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from taxon.core.errors import DataError
-from taxon.data.folders import read_folder
-from taxon.data.listing import Columns, Listing, some
 from taxon.data.manifest import SPLIT_WORDS
-from taxon.data.table_files import Table, read_table_file
-from taxon.data.tables import FILE_NAME, LABEL_NAMES, list_table, wanted_columns
+from taxon.data.sources.folders import read_folder
+from taxon.data.sources.listing import Columns, Listing, some
+from taxon.data.sources.table_files import Table, read_table_file
+from taxon.data.sources.tables import FILE_NAME, LABEL_NAMES, list_table, wanted_columns
 
 _NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 

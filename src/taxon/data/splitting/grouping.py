@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from taxon.data.look_alikes import look_alikes
 from taxon.data.manifest import Manifest
-from taxon.data.units import make_units
+from taxon.data.splitting.look_alikes import look_alikes
+from taxon.data.splitting.units import make_units
 
 
 def unit_numbers(manifest: Manifest) -> npt.NDArray[np.int64]:

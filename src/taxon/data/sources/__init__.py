@@ -1,0 +1,7 @@
+"""Sources: folders, tables, archives, COCO, Hugging Face data sets and manifests -> a listing."""
+
+from taxon.data.sources.folders import list_pictures
+from taxon.data.sources.listing import Columns, Kind, Listing, Row
+from taxon.data.sources.read import read_source
+
+__all__ = ["Columns", "Kind", "Listing", "Row", "list_pictures", "read_source"]

@@ -1,0 +1,1 @@
+"""Splits: units of pictures that stay together, stratified over the parts."""
