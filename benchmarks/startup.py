@@ -14,7 +14,7 @@ import time
 import urllib.request
 
 COMMANDS = (
-    "demo sample-data train evaluate predict export verify serve models doctor".split()  # noqa: SIM905
+    "demo sample-data audit split train evaluate predict export verify serve models doctor".split()  # noqa: SIM905
 )
 
 

@@ -20,6 +20,8 @@ from conftest import TINY_BACKBONE
 COMMANDS = (
     "demo",
     "sample-data",
+    "audit",
+    "split",
     "train",
     "evaluate",
     "predict",
@@ -267,7 +269,7 @@ def test_interrupt_ends_with_130_and_leaves_nothing(defects: Path, tmp_path: Pat
 def test_demo_does_all_of_it(tmp_path: Path) -> None:
     done = taxon("demo", "--quick", "--out", tmp_path / "demo")
     assert done.returncode == 0, done.stderr
-    for part in ("1. Sample data", "6. Predict", "Macro-F1", "Next:", "report.html"):
+    for part in ("1. Sample data", "7. Predict", "Macro-F1", "audit.html", "Next:", "report.html"):
         assert part in done.stdout
     assert done.stdout.count("are equal on") == 2 and "audit, warning" in done.stderr
     assert (tmp_path / "demo" / "model" / "report" / "report.html").is_file()

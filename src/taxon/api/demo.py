@@ -10,10 +10,12 @@ from pathlib import Path
 
 from taxon.api.evaluation import REPORT_FILE, evaluate
 from taxon.api.exporting import verify
+from taxon.api.inspection import PAGE_FILE, audit
 from taxon.api.model import Model
 from taxon.api.prediction import predict
 from taxon.api.sampling import sample_data
 from taxon.api.training import train
+from taxon.auditing import text_lines
 from taxon.bundle.layout import MANIFEST_FILE, WEIGHTS_FILE
 from taxon.core.files import require_free
 from taxon.core.predictions import Prediction
@@ -54,10 +56,10 @@ class Scene:
 
 
 def run_demo(out: Path, scene: Scene, *, quick: bool = False, overwrite: bool = False) -> Model:
-    """Generate data, pretrain, fine-tune, evaluate, verify, predict; say what to type next.
+    """Generate data, pretrain, audit, fine-tune, evaluate, verify, predict; say what comes next.
 
     Args:
-        out: gets `taxonomy`, `defects` (data), `backbone` and `model` (model folders).
+        out: gets `taxonomy`, `defects` (data), `audit`, `backbone` and `model` (model folders).
         quick: a few epochs only; the figures mean nothing then.
 
     Raises:
@@ -80,7 +82,7 @@ def run_demo(out: Path, scene: Scene, *, quick: bool = False, overwrite: bool = 
 
 
 def _train(out: Path, scene: Scene, *, epochs: int | None) -> Model:
-    """Pretrain on the taxonomy, then fine-tune on the defects."""
+    """Pretrain on the taxonomy, look at the defects, and fine-tune on them."""
     scene.heading("2. Pretrain a small backbone on the surfaces, from random weights")
     with scene.display() as listener:
         train(
@@ -93,7 +95,18 @@ def _train(out: Path, scene: Scene, *, epochs: int | None) -> Model:
             listener=listener,
             command="taxon demo",
         )
-    scene.heading("3. Audit, split and fine-tune it on the defects, in three stages")
+    scene.heading("3. Audit the defects: what is wrong with the data?")
+    report = audit(
+        out / "defects",
+        out=out / "audit",
+        model=DEFAULT_FROM_SCRATCH,
+        weights=out / "backbone" / WEIGHTS_FILE,
+        overwrite=True,
+    )
+    for line in text_lines(report):
+        scene.say(line)
+    scene.say(f"page: {out / 'audit' / PAGE_FILE}")
+    scene.heading("4. Split, and fine-tune the backbone on the defects, in three stages")
     with scene.display() as listener:
         return train(
             out / "defects",
@@ -111,15 +124,15 @@ def _train(out: Path, scene: Scene, *, epochs: int | None) -> Model:
 
 def _measure(model: Model, data: Path, scene: Scene) -> None:
     """Evaluate, verify and predict."""
-    scene.heading("4. Evaluate on the test part")
+    scene.heading("5. Evaluate on the test part")
     for name, value, interval in summary_rows(evaluate(model.path).metrics):
         scene.say(f"{name:24} {value:>10}   {interval}")
 
-    scene.heading("5. Verify the exported ONNX on the golden pictures and on the defects")
+    scene.heading("6. Verify the exported ONNX on the golden pictures and on the defects")
     for report in verify(model.path, data=data):
         scene.say(report.sentence())
 
-    scene.heading("6. Predict a few pictures of the test part")
+    scene.heading("7. Predict a few pictures of the test part")
     test = read_manifest(model.path / MANIFEST_FILE).part("test")
     step = max(1, len(test) // SHOWN_PREDICTIONS)
     records = test.records[::step][:SHOWN_PREDICTIONS]

@@ -11,7 +11,7 @@ from taxon.bundle.layout import BUNDLE_FILE, MANIFEST_FILE
 from taxon.core.errors import ConfigError, OutputError, WeightsError
 from taxon.core.files import atomic_folder, require_free, require_writable, write_json
 from taxon.data import Columns, Manifest, load_manifest
-from taxon.data.plan import merge_plans, write_plan
+from taxon.data.plan import write_plan
 from taxon.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def audit(
             raise ConfigError(
                 f"{source} is a model: its own backbone is used; leave the options out"
             )
-        embedding = _embed_with_run(source, manifest, device, progress)
+        embedding = _embed_with_run(source, manifest, device, seed, progress)
     else:
         embedding = _embed(manifest, model, weights, device, progress)
     report = run_audit(
@@ -106,7 +106,7 @@ def audit(
             write_page(report, manifest, temporary / PAGE_FILE)
             write_json(temporary / REPORT_FILE, report.model_dump(mode="json"))
     if plan_file is not None:
-        write_plan(merge_plans(finding.plan for finding in report.findings), plan_file)
+        write_plan(report.plan, plan_file)
     return report
 
 
@@ -158,17 +158,20 @@ def _embed(
 
 
 def _embed_with_run(
-    run: Path, manifest: Manifest, device: str, progress: Progress | None
+    run: Path, manifest: Manifest, device: str, seed: int, progress: Progress | None
 ) -> Embedding:
-    """Features of a trained model, and its answers where it never saw the picture."""
+    """Features of a trained model, and probabilities that judge its labels.
+
+    Held-out pictures are judged by the model itself, training pictures by a probe on its features
+    that never saw them. The backbone did see them: what it learnt by heart stays hidden.
+    """
     import numpy as np
 
+    from taxon.auditing import out_of_fold_probabilities
     from taxon.bundle import read_bundle
-    from taxon.data.splitting.grouping import unit_numbers
     from taxon.inference import load_predictor
     from taxon.inference.table import predict_table
     from taxon.models.features import extract_features
-    from taxon.models.probe import out_of_fold_probabilities
     from taxon.models.restore import restore_classifier
     from taxon.training.device import choose_device
 
@@ -181,13 +184,7 @@ def _embed_with_run(
         device=choose_device(device),
         progress=_part(progress, "features"),
     )
-    probabilities = out_of_fold_probabilities(
-        features,
-        manifest.targets(),
-        unit_numbers(manifest),
-        classes=len(manifest.label_space.names),
-        seed=0,
-    )
+    probabilities = out_of_fold_probabilities(manifest, features, seed=seed)
     unseen = [i for i, record in enumerate(manifest.records) if record.split != "train"]
     if unseen:
         table = predict_table(load_predictor(run), [manifest.records[i] for i in unseen])

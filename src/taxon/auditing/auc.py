@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from taxon.auditing.evidence import BoolArray, IntArray
 
@@ -49,6 +48,8 @@ def separation(
     Returns:
         None where one of the sets is empty.
     """
+    from scipy.stats import rankdata
+
     count, others = int(positive.sum()), int((~positive).sum())
     if not count or not others:
         return None

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import ks_2samp
 
 from taxon.auditing.auc import Separation, separation
 from taxon.auditing.columns import FAMILIES, SIMPLE
@@ -106,6 +105,8 @@ def _advice(
 
 def _most_different(evidence: Evidence, part: str, both: Sequence[npt.NDArray[np.intp]]) -> str:
     """Name the simple column that differs most, in words."""
+    from scipy.stats import ks_2samp
+
     if evidence.looks is None:
         return ""
     differences: dict[str, tuple[float, str]] = {}

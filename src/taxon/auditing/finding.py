@@ -43,7 +43,8 @@ class Finding(BaseModel):
         """Return the manifest as the finding's plan would make it.
 
         Raises:
-            DataError: the manifest is another one than the finding was made on.
+            DataError: the manifest is another one than the finding was made on, or too little
+                would be left of it.
         """
         return apply_plan(manifest, self.plan)
 

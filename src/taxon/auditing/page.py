@@ -164,13 +164,18 @@ def _section(finding: Finding, manifest: Manifest, thumbnails: Thumbnails) -> Se
     return Section(
         finding=finding,
         title=_title(finding.check),
-        advice=finding.advice[:1].upper() + finding.advice[1:],
+        advice=_sentence(finding.advice),
         pictures=tuple(single),
         groups=tuple(groups),
         lines=tuple(lines[:LINES_A_FINDING]),
         more=more,
         plan=_plan_words(finding.plan),
     )
+
+
+def _sentence(text: str) -> str:
+    """Begin with a capital, and keep a number and its per cent sign on one line."""
+    return (text[:1].upper() + text[1:]).replace(" %", "\u00a0%")
 
 
 def _varied(names: Sequence[str], details: Mapping[str, str]) -> list[str]:

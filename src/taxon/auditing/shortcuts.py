@@ -17,6 +17,7 @@ MAX_PICTURES = 5_000
 FEWEST_UNITS = 10  # of a class; of fewer nothing can be said
 EXAMPLES = 24
 MOST_NAMED = 5
+TREES = 30
 # A class is mentioned when its AUC reaches the first figure, and warned of when the lower end of
 # its interval reaches the second. Chosen on real photos: how well a picture compresses, and the
 # colour of what fills it up to the border, come with what it shows; a camera does not.
@@ -89,7 +90,7 @@ def out_of_fold_scores(columns: Floats, truth: BoolArray, units: IntArray, seed:
     for train, held_out in folds(strata, units, seed):
         leaf = max(3, len(train) // 200)
         model = ExtraTreesClassifier(
-            40, min_samples_leaf=leaf, random_state=seed, max_features=None
+            TREES, min_samples_leaf=leaf, random_state=seed, max_features=None
         )
         usable = np.flatnonzero(truth[train].any(axis=0) & ~truth[train].all(axis=0))
         if not len(usable):

@@ -26,23 +26,16 @@ def text_lines(report: AuditReport) -> list[str]:
 
 def verdict(report: AuditReport) -> str:
     """The whole in a sentence."""
-    counts = [(severity, report.count(severity)) for severity in SEVERITIES]
     if not report.findings:
-        checked = f"{counted(len(report.ran), 'check', 'checks')} ran"
-        return f"Nothing was found ({checked})."
-    words = {
-        "error": ("error", "errors"),
-        "warning": ("warning", "warnings"),
-        "info": ("note",) * 2,
-    }
-    listed = [
-        counted(count, *(("note", "notes") if severity == "info" else words[severity]))
-        for severity, count in counts
-        if count
-    ]
-    joined = ", ".join(listed)
+        return "Nothing was found."
+    words = {"error": ("error", "errors"), "warning": ("warning", "warnings")}
+    listed = ", ".join(
+        counted(report.count(severity), *words.get(severity, ("note", "notes")))
+        for severity in SEVERITIES
+        if report.count(severity)
+    )
     if report.count("error"):
-        return f"{joined}: mend the errors before you train, or scores will mislead."
+        return f"{listed}: mend the errors before you train, or scores will mislead."
     if report.count("warning"):
-        return f"{joined}: look at the warnings before you trust a score."
-    return f"{joined}: nothing that stands in the way of training."
+        return f"{listed}: look at the warnings before you trust a score."
+    return f"{listed}: nothing that stands in the way of training."

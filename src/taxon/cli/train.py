@@ -158,6 +158,7 @@ def command(
     elif not json_log:
         typer.echo(
             f"\nNext:\n  taxon evaluate {result.path}{_what(result.path)}\n"
+            f"  taxon audit {result.path}   (labels that the model doubts)\n"
             f"  taxon predict {result.path} PICTURE...\n  taxon serve {result.path}"
         )
 

@@ -78,8 +78,6 @@ def fit(job: TrainingJob) -> TrainingResult:
     active = [stage for stage in job.config.stages if stage.epochs]
     for position, stage in enumerate(active, start=1):
         run.stage(stage, position, len(active))
-    for note in run.cache.notes if run.cache else ():
-        job.listener(Note(note))
     job.classifier.load_state_dict(run.best_state)
     job.classifier.eval()
     return TrainingResult(tuple(run.history), run.best_epoch)
@@ -117,6 +115,7 @@ class _Run:
         self.best_score = -math.inf
         self.best_epoch = 0
         self.clock = Clock(())
+        self.told = 0  # notes of the cache
 
     def estimate(self) -> None:
         """Say how long it will take."""
@@ -240,6 +239,10 @@ class _Run:
             self.best_epoch = row["epoch"]
             self.best_state = snapshot(self.job.classifier)
         self.job.listener(EpochDone(row, best, self.clock.seconds_left()))
+        notes = self.cache.notes[self.told :] if self.cache else []
+        self.told += len(notes)
+        for note in notes:
+            self.job.listener(Note(note))
 
     def batches(self, epoch: int) -> TrainingBatches:
         """The training batches of an epoch, counted over all stages."""

@@ -1,0 +1,114 @@
+"""`taxon audit` as a user runs it: on data, on a model, with a backbone and without, and its plan."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import save_file
+
+import taxon
+from taxon.core.errors import ConfigError, OutputError, WeightsError
+from taxon.data import load_manifest
+from taxon.models.backbones import create_backbone
+
+BACKBONE = "test_convnext"
+
+
+def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "taxon", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a tiny backbone, as a file; random features, but features."""
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    save_file(create_backbone(BACKBONE).module.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def spoilt(defects: Path, tmp_path: Path) -> Path:
+    """Data with a copy under another label, an empty file and a wrong suffix."""
+    folder = tmp_path / "spoilt"
+    shutil.copytree(defects, folder)
+    crack, stain = sorted((folder / "crack").iterdir()), sorted((folder / "stain").iterdir())
+    shutil.copy(crack[0], folder / "stain" / "copy.jpg")
+    stain[0].write_bytes(b"")
+    stain[1].rename(stain[1].with_suffix(".png"))
+    return folder
+
+
+def test_audit_writes_a_page_json_and_a_plan_that_split_applies(
+    spoilt: Path, tmp_path: Path
+) -> None:
+    out, plan = tmp_path / "audit", tmp_path / "plan.yaml"
+    done = _run("audit", spoilt, "--weights", "none", "--out", out, "--fix", plan)
+    assert done.returncode == 0, done.stderr
+    for check in ("contradicting", "empty", "suffix"):
+        assert check in done.stdout, done.stdout
+    report = json.loads((out / "audit.json").read_text())
+    assert "label issues" in report["not_run"]
+    assert report["findings"][0]["severity"] == "error"
+    assert "<html" in (out / "audit.html").read_text()
+    values = yaml.safe_load(plan.read_text())
+    assert values["version"] == 1
+
+    values["drop"] = [{"id": "stain/copy.jpg", "reason": "a crack"}]
+    plan.write_text(yaml.safe_dump(values))
+    manifest = tmp_path / "manifest.parquet"
+    done = _run("split", spoilt, "--plan", plan, "--out", manifest)
+    assert done.returncode == 0, done.stderr
+    again = load_manifest(manifest)
+    assert "stain/copy.jpg" not in {record.id for record in again.records}
+    assert {record.split for record in again.records} >= {"train", "validation", "test"}
+    assert len(again) == len(load_manifest(spoilt)) - 1
+
+
+def test_audit_with_a_backbone_runs_every_check(defects: Path, weights: Path) -> None:
+    report = taxon.audit(defects, model=BACKBONE, weights=weights)
+    assert "label issues" in {*report.ran, *report.not_run}
+    assert not any("backbone" in reason for reason in report.not_run.values())
+
+
+def test_audit_of_a_model_judges_its_own_labels(run: Path) -> None:
+    report = taxon.audit(run)
+    assert not any("weights" in reason for reason in report.not_run.values())
+    assert report.about.pictures == len(load_manifest(run / "manifest.parquet"))
+    with pytest.raises(ConfigError, match="its own backbone"):
+        taxon.audit(run, model=BACKBONE)
+
+
+def test_audit_without_a_hub_says_what_did_not_run(defects: Path) -> None:
+    report = taxon.audit(defects)
+    assert "no pretrained backbone at hand" in report.not_run["label issues"]
+
+
+def test_audit_refuses_weights_that_are_not_there(defects: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError):
+        taxon.audit(defects, weights=tmp_path / "none.safetensors")
+
+
+def test_audit_does_not_write_over_what_is_there(defects: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("mine")
+    with pytest.raises(OutputError, match="--overwrite"):
+        taxon.audit(defects, weights="none", fix=plan)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError):
+        taxon.audit(defects, weights="none", out=tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out" / "mine.txt").read_text() == plan.read_text() == "mine"
+
+
+@pytest.mark.parametrize(("level", "code"), [("never", 0), ("error", 3)])
+def test_fail_on_ends_with_3(spoilt: Path, level: str, code: int) -> None:
+    done = _run("audit", spoilt, "--weights", "none", "--fail-on", level)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
