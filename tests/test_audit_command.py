@@ -1,4 +1,4 @@
-"""`taxon audit` as a user runs it: on data, on a model, with a backbone and without, and its plan."""
+"""`taxon audit` as a user runs it: on data and on a model, with a backbone and without."""
 
 from __future__ import annotations
 

@@ -14,9 +14,8 @@ from taxon.core.labels import Task
 
 # From this ratio of the largest to the smallest class on, `auto` does something.
 NOTICEABLE_RATIO = 3.0
-# Half way: macro-F1 asks for precision of the rare classes too, and full weights cost some.
-AUTO_STRATEGY: ImbalanceStrategy = "class-weights"
-AUTO_WEIGHT_POWER = 0.5
+# The best of the strategies compared in benchmarks/RESULTS.md, and the steadiest over seeds.
+AUTO_STRATEGY: ImbalanceStrategy = "focal"
 # One picture of a very rare tag must not outweigh a whole batch.
 LARGEST_POSITIVE_WEIGHT = 10.0
 
@@ -67,7 +66,7 @@ def choose(
     """Resolve `auto`, and refuse what does not go together.
 
     `auto` does nothing below a ratio of 3 and for multi-label (each label gets its own threshold
-    by F1); above, it weights classes by 1 / sqrt(count) in the loss.
+    by F1); above, it takes focal loss.
 
     Args:
         counts: training pictures of each class, in the order of the label space.
@@ -81,7 +80,6 @@ def choose(
     if "auto" in strategies:
         strategy, why = _resolve(counts, task)
         strategies, reasons = (strategy,), [f"by auto: {why}"]
-        config = config.model_copy(update={"weight_power": AUTO_WEIGHT_POWER})
     reasons.extend(_strengths(config, strategies))
     numbers = np.array(list(counts.values()), np.int64)
     return ImbalancePlan(strategies, tuple(reasons), numbers, pictures, config)
@@ -90,8 +88,7 @@ def choose(
 def advise(counts: Mapping[str, int], task: Task) -> str:
     """Say in a sentence which strategy `auto` would take for these class counts, and why."""
     strategy, why = _resolve(counts, task)
-    strength = f" (weight power {AUTO_WEIGHT_POWER:g})" if strategy == "class-weights" else ""
-    return f"--imbalance auto takes '{strategy}'{strength}: {why}"
+    return f"--imbalance auto takes '{strategy}': {why}"
 
 
 def imbalance_ratio(counts: Mapping[str, int]) -> float:
@@ -184,7 +181,7 @@ def _resolve(counts: Mapping[str, int], task: Task) -> tuple[ImbalanceStrategy, 
         return "none", found
     if task == "multilabel":
         return "none", f"{found}, and each label gets its own threshold by F1"
-    return AUTO_STRATEGY, found
+    return AUTO_STRATEGY, f"{found}; focal loss lets easy pictures of large classes count less"
 
 
 def _ratio_in_words(counts: Mapping[str, int]) -> str:
