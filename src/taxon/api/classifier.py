@@ -17,6 +17,7 @@ from taxon.core.predictions import PredictionTable
 from taxon.data import Manifest, Record
 from taxon.data.imbalance import choose, logit_adjustment
 from taxon.data.loading.augment import describe
+from taxon.data.loading.rare_augmentation import describe_rare
 from taxon.data.manifest import Split
 from taxon.decision import DecisionPolicy, calibrate
 from taxon.decision.fit import PolicyFit, fit_policy
@@ -108,6 +109,8 @@ def train_classifier(
     train, task = manifest.part("train"), manifest.label_space.task
     imbalance = choose(config.imbalance, train.counts(), task, pictures=len(train))
     tell(imbalance.sentence())
+    if rare := describe_rare(imbalance):
+        tell(rare)
     job = TrainingJob(
         classifier=Classifier(start.backbone, head),
         train=train,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from taxon.core.errors import nearest
 
 ImbalanceStrategy = Literal[
     "auto",
@@ -87,10 +89,11 @@ class ImbalanceConfig(_Config):
         strategy: `auto` looks at the class counts; the others by name. Several are given as a
             list, say [focal, class-weights]; those that would compensate twice are refused.
         sampler_power: of `weighted-sampler`: a class is drawn in proportion to
-            count ** (1 - power); 1 shows all classes equally often, 0 changes nothing.
+            count ** (1 - power); 1 shows all classes equally often, 0 changes nothing. A picture
+            with several labels counts by its rarest one.
         focal_gamma: of `focal`; 0 is cross-entropy.
-        weight_power: of `class-weights`: weights in proportion to count ** -power; where `auto`
-            takes them, it takes 0.5.
+        weight_power: of `class-weights`: weights in proportion to count ** -power; for several
+            labels (negatives / positives) ** power, held between 0.1 and 10.
         effective_number_beta: of `class-weights`: above 0, weights by the effective number of
             pictures (1 - beta ** count) / (1 - beta) instead (Cui et al. 2019), say 0.999.
         oversample_share: of `oversample`: rare classes are repeated, each time augmented more
@@ -116,7 +119,12 @@ class ImbalanceConfig(_Config):
     def _split(cls, value: object) -> object:
         """`focal,class-weights` as on the command line, or one name, as a list."""
         if isinstance(value, str):
-            return tuple(name.strip() for name in value.split(",") if name.strip())
+            value = tuple(name.strip() for name in value.split(",") if name.strip())
+        known = get_args(ImbalanceStrategy)
+        for name in (value or ("",)) if isinstance(value, tuple | list) else ():
+            if name not in known:
+                hint = nearest(str(name), known)
+                raise ValueError(f"unknown strategy '{name}'; allowed: {', '.join(known)}.{hint}")
         return value
 
 
@@ -125,7 +133,8 @@ class LoaderConfig(_Config):
 
     Attributes:
         cache: where decoded pictures are kept, reduced to just above the size that training
-            needs: `ram`, `disk`, `none`, or `auto` (memory if they fit, else disk).
+            needs: `ram`, `disk`, `none`, or `auto` (memory if they fit, else disk). Loading
+            processes, which a GPU has, share no memory: with them `ram` is the disk too.
         cache_gigabytes: the limit; null takes a quarter of the free memory, or of the free disk.
     """
 
@@ -164,6 +173,7 @@ class PreprocessingConfig(_Config):
         jpeg_dct_scaling: let the JPEG decoder shrink large pictures while it decodes; null
             does where most pictures are several times larger than the input.
         truncated: `refuse` files that end early, or `fill` what is missing with grey (JPEG).
+        max_pixels: larger pictures are refused, as decompression bombs.
     """
 
     size: int | None = Field(default=None, ge=8, le=4096)
@@ -172,6 +182,7 @@ class PreprocessingConfig(_Config):
     interpolation: Literal["bilinear", "bicubic", "lanczos"] | None = None
     jpeg_dct_scaling: bool | None = None
     truncated: Literal["refuse", "fill"] | None = None
+    max_pixels: int | None = Field(default=None, ge=1)
 
 
 class TrainConfig(_Config):
@@ -183,7 +194,7 @@ class TrainConfig(_Config):
         weights: `hub`, `none`, or a file in timm's names.
         head: `mlp` (Linear 512, GELU, Dropout 0.3, Linear) or `linear`.
         stages: run in order.
-        batch_size: pictures a step.
+        batch_size: pictures a step; at least 2 are taken where there are two.
         weight_decay: AdamW's, on weight matrices only.
         label_smoothing: 0 to 1, for multi-class.
         gradient_clip: largest norm of the gradient; null does not clip.

@@ -140,9 +140,8 @@ def require_compatible(strategies: Sequence[ImbalanceStrategy], task: Task) -> N
 
 def class_weights(plan: ImbalancePlan) -> FloatArray:
     """Weights for multi-class, float64 [C]; their mean over the training pictures is 1."""
-    counts = np.maximum(plan.counts, 1).astype(np.float64)
-    weights = _inverse_frequency(counts, plan.settings)
-    return np.asarray(weights * counts.sum() / (weights * counts).sum())
+    weights = _inverse_frequency(np.maximum(plan.counts, 1).astype(np.float64), plan.settings)
+    return np.asarray(weights * plan.counts.sum() / (weights * plan.counts).sum())
 
 
 def positive_weights(plan: ImbalancePlan) -> FloatArray:
@@ -180,7 +179,8 @@ def _resolve(counts: Mapping[str, int], task: Task) -> tuple[ImbalanceStrategy, 
     if ratio < NOTICEABLE_RATIO:
         return "none", found
     if task == "multilabel":
-        return "none", f"{found}, and each label gets its own threshold by F1"
+        why = "each label with enough pictures held out gets its own threshold by F1"
+        return "none", f"{found}, and {why}"
     return AUTO_STRATEGY, f"{found}; focal loss lets easy pictures of large classes count less"
 
 

@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import softmax
 from torch import nn
 from torch.nn import functional
 
@@ -39,11 +40,14 @@ def build_loss(
     if task == "multilabel":
         return SigmoidLoss(positive_weights(plan) if plan and weighted else ones, gamma)
     balanced = plan is not None and plan.uses("balanced-softmax")
+    adjusted = balanced or (plan is not None and plan.uses("logit-adjust"))
+    prior = frequency_shift(plan) if plan and adjusted else np.zeros(classes)
     return SoftmaxLoss(
         class_weights(plan) if plan and weighted else ones,
-        frequency_shift(plan) if plan and balanced else np.zeros(classes),
+        prior if balanced else np.zeros(classes),
         gamma,
         label_smoothing,
+        softmax(prior),
     )
 
 
@@ -55,9 +59,14 @@ class SoftmaxLoss(nn.Module):
     softmax (Ren et al. 2020) with shift = log prior, cross-entropy with gamma 0, weights 1 and
     shift 0.
 
+    Label smoothing gives each picture's share of it the picture's own weight, and, where class
+    frequency is taken off the logits, hands it out by frequency. Otherwise what it gives to a
+    rare class would be blown up until common pictures are taken for rare ones.
+
     Args:
         weights: float64 [C].
         shift: float64 [C].
+        smooth_to: float64 [C], sums to 1: the target that smoothing mixes in.
     """
 
     def __init__(
@@ -66,10 +75,12 @@ class SoftmaxLoss(nn.Module):
         shift: npt.NDArray[np.float64],
         gamma: float,
         label_smoothing: float,
+        smooth_to: npt.NDArray[np.float64],
     ) -> None:
         super().__init__()
         self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
         self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32))
+        self.register_buffer("smooth_to", torch.tensor(smooth_to, dtype=torch.float32))
         self.gamma = gamma
         self.label_smoothing = label_smoothing
 
@@ -77,11 +88,11 @@ class SoftmaxLoss(nn.Module):
         classes = logits.shape[1]
         if targets.ndim == 1:
             targets = functional.one_hot(targets, classes)
-        wanted = targets.to(logits.dtype) * (1 - self.label_smoothing)
-        wanted = wanted + self.label_smoothing / classes
+        weighted = cast(torch.Tensor, self.weights) * targets.to(logits.dtype)
+        smooth = weighted.sum(dim=1, keepdim=True) * cast(torch.Tensor, self.smooth_to)
+        wanted = torch.lerp(weighted, smooth, self.label_smoothing)
         log_p = functional.log_softmax(logits + cast(torch.Tensor, self.shift), dim=1)
-        terms = cast(torch.Tensor, self.weights) * wanted * -log_p
-        return (terms * _hardness(log_p, self.gamma)).sum(dim=1)
+        return (wanted * -log_p * _hardness(log_p, self.gamma)).sum(dim=1)
 
 
 class SigmoidLoss(nn.Module):

@@ -15,11 +15,12 @@ from taxon.core.labels import Task
 def mix(
     images: torch.Tensor,
     targets: torch.Tensor,
+    weights: torch.Tensor,
     num_classes: int,
     config: AugmentConfig,
     generator: torch.Generator,
     task: Task,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Mix each picture of a batch with another one of it, all by the same share.
 
     Mixup blends the pixels (Zhang et al. 2018), cutmix puts a box of the other picture in (Yun
@@ -28,16 +29,19 @@ def mix(
     Args:
         images: float [N, C, H, W], as the model takes them; not changed in place.
         targets: int64 [N] (multi-class) or [N, num_classes] of 0 and 1 (multi-label).
+        weights: float32 [N], above 0: how much each picture counts.
         config: `mixup` and `cutmix`, each the alpha of Beta(alpha, alpha); 0 is off.
         generator: on the CPU; all chance comes from it.
 
     Returns:
-        The mixed pictures, and their targets as float32 [N, num_classes] in 0 to 1 on the device
-        of `targets`; for multi-class each row sums to 1.
+        The mixed pictures; their targets as float32 [N, num_classes] in 0 to 1 on the device of
+        `targets`, for multi-class each row sums to 1; and their weights. Times its weight, a loss
+        that is linear in the target is the same as that of both pictures by share and weight: a
+        picture that hardly counts does not come in through its partner's weight.
     """
     soft = _as_rows(targets, num_classes, task)
     if not (config.mixup or config.cutmix):
-        return images, soft
+        return images, soft, weights
     rng = np.random.default_rng(int(torch.randint(2**63 - 1, (), generator=generator)))
     cut = config.cutmix > 0 and (config.mixup == 0 or rng.random() < 0.5)
     alpha = config.cutmix if cut else config.mixup
@@ -48,7 +52,10 @@ def mix(
         images, own = _cutmix(images, others, own, rng)
     else:
         images = torch.lerp(others, images, own)
-    return images, torch.lerp(soft[partner.to(soft.device)], soft, own)
+    partner = partner.to(soft.device)
+    total = torch.lerp(weights[partner], weights, own)
+    share = (own * weights / total)[:, None]
+    return images, torch.lerp(soft[partner], soft, share), total
 
 
 def _as_rows(targets: torch.Tensor, num_classes: int, task: Task) -> torch.Tensor:

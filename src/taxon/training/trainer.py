@@ -178,7 +178,7 @@ class _Run:
             if not math.isfinite(value):
                 raise DivergedError(
                     f"the loss became {value} in epoch {len(self.history) + 1}, step {step}; "
-                    "try a lower learning rate (--set stages in a --config file)"
+                    "try a lower learning rate (stages.N.learning_rate in a --config file)"
                 )
             optimiser.zero_grad(set_to_none=True)
             accelerator.backward(loss)
@@ -195,16 +195,18 @@ class _Run:
         """The mean loss of a batch, each picture by its weight: a scalar."""
         job, epoch = self.job, len(self.history) + 1
         images, targets = self.to_input(batch.images), batch.targets.to(self.device)
+        weights = batch.weights.to(self.device)
         augment, space = job.config.augment, job.train.label_space
         if augment.mixup or augment.cutmix:
             # By epoch and step, so that a resumed run blends the same pictures.
             entropy = np.random.SeedSequence([job.config.seed, epoch, step])
             generator = torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
-            images, targets = mix(images, targets, len(space.names), augment, generator, space.task)
+            images, targets, weights = mix(
+                images, targets, weights, len(space.names), augment, generator, space.task
+            )
         with job.accelerator.autocast():
             values = self.loss(job.classifier(images).float(), targets)
-        weights = batch.weights.to(self.device) / self.mean_weight
-        mean: torch.Tensor = (values * weights).mean()
+        mean: torch.Tensor = (values * weights / self.mean_weight).mean()
         return mean
 
     def validate(self) -> dict[str, float | None]:

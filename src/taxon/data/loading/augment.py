@@ -62,7 +62,11 @@ def augment(
 def describe(config: AugmentConfig) -> str:
     """Say in one line which changes are on; people must know whether pictures are mirrored."""
     parts = {
-        f"random crops from {config.crop_scale:.0%} of the area": not _whole(config),
+        (
+            f"random crops from {config.crop_scale:.0%} of the area"
+            if config.crop_scale < 1
+            else f"crops stretched by up to {config.crop_ratio:g}"
+        ): not _whole(config),
         "left-right flips": config.horizontal_flip,
         "up-down flips": config.vertical_flip,
         f"colour by up to {config.colour:.0%}": config.colour,

@@ -77,6 +77,29 @@ def build_rare_augmentation(plan: ImbalancePlan, size: tuple[int, int]) -> RareA
     return pipeline
 
 
+def describe_rare(plan: ImbalancePlan) -> str | None:
+    """Say in one line what is done to the repeated pictures of rare classes, if anything is."""
+    if not plan.uses("oversample"):
+        return None
+    source = plan.settings.oversample_pipeline
+    changes = (
+        f"turns by up to {_LARGEST_ANGLE:g} degrees, brightness and contrast by up to "
+        f"{_LARGEST_CHANGE:.0%}, blur or noise"
+    )
+    if source is not None:
+        definition = _read(Path(source)) if isinstance(source, str) else source
+        changes = f"{', '.join(_names(definition['transform']))} (albumentations)"
+    return f"augmentation of repeated pictures of rare classes, beside the rest: {changes}"
+
+
+def _names(transform: Mapping[str, Any]) -> list[str]:
+    """The transforms of a pipeline by name, without those that only hold others."""
+    inner = transform.get("transforms")
+    if isinstance(inner, list):
+        return [name for each in inner for name in _names(each)]
+    return [str(transform.get("__class_fullname__", "?")).rpartition(".")[2]]
+
+
 def vary(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """The built-in augmentation: a small turn, brightness and contrast, blur or noise."""
     width, height = image.size

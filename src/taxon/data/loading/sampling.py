@@ -101,7 +101,10 @@ def _rarest_label(targets: IntArray, plan: ImbalancePlan) -> IntArray:
 
 
 def _with_unlabelled(targets: IntArray, plan: ImbalancePlan) -> npt.NDArray[np.float64]:
-    """Pictures of each class and, last, of none: float64 [C + 1], at least 1 each."""
+    """Pictures of each class and, last, of none: float64 [C + 1], at least 1 each.
+
+    Pictures without a label are no rare class, however few they are.
+    """
     none = 0 if targets.ndim == 1 else int((~targets.any(axis=1)).sum())
-    counts: npt.NDArray[np.int64] = np.append(plan.counts, none)
+    counts: npt.NDArray[np.int64] = np.append(plan.counts, max(none, plan.counts.max()))
     return np.maximum(counts, 1).astype(np.float64)
