@@ -305,3 +305,16 @@ def test_exposures_of_magnetic_tiles_are_found(shared: Path) -> None:
     same = (given[:, None] == given)[upper]
     assert (joined & same).sum() > 0.8 * joined.sum()
     assert (joined & same).sum() > 0.8 * same.sum()
+
+
+@pytest.mark.parametrize("turn", list(Image.Transpose))
+def test_mirrored_and_turned_copies_are_found(turn: Image.Transpose) -> None:
+    scenes = [_scene(seed) for seed in range(30)]
+    copy = _jpeg(ImageEnhance.Brightness(scenes[7].transpose(turn)).enhance(1.1), 80)
+    assert _groups([*scenes, copy]).groups == ((7, 30),)
+
+
+def test_a_symmetric_picture_is_no_copy_of_itself_or_others() -> None:
+    halves = [np.asarray(_scene(seed)) for seed in range(10)]
+    symmetric = [Image.fromarray(np.hstack([half, half[:, ::-1]])) for half in halves]
+    assert _groups(symmetric).groups == ()

@@ -19,12 +19,15 @@ from taxon.data.duplicates.linking import Integers, Linked, Linker, Links
 from taxon.data.duplicates.perceptual import (
     SIDE,
     Profiles,
+    correlations,
     hash_of_thumbnail,
     hashes_of_thumbnails,
     perceptual_hash,
     profiles_of_thumbnails,
     thumbnail,
 )
+from taxon.data.duplicates.turned import MAX_PICTURES as MAX_PICTURES_TURNED
+from taxon.data.duplicates.turned import turned_links
 
 __all__ = [
     "Matching",
@@ -39,7 +42,6 @@ __all__ = [
 # Every picture is compared with every other one: 100,000 with 1024 features take minutes.
 MAX_PICTURES_WITH_FEATURES = 100_000
 _BLOCK = 8_000_000  # similarities at a time: 32 MB
-_VERIFY_ROWS = 100_000
 _COLLAPSE_ROUNDS = 4
 _MAX_VERIFIED = 200_000_000  # candidates of near hashes; some minutes
 
@@ -110,7 +112,24 @@ def near_duplicate_groups(
     profiles = profiles_of_thumbnails(thumbnails)
     usable = np.flatnonzero(profiles.structured)
     linker = Linker(len(hashes))
-    notes = _link_by_hash(hashes, usable, profiles, matching, linker)
+    remaining = _collapse(hashes, usable, profiles, matching, linker)
+    notes = _link_by_hash(hashes, remaining, profiles, matching, linker)
+    if len(remaining) > MAX_PICTURES_TURNED:
+        notes.append(
+            "near-duplicates: mirrored and turned copies are looked for among up to "
+            f"{MAX_PICTURES_TURNED:,} pictures, not among {len(remaining):,}"
+        )
+    else:
+        links_of_turned = turned_links(
+            hashes,
+            thumbnails,
+            remaining,
+            profiles,
+            max_distance=matching.max_distance,
+            correlation=matching.correlation,
+        )
+        for links in links_of_turned:
+            linker.add(links)
     if features is not None and len(hashes) > MAX_PICTURES_WITH_FEATURES:
         notes.append(
             f"near-duplicates: features are compared for up to {MAX_PICTURES_WITH_FEATURES:,} "
@@ -148,13 +167,12 @@ def _checked(
 
 def _link_by_hash(
     hashes: npt.NDArray[np.uint64],
-    usable: Integers,
+    remaining: Integers,
     profiles: Profiles,
     matching: Matching,
     linker: Linker,
 ) -> list[str]:
     """Link verified pairs of near hashes; return what was given up."""
-    remaining = _collapse(hashes, usable, profiles, matching, linker)
     search = HammingSearch(hashes[remaining], matching.max_distance)
     incomplete = int(search.incomplete.sum())
     candidates = 0
@@ -227,18 +245,9 @@ def _feature_links(
 
 def _verified(left: Integers, right: Integers, profiles: Profiles, least: float) -> Links:
     """Return the pairs whose thumbnails correlate by at least `least`."""
-    correlations = np.empty(len(left), np.float32)
-    for start in range(0, len(left), _VERIFY_ROWS):
-        part = slice(start, start + _VERIFY_ROWS)
-        correlations[part] = np.einsum(
-            "nd,nd->n",
-            profiles.values[left[part]].astype(np.float32),
-            profiles.values[right[part]].astype(np.float32),
-        )
-    # Half-precision profiles: a picture's correlation with its copy may come out above 1.
-    correlations = np.clip(correlations, -1, 1)
-    kept = correlations >= least
-    return Links(left[kept], right[kept], correlations[kept])
+    strengths = correlations(profiles, left, profiles, right)
+    kept = strengths >= least
+    return Links(left[kept], right[kept], strengths[kept])
 
 
 def _linking_notes(linked: Linked) -> list[str]:

@@ -19,6 +19,7 @@ _LUMA = (0.299, 0.587, 0.114)
 # Below this root mean square, in grey levels, a profile is made of rounding and noise.
 _LEAST_STRUCTURE = 0.7
 _ROWS = 65536  # thumbnails at a time: 130 MB
+_PAIRS = 100_000  # pairs at a time: 160 MB
 
 Floats = npt.NDArray[np.float64]
 
@@ -87,6 +88,30 @@ def profiles_of_thumbnails(thumbnails: npt.NDArray[np.uint8]) -> Profiles:
         np.divide(details, lengths, out=details, where=lengths > 0)
         values[rows] = np.where(structured[rows, None], details, 0)
     return Profiles(values, structured)
+
+
+def correlations(
+    first: Profiles,
+    left: npt.NDArray[np.int64],
+    second: Profiles,
+    right: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float32]:
+    """How alike the pictures of each pair are, -1 to 1: float32 [P].
+
+    Args:
+        left: int64 [P], rows of `first`.
+        right: int64 [P], rows of `second`.
+    """
+    result = np.empty(len(left), np.float32)
+    for start in range(0, len(left), _PAIRS):
+        part = slice(start, start + _PAIRS)
+        result[part] = np.einsum(
+            "nd,nd->n",
+            first.values[left[part]].astype(np.float32),
+            second.values[right[part]].astype(np.float32),
+        )
+    # Half-precision profiles: a picture's correlation with its copy may come out above 1.
+    return np.clip(result, -1, 1)
 
 
 def _without_border() -> Floats:
