@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 from safetensors.torch import save_file
 
 import taxon
 from taxon.core.errors import ConfigError, OutputError, WeightsError
-from taxon.data import load_manifest
+from taxon.data import load_manifest, read_manifest
 from taxon.models.backbones import create_backbone
 
 BACKBONE = "test_convnext"
@@ -43,6 +45,36 @@ def spoilt(defects: Path, tmp_path: Path) -> Path:
     stain[0].write_bytes(b"")
     stain[1].rename(stain[1].with_suffix(".png"))
     return folder
+
+
+def test_the_command_that_the_audit_prints_mends_the_leak(defects: Path, tmp_path: Path) -> None:
+    data = tmp_path / "my photos"
+    rows = [("bild", "klasse", "split")]
+    for folder in ("crack", "stain"):
+        for number, picture in enumerate(sorted((defects / folder).iterdir())[:24]):
+            place = data / folder / picture.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(picture, place)
+            rows.append((f"{folder}/{picture.name}", folder, "test" if number > 17 else "train"))
+    with Image.open(data / rows[1][0]) as picture:
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(data / "crack" / "flipped.png")
+    rows.append(("crack/flipped.png", "crack", "test"))
+    table = data / "table.csv"
+    table.write_text("".join(f"{','.join(row)}\n" for row in rows))
+    columns = ["--path-column", "bild", "--label-column", "klasse"]
+    plan, out = tmp_path / "plan.yaml", tmp_path / "manifest.parquet"
+    done = _run("audit", table, "--weights", "none", "--fix", plan, *columns)
+    assert "leaked_near_duplicates" in done.stdout, done.stdout + done.stderr
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    printed = next(line for line in lines if line.startswith("taxon split"))
+    assert "--resplit" in printed and "--resplit" in plan.read_text()
+    arguments = shlex.split(printed.replace("manifest.parquet", str(out)))[1:]
+    assert _run(*arguments).returncode == 0
+    parts = {record.id: record.split for record in read_manifest(out).records}
+    assert parts["crack/flipped.png"] == parts[rows[1][0]]
+    without = [word for word in arguments if word != "--resplit"]
+    refused = _run(*without, "--overwrite")
+    assert refused.returncode == 2 and "--resplit" in refused.stderr
 
 
 def test_audit_writes_a_page_json_and_a_plan_that_split_applies(

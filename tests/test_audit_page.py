@@ -14,12 +14,17 @@ import pytest
 from pictures import encode, make_manifest, make_record, pattern, write_folders
 
 from taxon.auditing import AuditReport, Finding, run_audit, write_page
-from taxon.auditing.page import GROUPS_A_FINDING, PICTURES_A_FINDING, PICTURES_A_GROUP
+from taxon.auditing.charts import short_names
+from taxon.auditing.page import GROUPS_A_FINDING, PICTURES_A_FINDING
 from taxon.auditing.report import About
+from taxon.auditing.thumbnails import PICTURES_A_GROUP
+from taxon.core.labels import LabelSpace
 from taxon.data import Manifest, Skipped, load_manifest
 
 CHROMIUM = Path("/usr/bin/chromium")
 CHECK = "contradicting_labels"
+# Tags that do not end a word.
+INLINE = ("b", "code", "span", "wbr")
 
 
 class Page(HTMLParser):
@@ -35,6 +40,14 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
         self._quiet = tag == "style"
+        self._end_word(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._end_word(tag)
+
+    def _end_word(self, tag: str) -> None:
+        if tag not in INLINE:
+            self.words.append(" ")
 
     def handle_data(self, data: str) -> None:
         if not self._quiet:
@@ -42,7 +55,7 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
+        return " ".join("".join(self.words).split())
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
@@ -90,7 +103,7 @@ def test_page_shows_what_the_report_says(
     _, page = page_of(audited, odd, tmp_path)
     assert len(audited.findings) >= 4
     for finding in audited.findings:
-        assert " ".join(finding.advice.split())[1:] in page.text
+        assert " ".join(finding.advice.replace("`", "").split())[1:] in page.text
     for check, reason in audited.not_run.items():
         assert check.capitalize() in page.text and reason in page.text
     for name, parts in audited.class_counts.items():
@@ -99,7 +112,7 @@ def test_page_shows_what_the_report_says(
     assert "noise-net" in page.text
     assert audited.about.fingerprint in page.text
     skipped = odd.skipped[0]
-    assert f"{skipped.id} : {skipped.reason}" in page.text.replace("  ", " ")
+    assert f"{skipped.id}: {skipped.reason}" in page.text
 
 
 def test_page_loads_nothing_and_forbids_it(
@@ -173,7 +186,133 @@ def test_plan_of_a_finding_is_said(odd: Manifest, tmp_path: Path) -> None:
     }
     _, page = page_of(report_of(odd, finding_of(odd, plan=plan)), odd, tmp_path)
     expected = "leave out 1 picture, relabel 2 pictures, keep 1 group together"
-    assert f"The plan proposes: {expected}." in page.text
+    assert f"The plan would {expected}." in page.text
+
+
+def test_what_the_plan_would_change_is_marked(odd: Manifest, tmp_path: Path) -> None:
+    names = [record.id for record in odd.records]
+    was = odd.records[1].labels
+    plan = {
+        "drop": [{"id": names[0]}],
+        "relabel": [{"id": names[1], "was": was, "labels": ["b"], "accept": False}],
+        "regroup": [{"group": "g", "ids": names[:3]}],
+    }
+    groups = (tuple(names[:2]), tuple(names[3:5]))
+    findings = (
+        finding_of(odd, plan=plan, record_ids=names[:2]),
+        finding_of(odd, check="near_duplicates", record_ids=names[:5], groups=groups),
+        finding_of(odd, check="blurred", record_ids=names[3:5]),
+    )
+    html, page = page_of(report_of(odd, *findings), odd, tmp_path)
+    pictures, grouped, blurred = html.split('<section id="')[-4:-1]
+    for part in (pictures, grouped):
+        # The plan of one finding is marked wherever its pictures are shown.
+        assert part.count("plan: drop") == 1
+        assert part.count("proposed: relabel to b") == 1
+    assert "keep together" not in pictures
+    assert grouped.count("plan: keep together") == 1  # of two groups, the one within the step
+    assert 'class="mark' not in blurred
+    assert "happens as it stands" in page.text  # the legend
+
+
+def test_groups_are_shown_once_and_linked_from_elsewhere(odd: Manifest, tmp_path: Path) -> None:
+    names = [record.id for record in odd.records]
+    leaked = tuple((names[n], names[n + 1]) for n in range(0, 6, 2))
+    other = (names[10], names[11])
+    report = report_of(
+        odd,
+        finding_of(odd, check="leaked_near_duplicates", groups=leaked),
+        finding_of(
+            odd, check="near_duplicates", severity="info", groups=(other, *leaked), score=0.1
+        ),
+    )
+    html, page = page_of(report, odd, tmp_path)
+    assert len(page.all("img")) == 2 * (len(leaked) + 1)
+    near = html.partition('<section id="near_duplicates"')[2]
+    assert "3 groups under" in near
+    assert 'href="#leaked_near_duplicates"' in near
+    assert "are shown; the JSON" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"check": "leaked_files", "score": 0.057}, "Leaked files 3 pictures 5.7 % of all"),
+        ({"check": "imbalance", "score": 10.0, "record_ids": ()}, "Class imbalance ratio 10"),
+        ({"check": "shortcut_file_size", "score": 0.931}, "Shortcut: file size AUC 0.93"),
+        ({"check": "drift_test", "score": 0.7}, "Drift: test AUC 0.70"),
+        ({"check": "rows_passed_over", "score": 3.0}, "Rows passed over 3 rows"),
+        ({"check": "small_classes", "score": 1.0, "record_ids": ()}, "smallest: 1 picture"),
+        ({"check": "never_heard_of", "score": 7.0}, "Never heard of 3 pictures Pictures of"),
+    ],
+)
+def test_summary_gives_the_number_and_the_figure(
+    odd: Manifest, changes: dict[str, Any], expected: str, tmp_path: Path
+) -> None:
+    three = tuple(record.id for record in odd.records[:3])
+    finding = finding_of(odd, **{"record_ids": three, **changes})
+    html, page = page_of(report_of(odd, finding), odd, tmp_path)
+    assert expected in page.text.replace("\u00a0", " ")
+    assert f'<a href="#{finding.check}">' in html.partition("</section>")[0]
+
+
+def test_next_commands_follow_from_the_findings(odd: Manifest, tmp_path: Path) -> None:
+    names = [record.id for record in odd.records]
+    plan = {"regroup": [{"group": "g", "ids": names[:2]}]}
+    leak = finding_of(odd, check="leaked_files", plan=plan)
+    _, page = page_of(report_of(odd, leak), odd, tmp_path)
+    assert "taxon audit DATA --fix plan.yaml" in page.text
+    assert "taxon split DATA --plan plan.yaml --out manifest.parquet --resplit" in page.text
+    assert "taxon train manifest.parquet" in page.text
+
+    wrong = [finding_of(odd, check="label_issues", plan=plan), finding_of(odd, check="tiny")]
+    write_page(report_of(odd, *wrong), odd, tmp_path / "named.html", data="'my photos'")
+    page = Page((tmp_path / "named.html").read_text("utf-8"))
+    assert "taxon split 'my photos' --plan plan.yaml --out manifest.parquet Train." in page.text
+    assert "1 error or warning has no step in it" in page.text
+    assert "DATA" not in page.text
+
+    _, page = page_of(report_of(odd, finding_of(odd, check="tiny")), odd, tmp_path)
+    assert "no plan can do it for you" in page.text
+    assert "plan.yaml" not in page.text
+
+    note = finding_of(odd, check="near_duplicates", severity="info", plan=plan)
+    _, page = page_of(report_of(odd, note), odd, tmp_path)
+    assert "Nothing here must be mended before training." in page.text
+    assert "taxon train DATA" in page.text
+
+
+def test_label_issue_says_each_class_once_and_by_its_leaf(tmp_path: Path) -> None:
+    space = LabelSpace.taxonomy([("Fruit", "Lime"), ("Fruit", "Plum"), ("Root", "Leek")])
+    records = tuple(make_record(n, space.names[n % 3]) for n in range(3))
+    manifest = Manifest(records, space, tmp_path)
+    details = [f"labelled {record.labels[0]}, looks like Fruit/Plum (0.98)" for record in records]
+    plan = {
+        "relabel": [
+            {"id": records[0].id, "was": ["Fruit/Lime"], "labels": ["Fruit/Plum"], "accept": False}
+        ]
+    }
+    finding = finding_of(manifest, check="label_issues", details=details, plan=plan)
+    html, page = page_of(report_of(manifest, finding), manifest, tmp_path)
+    shown = html.partition('<section id="label_issues"')[2]
+    assert "labelled " not in page.text
+    assert 'title="Fruit/Lime">Lime</p>' in shown
+    assert "Lime proposed: relabel to Plum (0.98) 00000.png" in page.text
+    assert "Leek looks like Plum (0.98) 00002.png" in page.text
+
+
+def test_short_names_are_leaves_with_as_many_parents_as_tell_them_apart() -> None:
+    leaves = [("a", "x", "other"), ("a", "y", "other"), ("b", "x", "other"), ("b", "plum")]
+    assert short_names(LabelSpace.taxonomy([*leaves, ("plum",), ("pear",)])) == {
+        "a/x/other": "a/x/other",
+        "a/y/other": "y/other",
+        "b/x/other": "b/x/other",
+        "b/plum": "b/plum",
+        "plum": "plum",
+        "pear": "pear",
+    }
+    flat = LabelSpace.flat("multiclass", ["a/x", "b/y"])
+    assert short_names(flat) == {"a/x": "a/x", "b/y": "b/y"}
 
 
 def test_picture_that_is_gone_leaves_its_words(tmp_path: Path) -> None:

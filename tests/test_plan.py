@@ -19,9 +19,8 @@ from taxon.data.plan import (
     Relabel,
     apply_plan,
     merge_plans,
-    read_plan,
-    write_plan,
 )
+from taxon.data.plan_file import read_plan, write_plan
 
 property_test = settings(max_examples=60, deadline=None)
 
@@ -224,6 +223,9 @@ def test_dropped_picture_is_not_relabelled() -> None:
         ("relabel:\n- {id: x, was: [no], labels: [yes]}\n", r"was\.0.*'False'; put it in quotes"),
         ("regroup:\n- {group: g, ids: []}\n", r"regroup\.0\.ids"),
         ("0\n", "the whole file"),
+        ("dorp: []\n", "unknown key; allowed: version, drop, relabel, regroup.*'drop'"),
+        ("drop:\n- {id: x, reasn: y}\n", "allowed: accept, id, reason.*'reason'"),
+        ("drop:\n- a.jpg\n", r"drop\.0: a step is written as `- id: \.\.\.`; received 'a.jpg'"),
     ],
 )
 def test_file_that_is_no_plan_is_refused_with_the_place(
@@ -234,6 +236,44 @@ def test_file_that_is_no_plan_is_refused_with_the_place(
     with pytest.raises(DataError, match=said) as caught:
         read_plan(path)
     assert str(path) in str(caught.value)
+
+
+def test_what_people_leave_behind_when_they_edit_is_understood(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text("drop:\nrelabel:\n- {id: x, was: a, labels: b}\nregroup:\n", encoding="utf-8")
+    assert read_plan(path) == Plan(relabel=(Relabel(id="x", was=("a",), labels=("b",)),))
+
+
+def test_proposals_do_nothing_until_they_are_accepted(tmp_path: Path) -> None:
+    manifest = make_classes({"a": 3, "b": 3})
+    steps = (
+        Drop(id=_id(0), accept=False),
+        Drop(id=_id(1)),
+    )
+    proposed = Plan(
+        drop=steps, relabel=(Relabel(id=_id(2), was=("a",), labels=("b",), accept=False),)
+    )
+    path = tmp_path / "plan.yaml"
+    write_plan(proposed, path, resplit=True)
+    text = path.read_text("utf-8")
+    assert text.count("- accept: false\n") == 2 and "--resplit" in text
+    assert read_plan(path) == proposed
+    after = apply_plan(manifest, read_plan(path))
+    assert after.counts() == {"a": 2, "b": 3}
+    assert any(note.startswith("2 steps are proposals") for note in after.notes)
+    path.write_text(text.replace("accept: false", "accept: true"), encoding="utf-8")
+    with pytest.raises(DataError, match="no picture of 'a'"):  # two dropped, one is b now
+        apply_plan(manifest, read_plan(path))
+
+
+def test_an_accepted_step_wins_over_a_proposal() -> None:
+    proposed = Drop(id=_id(0), accept=False)
+    relabel = Relabel(id=_id(0), was=("a",), labels=("b",))
+    merged = merge_plans([Plan(drop=(proposed,)), Plan(relabel=(relabel,))])
+    assert merged.drop == (proposed,) and merged.relabel == (relabel,)
+    certain = Drop(id=_id(0), reason="a copy")
+    merged = merge_plans([Plan(drop=(proposed,)), Plan(drop=(certain,), relabel=(relabel,))])
+    assert merged.drop == (certain,) and not merged.relabel
 
 
 def test_absent_file_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from pictures import encode, pattern, write_folders, write_picture, write_table
+from PIL import Image
 from test_cli import fails
 from test_cli import taxon as command
 
@@ -17,7 +18,8 @@ import taxon
 from taxon.core.errors import ConfigError, DataError, OutputError
 from taxon.core.fingerprint import sha256_bytes
 from taxon.data import Manifest, load_manifest, read_manifest
-from taxon.data.plan import Drop, Plan, Regroup, Relabel, write_plan
+from taxon.data.plan import Drop, Plan, Regroup, Relabel
+from taxon.data.plan_file import write_plan
 
 PLAN = """\
 drop:
@@ -136,14 +138,42 @@ def test_split_of_the_data_is_ignored_on_request(table: Path, tmp_path: Path) ->
     assert set(manifest.split_counts()) == {"train", "validation", "test"}
 
 
-def test_regrouped_pictures_keep_the_side_that_the_data_give(table: Path, tmp_path: Path) -> None:
-    plan = tmp_path / "plan.yaml"
-    write_plan(Plan(regroup=(Regroup(group="x", ids=("00.png", "29.png")),)), plan)
-    result = taxon.split(table, out=tmp_path / "m.parquet", plan=plan, validation=0)
-    parts = _parts(result.manifests[0])
-    assert (parts["00.png"], parts["29.png"]) == ("train", "test")
-    # Group 0 and group 5 are one now, so there is one less than without the plan.
-    assert any("5 groups" in note for note in result.notes)
+def test_plan_whose_groups_the_given_split_tears_apart_is_refused(
+    table: Path, tmp_path: Path
+) -> None:
+    plan, out = tmp_path / "plan.yaml", tmp_path / "m.parquet"
+    torn = Regroup(group="x", ids=("00.png", "29.png"))
+    write_plan(Plan(regroup=(torn,)), plan)
+    with pytest.raises(DataError, match=r"00\.png in train and 29\.png in test.*--resplit"):
+        taxon.split(table, out=out, plan=plan, validation=0)
+    parts = _parts(taxon.split(table, out=out, plan=plan, resplit=True).manifests[0])
+    assert parts["00.png"] == parts["29.png"]
+    # A group within one part, or one that nobody accepted, leaves the given split as it is.
+    inside = Regroup(group="y", ids=("00.png", "01.png"))
+    write_plan(Plan(regroup=(torn.model_copy(update={"accept": False}), inside)), plan)
+    kept = taxon.split(table, out=out, plan=plan, validation=0, overwrite=True).manifests[0]
+    assert _parts(kept) == _parts(load_manifest(table))
+
+
+def test_older_split_may_be_a_csv_table(photos: Path, tmp_path: Path) -> None:
+    first = taxon.split(photos, out=tmp_path / "old.csv", seed=3).manifests[0]
+    write_picture(photos / "good" / "another.png", 901)
+    second = taxon.split(photos, out=tmp_path / "new.parquet", previous=tmp_path / "old.csv")
+    parts = _parts(second.manifests[0])
+    assert {name: parts[name] for name in _parts(first)} == _parts(first)
+
+
+def test_files_that_end_early_are_filled_on_request(photos: Path, tmp_path: Path) -> None:
+    whole = photos / "good" / "whole.jpg"
+    Image.fromarray(pattern(64, 64, 5)).save(whole)
+    (photos / "good" / "half.jpg").write_bytes(whole.read_bytes()[:-200])
+    args = ("split", photos, "--out", tmp_path / "m.parquet", "--overwrite")
+    assert "half.jpg" in command(*args).stdout
+    filled = command(*args, "--truncated", "fill")
+    assert filled.returncode == 0 and "half.jpg" not in filled.stdout
+    fails(2, *args, "--truncated", "no", saying="refuse or fill")
+    small = command(*args, "--max-pixels", "100")
+    assert small.returncode == 2 and "pixels" in small.stderr
 
 
 def test_written_manifest_holds_the_notes_and_what_was_skipped(

@@ -422,7 +422,7 @@ def test_new_picture_between_two_parts_goes_where_most_of_its_group_is() -> None
     now.append(make_record(99, "a", group="g"))
     plan = ensure_split(make_manifest(now), validation=0.15, test=0.15, seed=0, previous=old)
     assert _sides(plan.manifest, [99]) == {"test"} and _sides(plan.manifest, [0]) == {"train"}
-    assert any("1 groups have pictures in several parts" in note for note in plan.notes)
+    assert any("1 group has pictures in several parts" in note for note in plan.notes)
 
 
 def test_calibration_of_the_old_split_stays_and_grows() -> None:

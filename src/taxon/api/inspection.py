@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from taxon.bundle.layout import BUNDLE_FILE, MANIFEST_FILE
 from taxon.core.errors import ConfigError, OutputError, WeightsError
 from taxon.core.files import atomic_folder, require_free, require_writable, write_json
 from taxon.data import Columns, Manifest, load_manifest
-from taxon.data.plan import write_plan
+from taxon.data.plan_file import write_plan
 from taxon.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def audit(
     device: str = "auto",
     columns: Columns | None = None,
     seed: int = 0,
+    truncated: Literal["refuse", "fill"] = "refuse",
+    max_pixels: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> AuditReport:
@@ -67,6 +70,7 @@ def audit(
             with `split`.
         model, weights: the backbone, as in `train`. With both None timm's published weights are
             used if they can be had; `weights="none"` leaves features out.
+        truncated, max_pixels: what counts as readable, as in `train`'s preprocessing.
         overwrite: replace what an earlier audit wrote to `out` and `fix`.
 
     Raises:
@@ -80,9 +84,11 @@ def audit(
     _require_outputs(folder, plan_file, overwrite)
     source = Path(data)
     is_run = (source / BUNDLE_FILE).is_file()
+    decoding = decoding_spec(truncated, max_pixels)
     manifest = load_manifest(
         source / MANIFEST_FILE if is_run else source,
         columns,
+        spec=decoding,
         progress=_part(progress, "pictures"),
     )
     if is_run:
@@ -92,7 +98,7 @@ def audit(
             )
         embedding = _embed_with_run(source, manifest, device, seed, progress)
     else:
-        embedding = _embed(manifest, model, weights, device, progress)
+        embedding = _embed(manifest, model, weights, device, decoding, progress)
     report = run_audit(
         manifest,
         features=embedding.features,
@@ -103,11 +109,30 @@ def audit(
     )
     if folder is not None:
         with atomic_folder(folder, replace_if=REPORT_FILE if overwrite else None) as temporary:
-            write_page(report, manifest, temporary / PAGE_FILE)
+            named = shlex.join([str(data), *column_words(columns or Columns())])
+            write_page(report, manifest, temporary / PAGE_FILE, data=named)
             write_json(temporary / REPORT_FILE, report.model_dump(mode="json"))
     if plan_file is not None:
-        write_plan(report.plan, plan_file)
+        write_plan(report.plan, plan_file, resplit=report.leaks)
     return report
+
+
+def column_words(columns: Columns) -> list[str]:
+    """The options that give these columns, for a command that somebody is told to run."""
+    usual = Columns()
+    words = [word for name in columns.label for word in ("--label-column", name)]
+    words += ["--tag-columns", ",".join(columns.tags)] if columns.tags else []
+    for name in ("path", "split", "group", "weight"):
+        value = getattr(columns, name)
+        words += [f"--{name}-column", value] if value != getattr(usual, name) else []
+    words += ["--image-root", str(columns.image_root)] if columns.image_root else []
+    return words
+
+
+def decoding_spec(truncated: Literal["refuse", "fill"], max_pixels: int | None) -> Preprocessing:
+    """The usual preprocessing, with what decides which pictures can be read."""
+    usual = Preprocessing()
+    return Preprocessing(truncated=truncated, max_pixels=max_pixels or usual.max_pixels)
 
 
 def _require_outputs(folder: Path | None, plan_file: Path | None, overwrite: bool) -> None:
@@ -125,6 +150,7 @@ def _embed(
     model: str | None,
     weights: str | Path | None,
     device: str,
+    decoding: Preprocessing,
     progress: Progress | None,
 ) -> Embedding:
     """Features of a pretrained backbone, where there is one."""
@@ -145,8 +171,9 @@ def _embed(
         if weights is not None:
             raise
         return Embedding(None, f"no pretrained backbone at hand ({error})")
+    same = {"truncated": decoding.truncated, "max_pixels": decoding.max_pixels}
+    spec = preprocessing_of(backbone.settings).model_copy(update=same)
     # The whole picture counts here, not only its centre.
-    spec = preprocessing_of(backbone.settings)
     features = extract_features(
         backbone,
         manifest.records,

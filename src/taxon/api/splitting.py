@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from taxon.api.inspection import Progress
+from taxon.api.inspection import Progress, decoding_spec
+from taxon.api.split_output import FIRST_FOLD, WRITERS, require_output
 from taxon.bundle.layout import BUNDLE_FILE, MANIFEST_FILE
 from taxon.config.schema import SplitConfig
-from taxon.core.errors import ConfigError, DataError, OutputError
-from taxon.core.files import atomic_folder, require_free, require_writable
+from taxon.core.errors import ConfigError, DataError
+from taxon.core.files import atomic_folder
 from taxon.data import Columns, Manifest, Skipped, load_manifest, read_manifest, write_manifest
-from taxon.data.manifest import SPLITS, is_manifest
-from taxon.data.manifest_table import is_manifest_table, write_manifest_table
-from taxon.data.plan import apply_plan, read_plan
-from taxon.data.sources.read import TABLES_IN_FOLDER
+from taxon.data.manifest import SPLITS
+from taxon.data.manifest_table import is_manifest_table
+from taxon.data.plan import Plan, apply_plan
+from taxon.data.plan_file import read_plan
+from taxon.data.sources.listing import some
 from taxon.data.splitting.splits import LARGEST_HELD_OUT, SplitPlan, ensure_split, k_folds
 from taxon.data.splitting.units import make_units
+from taxon.preprocessing import Preprocessing
 
-FIRST_FOLD = "fold-1.parquet"
-_FOLD = re.compile(r"fold-\d+\.parquet")
 _DEFAULT = SplitConfig()
-_WRITERS = {".parquet": write_manifest, ".csv": write_manifest_table}
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ def split(
     columns: Columns | None = None,
     near_duplicates: bool = True,
     resplit: bool = False,
+    truncated: Literal["refuse", "fill"] = "refuse",
+    max_pixels: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Splitting:
@@ -90,13 +92,15 @@ def split(
         data: a folder, table, archive or manifest, as for `train`.
         out: the manifest to write, .parquet or .csv; with `folds` a folder of them.
         plan: a plan of `audit`, edited: what to drop, regroup and relabel first.
-        previous: an older manifest, or a model folder: its pictures keep their parts.
+        previous: an older manifest (.parquet or .csv), or a model folder: its pictures keep
+            their parts.
         folds: one split a fold instead, each picture in the test part of exactly one.
         validation, test: shares of the data, 0 to 1; None takes 0.15.
         seed: the same seed and pictures give the same split.
         columns: of a table.
         near_duplicates: keep pictures that look the same together.
         resplit: ignore the parts that the data bring; else these are kept.
+        truncated, max_pixels: what counts as readable, as in `train`'s preprocessing.
         overwrite: replace what an earlier split wrote to `out`.
 
     Raises:
@@ -106,12 +110,14 @@ def split(
     """
     source, target = Path(data), Path(out)
     _require_options(folds, previous, validation, test)
-    _require_output(source, target, folds, overwrite)
+    require_output(source, _manifest_file(source), target, folds, overwrite)
     changes = None if plan is None else read_plan(Path(plan))
-    older = None if previous is None else read_manifest(_manifest_file(Path(previous)))
+    spec = decoding_spec(truncated, max_pixels)
+    older = None if previous is None else _older(_manifest_file(Path(previous)), spec)
     manifest = load_manifest(
         _manifest_file(source),
         columns,
+        spec=spec,
         progress=None if progress is None else lambda *done: progress("pictures", *done),
     )
     if changes is not None:
@@ -119,6 +125,8 @@ def split(
     if resplit:
         unsplit = (replace(record, split=None) for record in manifest.records)
         manifest = replace(manifest, records=tuple(unsplit))
+    elif changes is not None:
+        _require_groups_whole(manifest, changes.accepted())
     notes = _notes_on_given(manifest, asked=(validation, test))
     if folds is not None:
         _require_unsplit(manifest)
@@ -148,6 +156,34 @@ def _manifest_file(path: Path) -> Path:
     return path / MANIFEST_FILE if (path / BUNDLE_FILE).is_file() else path
 
 
+def _older(path: Path, spec: Preprocessing) -> Manifest:
+    """An older manifest; one in CSV names no content, so that its pictures are looked into."""
+    csv = path.suffix.lower() == ".csv" and is_manifest_table(path)
+    return load_manifest(path, spec=spec) if csv else read_manifest(path)
+
+
+def _require_groups_whole(manifest: Manifest, plan: Plan) -> None:
+    """Refuse a plan whose groups the data's own split tears apart: nothing would be mended.
+
+    Raises:
+        DataError: it names one of them.
+    """
+    records = {record.id: record for record in manifest.records}
+    torn = []
+    for step in plan.regroup:
+        sides = {record.split: record for name in step.ids if (record := records.get(name))}
+        if len(sides) > 1:
+            torn.append(list(sides.values()))
+    if torn:
+        first, second = torn[0][:2]
+        groups = "a group" if len(torn) == 1 else f"{len(torn)} groups"
+        raise DataError(
+            f"the plan keeps {groups} together that the data's own split tears apart (say "
+            f"{first.id} in {first.split} and {second.id} in {second.split}); add --resplit for "
+            "a new split that keeps them whole, or delete these steps to keep the split as it is"
+        )
+
+
 def _require_options(
     folds: int | None,
     previous: str | Path | None,
@@ -175,49 +211,6 @@ def _require_options(
         )
 
 
-def _require_output(source: Path, target: Path, folds: int | None, overwrite: bool) -> None:
-    """Refuse an output that is no manifest's name, exists, or would replace anything foreign."""
-    is_file_name = target.suffix.lower() in _WRITERS
-    if folds is not None:
-        if is_file_name:
-            raise ConfigError(f"with folds --out is a folder, received {target}; leave the suffix")
-        require_free(target, replace_if=FIRST_FOLD if overwrite else None)
-        foreign = [path for path in _entries(target) if not _FOLD.fullmatch(path.name)]
-        if foreign:
-            raise OutputError(
-                f"refused to replace {target}: it also holds {foreign[0].name}, which would be "
-                "lost; choose another --out"
-            )
-    elif not is_file_name:
-        raise ConfigError(f"--out must end in .parquet or .csv, received {target}")
-    elif target.is_dir():
-        raise OutputError(f"{target} is a folder; name a file in it, or another one")
-    else:
-        _require_replaceable(target, overwrite)
-    sources = {source, _manifest_file(source), *(source / name for name in TABLES_IN_FOLDER)}
-    held = {path.resolve() for path in sources if path.exists()}
-    if any(path.is_relative_to(target.resolve()) for path in held):
-        raise OutputError(f"{target} would replace the data in {source}; choose another --out")
-    require_writable(target)
-
-
-def _require_replaceable(target: Path, overwrite: bool) -> None:
-    if not target.exists():
-        return
-    if not overwrite:
-        raise OutputError(f"{target} exists; choose another --out, or add --overwrite")
-    if (target.parent / BUNDLE_FILE).exists():
-        raise OutputError(f"{target} belongs to a model; choose another --out")
-    if not (is_manifest(target) or is_manifest_table(target)):
-        raise OutputError(
-            f"refused to replace {target}: taxon did not write it; choose another --out"
-        )
-
-
-def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
-
-
 def _require_unsplit(manifest: Manifest) -> None:
     if manifest.split_counts():
         raise DataError(
@@ -240,10 +233,16 @@ def _notes_on_given(manifest: Manifest, asked: Sequence[float | None]) -> list[s
     sides = [{manifest.records[row].split for row in unit} for unit in units.members]
     torn = sum(len(found) > 1 for found in sides)
     if torn:
+        groups = "1 group lies" if torn == 1 else f"{torn} groups lie"
         notes.append(
-            f"{torn} groups (of one group, or equal files) lie in several parts of the data's own "
-            "split; --resplit splits anew and keeps each in one part"
+            f"{groups} in several parts of the data's own split (named so, or equal files); "
+            "--resplit splits anew and keeps each in one part"
         )
+    for part in SPLITS:
+        counts = manifest.part(part).counts()
+        lacking = [name for name, count in counts.items() if not count]
+        if lacking and any(counts.values()):
+            notes.append(f"{part} has no picture of {some(lacking)}")
     return notes
 
 
@@ -260,7 +259,7 @@ def _write(
                 write_manifest(manifest, temporary / name)
         paths = tuple(target / name for name in names)
     else:
-        _WRITERS[target.suffix.lower()](manifests[0], target)
+        WRITERS[target.suffix.lower()](manifests[0], target)
         paths = (target,)
     said = dict.fromkeys(note for manifest in manifests for note in manifest.notes)
     return Splitting(manifests, paths, tuple(said))

@@ -23,6 +23,7 @@ def check_balance(evidence: Evidence) -> list[Finding]:
     if not counts:
         return []
     return [
+        *_empty(evidence, counts),
         *_too_small(evidence, counts),
         *_absent(evidence),
         *_small(counts),
@@ -63,6 +64,24 @@ def check_calibration(evidence: Evidence) -> list[Finding]:
     ]
 
 
+def _empty(evidence: Evidence, counts: dict[str, int]) -> list[Finding]:
+    """Classes of which no picture is left that can be used."""
+    empty = [name for name in evidence.manifest.label_space.names if name not in counts]
+    if not empty:
+        return []
+    return [
+        Finding(
+            check="empty_classes",
+            severity="error",
+            record_ids=(),
+            score=float(len(empty)),
+            advice=f"{some(empty)} {'has' if len(empty) == 1 else 'have'} no picture that can be "
+            "used: training and splitting will refuse the data. Restore the pictures, or take "
+            "the class out.",
+        )
+    ]
+
+
 def _too_small(evidence: Evidence, counts: dict[str, int]) -> list[Finding]:
     """Classes with fewer units than parts, where the split is still to be made."""
     if evidence.manifest.split_counts():
@@ -86,8 +105,9 @@ def _too_small(evidence: Evidence, counts: dict[str, int]) -> list[Finding]:
             score=float(len(small)),
             advice=f"{counted(len(small), 'class has', 'classes have')} fewer than {USUAL_PARTS} "
             f"pictures or groups of pictures that belong together ('{name}' has {units[name]}): "
-            "they cannot be in train, validation and test. Add pictures, merge or remove the "
-            "class, or ask for fewer parts.",
+            "they cannot be in train, validation and test, and `taxon split` and `taxon train` "
+            "will refuse them. Add pictures, merge or remove the class, or ask for fewer parts "
+            "(--test-share 0).",
         )
     ]
 
@@ -111,7 +131,7 @@ def _absent(evidence: Evidence) -> list[Finding]:
             record_ids=(),
             score=float(len({name for names in lacking.values() for name in names})),
             advice=f"{words}. Without training pictures a class cannot be learnt, without others "
-            "it is not measured. Leave the split column out and taxon makes an even one.",
+            "it is not measured. `taxon split --resplit` makes an even split.",
         )
     ]
 
@@ -138,13 +158,15 @@ def _imbalance(evidence: Evidence, counts: dict[str, int]) -> list[Finding]:
     ratio = imbalance_ratio(counts)
     if ratio < HIGH_IMBALANCE:
         return []
+    task = evidence.manifest.label_space.task
+    instead = "top-1" if task == "multiclass" else "micro-F1"
     return [
         Finding(
             check="imbalance",
             severity="warning",
             record_ids=(),
             score=ratio,
-            advice=f"{advise(counts, evidence.manifest.label_space.task)}. Look at macro-F1 and "
-            "the recall of each class, not at top-1.",
+            advice=f"{advise(counts, task)}. Look at macro-F1 and the recall of each class, not "
+            f"at {instead}.",
         )
     ]

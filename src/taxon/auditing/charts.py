@@ -1,13 +1,16 @@
-"""The chart of sizes as inline SVG, coloured by the page's own style sheet."""
+"""The charts: sizes as inline SVG, coloured by the page's own style sheet, and rows of classes."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
 from taxon.auditing.report import Sizes
+from taxon.core.labels import SEPARATOR, LabelSpace
 
 _WIDTH, _HEIGHT = 420, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 408, 12, 252
@@ -78,3 +81,68 @@ def size_chart(sizes: Sizes, input_size: tuple[int, int]) -> Markup:
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
     return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """A class with its pictures by part, as shares of the largest class.
+
+    Attributes:
+        above: what precedes the short name in the full one, with the last separator; or empty.
+        words: the pictures of each part, for those who cannot see the bar.
+    """
+
+    name: str
+    above: str
+    short: str
+    total: int
+    parts: tuple[tuple[str, int, float], ...]
+    words: str
+
+
+def class_rows(counts: Mapping[str, Mapping[str, int]], short: Mapping[str, str]) -> list[ClassRow]:
+    """The classes, the largest first.
+
+    Args:
+        counts: class -> part -> pictures.
+        short: class -> the end of its name.
+    """
+    totals = {name: sum(parts.values()) for name, parts in counts.items()}
+    most = max([*totals.values(), 1])
+    return [
+        ClassRow(
+            name=name,
+            above=name.removesuffix(short.get(name, name)),
+            short=short.get(name, name),
+            total=totals[name],
+            parts=tuple(
+                (part, count, round(100 * count / most, 2)) for part, count in counts[name].items()
+            ),
+            words=", ".join(f"{part} {count:,}" for part, count in counts[name].items()),
+        )
+        for name in sorted(totals, key=lambda name: (-totals[name], name))
+    ]
+
+
+def short_names(space: LabelSpace) -> dict[str, str]:
+    """Class -> its name without as many parents as can go without making two classes alike;
+    without a taxonomy the whole name."""
+    if not space.parents:
+        return {name: name for name in space.names}
+    found: dict[str, str] = {}
+    depth = 1
+    while len(found) < len(space.names):
+        ends = {name: _end(name, depth) for name in space.names}
+        found |= {name: ends[name] for name in _unlike(ends) if name not in found}
+        depth += 1
+    return found
+
+
+def _end(name: str, depth: int) -> str:
+    return SEPARATOR.join(name.split(SEPARATOR)[-depth:])
+
+
+def _unlike(ends: Mapping[str, str]) -> Iterable[str]:
+    """Those whose end is no other's, or is the whole name."""
+    times = Counter(ends.values())
+    return (name for name, end in ends.items() if times[end] == 1 or end == name)

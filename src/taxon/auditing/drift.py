@@ -95,7 +95,7 @@ def _advice(
         f"a classifier on {what} can tell {part} from train ({result.in_words()}; 0.5 is "
         f"guessing): {kind}.{_most_different(evidence, part, both)} "
         f"Shown are those of {part} that are least like train. If use looks like {part}, add such "
-        "pictures to train; else let taxon make the split."
+        "pictures to train; else let taxon make the split (`taxon split --resplit`)."
     )
     sampled = len(both[0]) + len(both[1])
     if sampled < len(evidence.positions("train", part)):

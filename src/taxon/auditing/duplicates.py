@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from taxon.auditing.evidence import Evidence
 from taxon.auditing.finding import Finding
 from taxon.auditing.wording import counted, labels_of, pictures
 from taxon.data import Record
-from taxon.data.plan import Drop, Plan, Regroup
+from taxon.data.plan import Drop, Plan, Regroup, Relabel
 
 Group = Sequence[Record]
 # Of copies in several parts, the one that measures stays.
@@ -97,7 +97,17 @@ def _near(groups: Sequence[Group], evidence: Evidence) -> list[Finding]:
         return []
     count = sum(len(group) for group in groups)
     largest = max(len(group) for group in groups)
-    how = "their hashes" if evidence.features is None else "hashes and features"
+    how = "their hashes"
+    split = (
+        "A split by taxon keeps each group in one part; the plan writes the groups down, so that "
+        "they hold for other tools and later splits."
+    )
+    if evidence.features is not None:
+        how = "hashes and features"
+        split = (
+            "The plan writes the groups down: apply it, as a split without it goes by hashes "
+            "alone and finds fewer."
+        )
     return [
         _grouped(
             "near_duplicates",
@@ -105,9 +115,8 @@ def _near(groups: Sequence[Group], evidence: Evidence) -> list[Finding]:
             sorted(groups, key=len, reverse=True),
             score=count / len(evidence.records),
             advice=f"{pictures(count)} in {counted(len(groups), 'group', 'groups')} (the largest "
-            f"of {largest}) look the same by {how}: bursts, exposures or edits of one motif. A "
-            "split by taxon keeps each group in one part; the plan writes the groups down, so "
-            "that they hold for other tools and later splits. "
+            f"of {largest}) look the same by {how}: often bursts, exposures, edits or mirrored "
+            f"copies of one motif. {split} "
             + " ".join(f"{note[:1].upper()}{note[1:]}." for note in evidence.near_notes),
             plan=regroup(groups, "they look the same"),
         )
@@ -128,9 +137,38 @@ def _contradicting(groups: Sequence[Group], evidence: Evidence) -> list[Finding]
             score=float(len(groups)),
             advice=f"{pictures(len(groups))} {'occurs' if len(groups) == 1 else 'occur'} under "
             f"different labels (say {first[0].id}, {labels_of(first[0])}, and {other.id}, "
-            f"{labels_of(other)}, the same file); decide which is right and remove the other.",
+            f"{labels_of(other)}, the same file); decide which is right and remove the other: the "
+            "plan has a proposal for each.",
+            plan=Plan(drop=tuple(_either(groups))),
         )
     ]
+
+
+def _either(groups: Iterable[Group]) -> Iterable[Drop]:
+    """For every file under several labels the proposal to drop it; a person accepts some."""
+    for group in groups:
+        for record in group:
+            others = [other for other in group if set(other.labels) != set(record.labels)]
+            also = ", ".join(f"{other.id} as {labels_of(other)}" for other in others)
+            reason = f"labelled {labels_of(record)}; the same file is {also}"
+            yield Drop(id=record.id, reason=reason, accept=False)
+
+
+def _to_the_others(groups: Iterable[Group]) -> Iterable[Relabel]:
+    """For pictures that differ in label from most that look the same the proposal to join them."""
+    for group in groups:
+        counts = Counter(record.labels for record in group)
+        for record in group:
+            others = [(labels, n) for labels, n in counts.most_common() if labels != record.labels]
+            if others and others[0][1] >= counts[record.labels]:
+                reason = "looks the same as others of that label"
+                yield Relabel(
+                    id=record.id,
+                    was=record.labels,
+                    labels=others[0][0],
+                    reason=reason,
+                    accept=False,
+                )
 
 
 def _contradicting_alike(groups: Sequence[Group], evidence: Evidence) -> list[Finding]:
@@ -151,6 +189,7 @@ def _contradicting_alike(groups: Sequence[Group], evidence: Evidence) -> list[Fi
             f"have different labels (say {first[0].id}, {labels_of(first[0])}, and {other.id}, "
             f"{labels_of(other)}). Look at them side by side: either a label is wrong, or the "
             "difference is too small for the model to see at its input size.",
+            plan=Plan() if tags else Plan(relabel=tuple(_to_the_others(groups))),
         )
     ]
 

@@ -13,24 +13,29 @@ from taxon.preprocessing.decode import SUFFIX_FORMATS
 
 MANY_UNREADABLE = 0.1
 
-# The kind of what was skipped -> the check's name and the sentence.
+# The kind of what was skipped -> the check's name, the figure and what can be done.
 _PICTURES = {
-    "missing": ("missing_files", "are not there or may not be read", "Restore them"),
-    "empty": ("empty_files", "are files without content", "Fetch them again"),
-    "truncated": ("truncated", "end early", "Fetch them again"),
-    "damaged": ("damaged", "are damaged", "Fetch or export them again"),
-    "format": ("unknown_format", "are in no format that can be read", "Convert them"),
+    "missing": ("missing_files", "not there or not to be read", "Restore them"),
+    "empty": ("empty_files", "without any content", "Fetch them again"),
+    "truncated": (
+        "truncated",
+        "with an early end",
+        "Fetch them again, or fill what is missing with grey (--truncated fill)",
+    ),
+    "damaged": ("damaged", "with damaged content", "Fetch or export them again"),
+    "format": ("unknown_format", "in no format that can be read", "Convert them"),
     "too-large": (
         "too_large",
-        "have more pixels than is allowed, like a decompression bomb",
-        "Reduce them, or raise max_pixels if they are meant",
+        "with more pixels or bytes than is allowed, like a decompression bomb",
+        "Reduce them, or allow more if they are meant (--max-pixels; in training --set "
+        "preprocessing.max_pixels=N)",
     ),
     "changed": (
         "changed",
-        "changed since the manifest was written",
+        "with other content than when the manifest was written",
         "Restore them, or make the manifest anew from the folder or table",
     ),
-    "name": ("unusable_names", "have names that are not UTF-8", "Rename them"),
+    "name": ("unusable_names", "with a name that is not UTF-8", "Rename them"),
 }
 
 
@@ -41,9 +46,7 @@ def check_files(evidence: Evidence) -> list[Finding]:
     for kind, (check, what, remedy) in _PICTURES.items():
         rows = [row for row in skipped if row.kind == kind]
         if rows:
-            advice = (
-                f"{pictures(len(rows))} {what} and take part in nothing{_first(rows)}. {remedy}."
-            )
+            advice = f"{pictures(len(rows))} {what}: left out{_first(rows)}. {remedy}."
             severity: Severity = "warning"
             if len(rows) > MANY_UNREADABLE * (len(rows) + len(evidence.manifest)):
                 severity = "error"
@@ -83,8 +86,8 @@ def _filled(evidence: Evidence) -> list[Finding]:
             severity="warning",
             record_ids=identifiers(records),
             score=len(records) / len(evidence.records),
-            advice=f"{pictures(len(records))} end early; what is missing was filled with grey, as "
-            "the preprocessing says. Fetch them again, or leave them out.",
+            advice=f"{pictures(len(records))} with an early end: what is missing was filled with "
+            "grey, as the preprocessing says. Fetch them again, or leave them out.",
             plan=Plan(
                 drop=tuple(Drop(id=record.id, reason="the file ends early") for record in records)
             ),

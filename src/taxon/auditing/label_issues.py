@@ -111,7 +111,13 @@ def find_label_issues(manifest: Manifest, probabilities: FloatArray) -> list[Fin
     share = len(doubts) / len(manifest)
     plan = Plan(
         relabel=tuple(
-            Relabel(id=record.id, was=record.labels, labels=doubt.labels, reason=doubt.words)
+            Relabel(
+                id=record.id,
+                was=record.labels,
+                labels=doubt.labels,
+                reason=doubt.words,
+                accept=False,  # of clean data most doubts are the classifier's own mistakes
+            )
             for record, doubt in zip(records, doubts, strict=True)
             if doubt.sure
         )
@@ -134,7 +140,8 @@ def find_label_issues(manifest: Manifest, probabilities: FloatArray) -> list[Fin
 def _proposal(count: int) -> str:
     if not count:
         return "None is so clear that the plan proposes to relabel it."
-    return f"The plan proposes to relabel the {f'{count} clearest' if count > 1 else 'clearest'}."
+    what = f"{count} clearest" if count > 1 else "clearest"
+    return f"The plan proposes to relabel the {what}; nothing happens until you accept it there."
 
 
 def _out_of_fold(evidence: Evidence, features: FloatArray) -> FloatArray:

@@ -80,8 +80,8 @@ def _finding(evidence: Evidence, check: str, groups: Sequence[Group], what: str)
         groups=ids_of(groups),
         score=len(members) / len(evidence.records),
         advice=f"{pictures(len(members))} (say {groups[0][0].id}) {what} in another part of the "
-        f"split. {_in_words(optimism, evidence)} Leave the split column out and taxon makes a "
-        "clean one.",
+        f"split. {_in_words(optimism, evidence)} `taxon split --plan` with --resplit makes a "
+        "split that keeps them together.",
         plan=regroup(groups, "on both sides of the split"),
     )
 
@@ -147,13 +147,13 @@ def _in_words(optimism: Optimism | None, evidence: Evidence) -> str:
         f"{optimism.part} as it is, and {percent(optimism.without)} without the "
         f"{counted(optimism.leaked, 'leaked picture', 'leaked pictures')}"
     )
-    points = (
-        f"{100 * optimism.difference:.1f} points (95 % interval {100 * optimism.low:.1f} to "
-        f"{100 * optimism.high:.1f})"
-    )
+    interval = f"(95 % interval {100 * optimism.low:.1f} to {100 * optimism.high:.1f} points)"
+    points = f"{100 * optimism.difference:.1f} points"
     if optimism.low > 0:
-        return f"Scores are about {points} too good: {scored}."
-    return f"Whether that makes scores better is not sure, it may be {points}: {scored}."
+        return f"Scores are about {points} too good {interval}: {scored}."
+    if optimism.difference > 0:
+        return f"Scores may be {points} too good, which is not sure {interval}: {scored}."
+    return f"There is no sign that it makes scores better {interval}: {scored}."
 
 
 def _straddling(groups: Iterable[Group]) -> list[Group]:

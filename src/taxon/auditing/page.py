@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from taxon.auditing.charts import size_chart
+from taxon.auditing.charts import class_rows, short_names, size_chart
 from taxon.auditing.finding import SEVERITIES, Finding
 from taxon.auditing.report import AuditReport
 from taxon.auditing.terminal import verdict
-from taxon.auditing.thumbnails import Thumbnails
-from taxon.auditing.wording import counted, labels_of, pictures
+from taxon.auditing.thumbnails import Cards, Shown, ShownGroup, breaks, prose
+from taxon.auditing.wording import counted, percent, pictures
 from taxon.core.files import write_text
 from taxon.data import Manifest
 from taxon.data.manifest import SPLITS
@@ -21,27 +21,58 @@ from taxon.data.plan import Plan
 
 PICTURES_A_FINDING = 24
 GROUPS_A_FINDING = 12
-PICTURES_A_GROUP = 7
 LINES_A_FINDING = 50
-_TWO_PARTS = ("shortcut", "drift", "label_shift")
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A picture on the page."""
-
-    id: str
-    image: str | None
-    labels: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class ShownGroup:
-    """Pictures that belong together, and how many more there are."""
-
-    pictures: tuple[Shown, ...]
-    more: int
+# Of these the pictures are examples, and their number says nothing.
+_EXAMPLES = ("shortcut_", "drift_")
+_STARTS = {"shortcut_": "Shortcut", "drift_": "Drift", "label_shift_": "Other class shares"}
+_TITLES = {
+    "absent_classes": "Classes that a part lacks",
+    "centre_crop": "Centre crop cuts much away",
+    "changed": "Changed since the manifest",
+    "constant": "Pictures of one colour",
+    "contradicting_labels": "One file, several labels",
+    "contradicting_near_duplicates": "Look-alikes with other labels",
+    "damaged": "Damaged files",
+    "dropped_by_plan": "Left out by the plan",
+    "enlarged": "Much smaller than the input",
+    "equal_files": "Copies of files",
+    "extreme_aspect": "Very long pictures",
+    "few_for_calibration": "Few pictures for calibration",
+    "filled": "Incomplete files, filled with grey",
+    "imbalance": "Class imbalance",
+    "label_issues": "Possibly wrong labels",
+    "leaked_files": "Leaked files",
+    "leaked_groups": "Leaked groups",
+    "leaked_near_duplicates": "Leaked near-duplicates",
+    "mixed_modes": "Mixed kinds of pixels",
+    "near_duplicates": "Near-duplicates",
+    "similar_class_names": "One class, several spellings",
+    "tiny": "Tiny pictures",
+    "too_large": "Too many pixels",
+    "truncated": "Incomplete files",
+    "unsplittable_classes": "Classes too small to split",
+    "unusable_names": "Unusable file names",
+    "wrong_suffix": "Wrong file suffix",
+}
+_SHARES = "leaked_ blurred constant enlarged extreme_aspect filled label_issues mixed_modes tiny"
+_SHARES += " very_ wrong_suffix"
+# How a check's name starts -> its score in words; a score that merely counts pictures has none.
+_FIGURES: dict[str, Callable[[Finding], str]] = {
+    **dict.fromkeys(_SHARES.split(), lambda found: f"{percent(found.score)} of all"),
+    **dict.fromkeys(_EXAMPLES, lambda found: f"AUC {found.score:.2f}"),
+    "absent_classes": lambda found: _classes(found.score),
+    "centre_crop": lambda found: f"{percent(found.score)} cut away",
+    "contradicting_": lambda found: counted(len(found.groups), "group", "groups"),
+    "empty_classes": lambda found: _classes(found.score),
+    "equal_files": lambda found: f"{percent(found.score)} are copies",
+    "few_for_calibration": lambda found: f"smallest: {pictures(round(found.score))}",
+    "imbalance": lambda found: "ratio " + f"{found.score:,.1f}".removesuffix(".0"),
+    "label_shift_": lambda found: f"{percent(found.score)} differ",
+    "near_duplicates": lambda found: counted(len(found.groups), "group", "groups"),
+    "similar_class_names": lambda found: _classes(found.score),
+    "small_classes": lambda found: f"smallest: {pictures(round(found.score))}",
+    "unsplittable_classes": lambda found: _classes(found.score),
+}
 
 
 @dataclass(frozen=True)
@@ -49,31 +80,47 @@ class Section:
     """A finding as the page shows it.
 
     Attributes:
+        concerned: how many pictures, in words; or empty.
+        figure: what the check measured, in a few words; or empty.
         lines: (name, reason) of what has no picture to show.
+        elsewhere: (check, title, in words how many) of groups that another section shows.
         more: how many of its pictures, groups or lines are not shown, in words; or empty.
-        plan: what its plan proposes, in words; or empty.
+        plan: what its plan says and proposes, a sentence each.
     """
 
     finding: Finding
     title: str
-    advice: str
+    concerned: str
+    figure: str
     pictures: tuple[Shown, ...]
     groups: tuple[ShownGroup, ...]
     lines: tuple[tuple[str, str], ...]
+    elsewhere: tuple[tuple[str, str, str], ...]
     more: str
-    plan: str
+    plan: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class ClassRow:
-    """A class with its pictures by part, as shares of the largest class."""
+class Next:
+    """What to do after reading.
 
-    name: str
-    total: int
-    parts: tuple[tuple[str, int, float], ...]
+    Attributes:
+        needed: there is something that should be mended first.
+        plan: what the plan of all findings says and proposes; empty where it has no step.
+        by_hand: how many errors and warnings the plan does not answer, a sentence; or empty.
+        resplit: the split that the data bring leaks.
+    """
+
+    needed: bool
+    data: str
+    plan: tuple[str, ...]
+    by_hand: str
+    resplit: bool
 
 
-def write_page(report: AuditReport, manifest: Manifest, path: Path) -> None:
+def write_page(
+    report: AuditReport, manifest: Manifest, path: Path, *, data: str | None = None
+) -> None:
     """Write the report as one self-contained HTML file, below 5 MB.
 
     It loads nothing from anywhere, and its own security policy forbids it to.
@@ -81,10 +128,37 @@ def write_page(report: AuditReport, manifest: Manifest, path: Path) -> None:
     Args:
         manifest: that the report was made of; its pictures become thumbnails.
         path: the file to write; it appears whole or not at all.
+        data: the data as the command line names them, quoted and with the options by which they
+            are read, for the commands to copy; None writes DATA.
 
     Raises:
         OutputError: the file cannot be written.
     """
+    html = (
+        _environment()
+        .get_template("audit.html")
+        .render(
+            title=Path(report.about.root).name or report.about.root,
+            subtitle=_subtitle(report),
+            verdict=verdict(report),
+            severities=[(name, report.count(name)) for name in SEVERITIES],
+            next=_next(report, data),
+            sections=_sections(report, manifest),
+            classes=class_rows(report.class_counts, short_names(manifest.label_space)),
+            parts=[part for part in SPLITS if part in report.about.parts],
+            tags=report.about.task == "multilabel",
+            sizes=report.sizes,
+            size_chart=size_chart(report.sizes, report.about.input_size) if report.sizes else None,
+            input_size=report.about.input_size,
+            not_run=report.not_run,
+            notes=report.about.notes,
+            facts=_facts(report),
+        )
+    )
+    write_text(path, html)
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("taxon.auditing"),
         autoescape=True,
@@ -92,24 +166,9 @@ def write_page(report: AuditReport, manifest: Manifest, path: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    thumbnails = Thumbnails(manifest)
-    html = environment.get_template("audit.html").render(
-        title=Path(report.about.root).name or report.about.root,
-        subtitle=_subtitle(report),
-        verdict=verdict(report),
-        severities=[(name, report.count(name)) for name in SEVERITIES],
-        sections=[_section(finding, manifest, thumbnails) for finding in report.findings],
-        classes=_class_rows(report),
-        parts=[part for part in SPLITS if part in report.about.parts],
-        tags=report.about.task == "multilabel",
-        sizes=report.sizes,
-        size_chart=size_chart(report.sizes, report.about.input_size) if report.sizes else None,
-        input_size=report.about.input_size,
-        not_run=report.not_run,
-        notes=report.about.notes,
-        facts=_facts(report),
-    )
-    write_text(path, html)
+    environment.filters["breaks"] = breaks
+    environment.filters["prose"] = prose
+    return environment
 
 
 def _subtitle(report: AuditReport) -> str:
@@ -124,94 +183,110 @@ def _subtitle(report: AuditReport) -> str:
 
 def _title(check: str) -> str:
     """`very_dark` -> `Very dark`, `shortcut_file_size` -> `Shortcut: file size`."""
-    for start in _TWO_PARTS:
-        if check.startswith(f"{start}_"):
-            rest = check.removeprefix(f"{start}_").replace("_", " ")
-            return f"{start.replace('_', ' ').capitalize()}: {rest}"
-    return check.replace("_", " ").capitalize()
+    for start, title in _STARTS.items():
+        if check.startswith(start):
+            return f"{title}: {check.removeprefix(start).replace('_', ' ')}"
+    return _TITLES.get(check, check.replace("_", " ").capitalize())
 
 
-def _section(finding: Finding, manifest: Manifest, thumbnails: Thumbnails) -> Section:
-    known = {record.id: labels_of(record) for record in manifest.records}
-    details = dict(zip(finding.record_ids, finding.details, strict=False))
-    repeated = finding.details and all(
-        known.get(name) == detail for name, detail in details.items()
+def _figure(finding: Finding) -> str:
+    words = next((say for start, say in _FIGURES.items() if finding.check.startswith(start)), None)
+    return "" if words is None else words(finding)
+
+
+def _classes(count: float) -> str:
+    return counted(round(count), "class", "classes")
+
+
+def _concerned(finding: Finding) -> str:
+    count = len(finding.record_ids)
+    if not count or finding.check.startswith(_EXAMPLES):
+        return ""
+    return counted(count, "row", "rows") if finding.check.startswith("rows_") else pictures(count)
+
+
+def _next(report: AuditReport, data: str | None) -> Next:
+    serious = [finding for finding in report.findings if finding.severity != "info"]
+    alone = sum(not finding.plan for finding in serious)
+    words = counted(alone, "error or warning has", "errors and warnings have")
+    return Next(
+        needed=bool(serious),
+        data=data or "DATA",
+        plan=_plan_words(report.plan),
+        by_hand=f"{words} no step in it: decide yourself." if alone else "",
+        resplit=report.leaks,
     )
 
-    def show(name: str) -> Shown:
-        detail = "" if repeated else details.get(name, "")
-        return Shown(name, thumbnails(name), known[name], detail)
 
-    groups: list[ShownGroup] = []
-    single: list[Shown] = []
-    names = [name for name in finding.record_ids if name in known]
-    lines = [(name, details.get(name, "")) for name in finding.record_ids if name not in known]
+def _sections(report: AuditReport, manifest: Manifest) -> list[Section]:
+    """The findings, each group of pictures under the first that has it."""
+    cards = Cards(manifest, report.plan, short_names(manifest.label_space))
+    homes: dict[frozenset[str], Finding] = {}
+    for finding in report.findings:
+        for group in finding.groups:
+            homes.setdefault(frozenset(group), finding)
+    return [_section(finding, cards, homes) for finding in report.findings]
+
+
+def _section(finding: Finding, cards: Cards, homes: Mapping[frozenset[str], Finding]) -> Section:
+    details = dict(zip(finding.record_ids, finding.details, strict=False))
+    own = [group for group in finding.groups if homes[frozenset(group)] is finding]
+    groups = [cards.group(group, details) for group in own[:GROUPS_A_FINDING]]
+    names = [name for name in finding.record_ids if name in cards]
+    single = [] if finding.groups else names[:PICTURES_A_FINDING]
+    lines = [(name, details.get(name, "")) for name in finding.record_ids if name not in cards]
     more = ""
-    if finding.groups:
-        for group in finding.groups[:GROUPS_A_FINDING]:
-            shown = tuple(
-                show(name) for name in _varied([name for name in group if name in known], details)
-            )
-            groups.append(ShownGroup(shown, len(group) - len(shown)))
-        if len(finding.groups) > len(groups):
-            more = f"{len(groups)} of {len(finding.groups)} groups are shown"
-    elif names:
-        single = [show(name) for name in names[:PICTURES_A_FINDING]]
-        if len(names) > len(single):
-            more = f"{len(single)} of {len(names)} pictures are shown"
-    elif len(lines) > LINES_A_FINDING:
+    if len(own) > len(groups):
+        more = f"{len(groups)} of {len(own)} groups are shown"
+    elif not finding.groups and len(names) > len(single):
+        more = f"{len(single)} of {len(names)} pictures are shown"
+    elif not names and len(lines) > LINES_A_FINDING:
         more = f"{LINES_A_FINDING} of {len(lines)} are shown"
     return Section(
         finding=finding,
         title=_title(finding.check),
-        advice=_sentence(finding.advice),
-        pictures=tuple(single),
+        concerned=_concerned(finding),
+        figure=_figure(finding),
+        pictures=tuple(cards.picture(name, details.get(name, "")) for name in single),
         groups=tuple(groups),
         lines=tuple(lines[:LINES_A_FINDING]),
+        elsewhere=_elsewhere(finding, homes),
         more=more,
         plan=_plan_words(finding.plan),
     )
 
 
-def _sentence(text: str) -> str:
-    """Begin with a capital, and keep a number and its per cent sign on one line."""
-    return (text[:1].upper() + text[1:]).replace(" %", "\u00a0%")
+def _elsewhere(
+    finding: Finding, homes: Mapping[frozenset[str], Finding]
+) -> tuple[tuple[str, str, str], ...]:
+    found: dict[str, int] = {}
+    for group in finding.groups:
+        home = homes[frozenset(group)]
+        if home is not finding:
+            found[home.check] = found.get(home.check, 0) + 1
+    return tuple(
+        (check, _title(check), counted(count, "group", "groups")) for check, count in found.items()
+    )
 
 
-def _varied(names: Sequence[str], details: Mapping[str, str]) -> list[str]:
-    """As many of a group as are shown, one of each part or label first."""
-    firsts = {details.get(name, ""): name for name in reversed(names)}
-    order = sorted(names, key=lambda name: firsts[details.get(name, "")] != name)
-    shown = set(order[:PICTURES_A_GROUP])
-    return [name for name in names if name in shown]
+def _plan_words(plan: Plan) -> tuple[str, ...]:
+    """What happens as it stands, and what a person must accept first."""
+    certain, proposed = _steps(plan, accept=True), _steps(plan, accept=False)
+    said = [f"The plan would {certain}."] if certain else []
+    if proposed:
+        said.append(f"{'It' if certain else 'The plan'} proposes to {proposed}, if you accept.")
+    return tuple(said)
 
 
-def _plan_words(plan: Plan) -> str:
-    words = []
-    if plan.drop:
-        words.append(f"leave out {pictures(len(plan.drop))}")
-    if plan.relabel:
-        words.append(f"relabel {pictures(len(plan.relabel))}")
-    if plan.regroup:
-        words.append(f"keep {counted(len(plan.regroup), 'group', 'groups')} together")
+def _steps(plan: Plan, *, accept: bool) -> str:
+    drop, relabel, regroup = (
+        sum(step.accept is accept for step in steps)
+        for steps in (plan.drop, plan.relabel, plan.regroup)
+    )
+    words = [f"leave out {pictures(drop)}"] if drop else []
+    words += [f"relabel {pictures(relabel)}"] if relabel else []
+    words += [f"keep {counted(regroup, 'group', 'groups')} together"] if regroup else []
     return ", ".join(words)
-
-
-def _class_rows(report: AuditReport) -> list[ClassRow]:
-    """The classes, the largest first."""
-    totals = {name: sum(parts.values()) for name, parts in report.class_counts.items()}
-    most = max([*totals.values(), 1])
-    return [
-        ClassRow(
-            name=name,
-            total=totals[name],
-            parts=tuple(
-                (part, count, round(100 * count / most, 2))
-                for part, count in report.class_counts[name].items()
-            ),
-        )
-        for name in sorted(totals, key=lambda name: (-totals[name], name))
-    ]
 
 
 def _facts(report: AuditReport) -> Sequence[tuple[str, str]]:

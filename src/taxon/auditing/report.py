@@ -97,6 +97,11 @@ class AuditReport(_Model):
         return sum(finding.severity == severity for finding in self.findings)
 
     @property
+    def leaks(self) -> bool:
+        """Whether something lies on both sides of the data's own split."""
+        return any(finding.check.startswith("leaked_") for finding in self.findings)
+
+    @property
     def plan(self) -> Plan:
         """The plans of all findings as one, for a person to edit."""
         return merge_plans(finding.plan for finding in self.findings)

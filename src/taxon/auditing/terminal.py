@@ -26,6 +26,12 @@ def text_lines(report: AuditReport) -> list[str]:
 
 def verdict(report: AuditReport) -> str:
     """The whole in a sentence."""
+    count = len(report.not_run)
+    without = f" ({counted(count, 'check', 'checks')} not run)" if count else ""
+    return _verdict(report) + without
+
+
+def _verdict(report: AuditReport) -> str:
     if not report.findings:
         return "Nothing was found."
     words = {"error": ("error", "errors"), "warning": ("warning", "warnings")}

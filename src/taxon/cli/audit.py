@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from taxon.cli import options
 from taxon.core.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from taxon.auditing import AuditReport
+    from taxon.data import Columns
+    from taxon.data.plan import Plan
 
 
 class FailOn(StrEnum):
@@ -61,6 +67,8 @@ def command(
     fail_on: Annotated[
         FailOn, typer.Option(help="End with 3 when there is a finding this severe.")
     ] = FailOn.never,
+    truncated: options.Truncated = "refuse",
+    max_pixels: options.MaxPixels = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what an earlier audit wrote.")
     ] = False,
@@ -82,6 +90,15 @@ def command(
     from taxon.auditing import text_lines
     from taxon.cli.progress import counting_display
 
+    columns = options.columns(
+        path_column,
+        label_column,
+        tag_columns,
+        split_column,
+        group_column,
+        weight_column,
+        image_root,
+    )
     with counting_display() as progress:
         report = audit(
             data,
@@ -90,16 +107,10 @@ def command(
             model=model,
             weights=weights,
             device=device,
-            columns=options.columns(
-                path_column,
-                label_column,
-                tag_columns,
-                split_column,
-                group_column,
-                weight_column,
-                image_root,
-            ),
+            columns=columns,
             seed=seed,
+            truncated=options.truncated_policy(truncated),
+            max_pixels=max_pixels,
             overwrite=overwrite,
             progress=progress,
         )
@@ -108,11 +119,28 @@ def command(
     if out is not None:
         typer.echo(f"page: {out / PAGE_FILE}")
     if fix is not None:
-        typer.echo(
-            f"plan: {fix}; read and edit it, then: "
-            f"taxon split {data} --plan {fix} --out manifest.parquet"
-        )
+        typer.echo(f"plan: {fix} ({_steps(report.plan)}); read and edit it, then:")
+        typer.echo(f"  {_split_command(data, fix, report, columns)}")
+        typer.echo("  taxon train manifest.parquet")
     severities = {finding.severity for finding in report.findings}
     wrong = severities & ({"error"} if fail_on is FailOn.error else {"error", "warning"})
     if fail_on is not FailOn.never and wrong:
         raise CheckFailed(f"the audit has findings of severity {' and '.join(sorted(wrong))}")
+
+
+def _steps(plan: Plan) -> str:
+    """`5 steps, 12 proposals to accept`."""
+    certain = len(plan.accepted())
+    steps = f"{certain} step{'' if certain == 1 else 's'}"
+    proposals = len(plan) - certain
+    waiting = f", {proposals} proposal{'' if proposals == 1 else 's'} to accept or delete"
+    return steps + (waiting if proposals else "")
+
+
+def _split_command(data: Path, plan: Path, report: AuditReport, columns: Columns) -> str:
+    """The command that applies the plan, with the options by which the data were read."""
+    from taxon.api.inspection import column_words
+
+    words = ["taxon", "split", str(data), "--plan", str(plan), "--out", "manifest.parquet"]
+    words += ["--resplit"] if report.leaks else []
+    return shlex.join([*words, *column_words(columns)])

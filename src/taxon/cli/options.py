@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from taxon.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from taxon.data import Columns
@@ -70,6 +72,29 @@ ImageRoot = Annotated[
         show_default="the table's",
     ),
 ]
+Truncated = Annotated[
+    str,
+    typer.Option(help="Files that end early: refuse, or fill what is missing with grey (JPEG)."),
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        help="Larger pictures are refused, as decompression bombs.",
+        min=1,
+        show_default="89 million",
+    ),
+]
+
+
+def truncated_policy(word: str) -> Literal["refuse", "fill"]:
+    """Check --truncated.
+
+    Raises:
+        ConfigError: another word.
+    """
+    if word not in ("refuse", "fill"):
+        raise ConfigError(f"--truncated is refuse or fill, received '{word}'")
+    return "fill" if word == "fill" else "refuse"
 
 
 def columns(

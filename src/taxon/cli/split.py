@@ -76,6 +76,8 @@ def command(
     resplit: Annotated[
         bool, typer.Option("--resplit", help="Ignore the parts that the data bring.")
     ] = False,
+    truncated: options.Truncated = "refuse",
+    max_pixels: options.MaxPixels = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what an earlier split wrote.")
     ] = False,
@@ -116,6 +118,8 @@ def command(
             ),
             near_duplicates=near_duplicates,
             resplit=resplit,
+            truncated=options.truncated_policy(truncated),
+            max_pixels=max_pixels,
             overwrite=overwrite,
             progress=progress,
         )

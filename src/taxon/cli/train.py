@@ -67,7 +67,7 @@ def command(
         typer.Option(
             help="What to do about rare classes: auto, none, weighted-sampler, focal, "
             "class-weights, oversample, balanced-softmax or logit-adjust; focal may be joined "
-            "with another one, say focal,class-weights.",
+            "with one that samples or weighs, say focal,class-weights.",
             show_default="auto",
         ),
     ] = None,

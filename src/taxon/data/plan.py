@@ -1,33 +1,36 @@
-"""The plan: what to drop, regroup and relabel, as YAML that people edit."""
+"""The plan: what to drop, regroup and relabel, and what a manifest is after that."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from taxon.core.errors import DataError, nearest
-from taxon.core.files import write_text
 from taxon.core.labels import LabelSpace
 from taxon.data.manifest import Manifest, Record, Skipped
 from taxon.data.sources.listing import some
 from taxon.data.splitting.units import together
 
-_LINE_ENDS = frozenset("\x85\u2028\u2029\r")
-_HEADER = """\
-# What the audit proposes. Read it, change it, delete what you do not want, then:
-#   taxon split DATA --plan THIS_FILE --out manifest.parquet
-#   taxon train manifest.parquet
-# The pictures themselves are never touched.
-"""
+
+def _listed(value: object) -> object:
+    """What people leave or write when they edit: nothing is no entry, one text is one entry."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 class _Step(BaseModel):
+    """A step; one with `accept` false is a proposal, and does nothing."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    accept: bool = True
 
 
 class Drop(_Step):
@@ -41,7 +44,7 @@ class Regroup(_Step):
     """Keep pictures together, in one part of every split."""
 
     group: str = Field(min_length=1)
-    ids: tuple[str, ...] = Field(min_length=1)
+    ids: Texts = Field(min_length=1)
     reason: str = ""
 
 
@@ -49,9 +52,12 @@ class Relabel(_Step):
     """Give a picture other labels; `was` guards against a plan for older labels."""
 
     id: str
-    was: tuple[str, ...]
-    labels: tuple[str, ...]
+    was: Texts
+    labels: Texts
     reason: str = ""
+
+
+_OfPicture = TypeVar("_OfPicture", Drop, Relabel)
 
 
 class Plan(BaseModel):
@@ -60,81 +66,63 @@ class Plan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
-    drop: tuple[Drop, ...] = ()
-    relabel: tuple[Relabel, ...] = ()
-    regroup: tuple[Regroup, ...] = ()
+    drop: Annotated[tuple[Drop, ...], BeforeValidator(_listed)] = ()
+    relabel: Annotated[tuple[Relabel, ...], BeforeValidator(_listed)] = ()
+    regroup: Annotated[tuple[Regroup, ...], BeforeValidator(_listed)] = ()
 
     def __bool__(self) -> bool:
         return bool(self.drop or self.relabel or self.regroup)
 
+    def accepted(self) -> Plan:
+        """The plan without the steps that are mere proposals."""
+        return Plan(
+            drop=tuple(step for step in self.drop if step.accept),
+            relabel=tuple(step for step in self.relabel if step.accept),
+            regroup=tuple(step for step in self.regroup if step.accept),
+        )
+
+    def __len__(self) -> int:
+        """How many steps it has."""
+        return len(self.drop) + len(self.relabel) + len(self.regroup)
+
 
 def merge_plans(plans: Iterable[Plan]) -> Plan:
-    """Join plans; the first step on a picture wins, and a dropped picture is not relabelled."""
+    """Join plans: of several steps of one kind on a picture the first wins, an accepted one
+    before a proposal; a picture that is dropped for certain is not relabelled."""
     drop: dict[str, Drop] = {}
     relabel: dict[str, Relabel] = {}
     regroup: list[Regroup] = []
     for plan in plans:
         for step in plan.drop:
-            drop.setdefault(step.id, step)
+            _keep_first(drop, step)
         for change in plan.relabel:
-            relabel.setdefault(change.id, change)
+            _keep_first(relabel, change)
         regroup.extend(plan.regroup)
-    kept = tuple(change for change in relabel.values() if change.id not in drop)
+    gone = {step.id for step in drop.values() if step.accept}
+    kept = tuple(change for change in relabel.values() if change.id not in gone)
     return Plan(drop=tuple(drop.values()), relabel=kept, regroup=tuple(regroup))
 
 
-class _Dumper(yaml.SafeDumper):
-    """Escapes the odd line ends of Unicode, which YAML would read back as spaces."""
-
-    def represent_str(self, data: str) -> yaml.ScalarNode:
-        style = '"' if _LINE_ENDS & set(data) else None
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
-
-
-_Dumper.add_representer(str, _Dumper.represent_str)
-
-
-def write_plan(plan: Plan, path: Path) -> None:
-    """Write a plan as YAML with a header that says what to do with it."""
-    values = {"version": plan.version, **plan.model_dump(mode="json", exclude_defaults=True)}
-    body = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-    write_text(path, _HEADER + body)
-
-
-def read_plan(path: Path) -> Plan:
-    """Read a plan that `write_plan` wrote and somebody edited.
-
-    Raises:
-        DataError: absent, no YAML, or no plan; the message names the place.
-    """
-    try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    try:
-        return Plan.model_validate({} if values is None else values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        hint = "; put it in quotes" if first["type"] == "string_type" else ""
-        raise DataError(
-            f"{path}, {place}: {first['msg']}; received {str(first['input'])[:80]!r}{hint}"
-        ) from None
+def _keep_first(steps: dict[str, _OfPicture], step: _OfPicture) -> None:
+    known = steps.setdefault(step.id, step)
+    if step.accept and not known.accept:
+        steps[step.id] = step
 
 
 def apply_plan(manifest: Manifest, plan: Plan) -> Manifest:
     """Make the manifest that the plan describes; dropped pictures are listed as skipped.
 
-    Groups are joined: a step that names a picture of an existing group joins that whole group,
-    and so on. A class that loses its last picture leaves the label space, with a note. A plan
-    that was applied before changes nothing more.
+    Steps that are not accepted do nothing, with a note. Groups are joined: a step that names a
+    picture of an existing group joins that whole group, and so on. A class that loses its last
+    picture leaves the label space, with a note. A plan that was applied before changes nothing
+    more.
 
     Raises:
         DataError: a picture that is not there, a class that is not there, labels that changed
             since the plan was written, or nothing left.
     """
+    waiting = len(plan) - len(plan.accepted())
+    plan = plan.accepted()
     known = {record.id: record for record in manifest.records}
     _require_known(manifest, plan, known)
     dropped = {step.id: step.reason or "dropped by the plan" for step in plan.drop}
@@ -149,14 +137,18 @@ def apply_plan(manifest: Manifest, plan: Plan) -> Manifest:
         for record in manifest.records
         if record.id not in dropped
     )
-    if not records:
+    if manifest.records and not records:
         raise DataError(f"the plan drops all {len(manifest)} pictures")
     skipped = tuple(
         Skipped(name, f"plan: {reason}", "plan")
         for name, reason in dropped.items()
         if name in known
     )
-    changed = replace(manifest, records=records, skipped=(*manifest.skipped, *skipped))
+    notes = manifest.notes
+    if waiting:
+        steps = "1 step is a proposal" if waiting == 1 else f"{waiting} steps are proposals"
+        notes = (*notes, f"{steps} of the plan and did nothing (accept: false)")
+    changed = replace(manifest, records=records, skipped=(*manifest.skipped, *skipped), notes=notes)
     return _without_empty_classes(manifest, changed)
 
 

@@ -18,7 +18,7 @@ from taxon.models.backbones import Backbone, preprocessing_of, published_state
 HUB_TIMEOUT_SECONDS = 5.0
 _OFFLINE_HINT = (
     "name a downloaded file with --weights FILE (safetensors in timm's names), "
-    "or train from random weights with --weights none"
+    "or go without pretrained ones (--weights none)"
 )
 
 

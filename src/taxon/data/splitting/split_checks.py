@@ -41,8 +41,17 @@ def require_enough(manifest: Manifest, units: Units, parts: Sequence[str]) -> No
         f"'{name}' has {has} and cannot be split into {', '.join(parts)}; at least "
         f"{len(parts)} are needed{f' (too few also: {others})' if others else ''}. Add pictures, "
         "merge or remove the class, or ask for fewer parts (--test-share 0, "
-        "--validation-share 0, fewer --folds)"
+        f"--validation-share 0, fewer --folds){_left_out(manifest)}"
     )
+
+
+def _left_out(manifest: Manifest) -> str:
+    """What could not be used, as pictures of the class may be among it."""
+    rows = manifest.skipped
+    if not rows:
+        return ""
+    count = "1 picture or row" if len(rows) == 1 else f"{len(rows)} pictures or rows"
+    return f". {count} could not be used (say {rows[0].id}: {rows[0].reason})"
 
 
 def shortcomings(

@@ -228,6 +228,7 @@ def _take_calibration(manifest: Manifest, old: Mapping[str, Split], rules: _Rule
     ):
         rules.notes.append("few pictures: validation serves for calibration too")
         return manifest
+    rules.notes.append("calibration: half of the validation part taken for it")
     return _divide(manifest, "validation", {"validation": 0.5, "calibration": 0.5}, old, rules)
 
 
@@ -253,9 +254,10 @@ def _assign(
     """Return a part for each record; the first part takes what the others leave."""
     units, torn = make_units(manifest, rules.alike, old)
     if torn:
+        groups = "1 group has" if torn == 1 else f"{torn} groups have"
         rules.notes.append(
-            f"{torn} groups have pictures in several parts of the old split: these stay there, "
-            "and new ones go where most of their group is"
+            f"{groups} pictures in several parts of the old split: these stay there, and new ones "
+            "go where most of their group is"
         )
     require_enough(manifest, units, [part for part, share in shares.items() if share > 0])
     parts = list(shares)
