@@ -391,7 +391,9 @@ def test_every_file_of_a_folder_is_a_picture_or_counted(
         others = sum(file in ("notes.txt", "no suffix") for _, file, _ in files)
         hidden = sum(file.startswith(".") for _, file, _ in files)
         assert len(manifest) + len(manifest.skipped) == len(files) - others - hidden
-        assert any(note.startswith(f"{others} files") for note in manifest.notes) == (others > 0)
+        notes = " ".join(manifest.notes)
+        assert (f"passed over: {others} file" in notes) == (others > 0)
+        assert (f"passed over: {hidden} hidden picture" in notes) == (hidden > 0)
 
 
 # Pictures

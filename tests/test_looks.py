@@ -152,7 +152,21 @@ def test_a_full_disk_does_not_stop_the_look(photos: Path, monkeypatch: pytest.Mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pyarrow.feather.write_feather", full)
-    assert len(load_manifest(photos)) == 8
+    manifest = load_manifest(photos)
+    assert len(manifest) == 8
+    (note,) = manifest.notes
+    assert "the next run looks into every picture again" in note and "No space left" in note
+
+
+def test_an_impossible_cache_does_not_stop_the_look(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TAXON_CACHE", str(tmp_path / "file"))
+    manifest = load_manifest(photos)
+    assert len(manifest) == 8
+    (note,) = manifest.notes
+    assert "the next run looks into every picture again" in note and "TAXON_CACHE" in note
 
 
 def test_cache_folder_that_cannot_be_made_is_named(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import sys
 import zlib
@@ -21,7 +22,12 @@ from pydantic import ValidationError
 from taxon.core.errors import ImageError
 from taxon.core.fingerprint import sha256_bytes
 from taxon.preprocessing import Preprocessing, decode, prepare, resize
-from taxon.preprocessing.decode import FORMATS, decode_details, read_picture
+from taxon.preprocessing.decode import (
+    FORMATS,
+    MAXIMUM_FILE_BYTES,
+    decode_details,
+    read_picture,
+)
 
 SPEC = Preprocessing()
 ORIENTATION_TAG = 0x0112
@@ -309,6 +315,49 @@ def test_pixels_that_have_no_8_bit_meaning_are_refused_with_the_reason(
     mode: str, value: float, said: str
 ) -> None:
     assert said in _reason(encode(Image.new(mode, (4, 4), value), "TIFF"))
+
+
+def test_the_largest_pictures_are_refused_with_size_and_limit() -> None:
+    reason = _reason(_png_header(20_000, 20_000))
+    assert "400000000 pixels, over the limit of 89478485 pixels" in reason
+    reason = _reason(_png_header(20_000, 20_000), Preprocessing(max_pixels=10**9))
+    assert "400000000 pixels, over the limit of 178956970 pixels" in reason
+
+
+@pytest.mark.parametrize("background", [255, 7])
+def test_clear_level_of_a_16_bit_grey_png_shows_the_background(background: int) -> None:
+    levels = np.array([[0, 257], [0, 65535]], np.uint16)
+    data = encode(Image.fromarray(levels), "PNG")
+    content = b"tRNS" + struct.pack(">H", 257)
+    chunk = struct.pack(">I", 2) + content + struct.pack(">I", zlib.crc32(content))
+    place = data.index(b"IDAT") - 4
+    clear = data[:place] + chunk + data[place:]
+    image = decode(clear, Preprocessing(background=background), "x")
+    assert np.asarray(image)[..., 0].tolist() == [[0, background], [0, 255]]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes there")
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.jpg"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(ImageError, match=f"it is a.*{kind}.*, not a file") as raised:
+        read_picture(path)
+    assert raised.value.kind == "missing"
+
+
+def test_file_that_no_picture_has_the_size_of_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "x.jpg").open("wb") as stream:
+        stream.truncate(MAXIMUM_FILE_BYTES + 1)
+    said = r"1,073,741,825 bytes, over the limit of 1,073,741,824"
+    with pytest.raises(ImageError, match=said) as raised:
+        read_picture(tmp_path / "x.jpg")
+    assert raised.value.kind == "too-large"
 
 
 def test_missing_file_is_an_image_error_that_names_it(tmp_path: Path) -> None:

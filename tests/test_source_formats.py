@@ -93,7 +93,10 @@ def test_tag_columns_may_hold_numbers_and_truth_values(tmp_path: Path, suffix: s
     table = _write_rows(tmp_path / f"t{suffix}", rows)
     listing = read_source(table, Columns(tags=("sea", "sun", "fog")))
     assert _labels(listing) == {"a.png": ("sea", "sun"), "b.png": (), "c.png": ()}
-    assert listing.notes == ("no picture has 'fog': no class is made of it",)
+    assert listing.notes == (
+        "no picture has 'fog': no class is made of it",
+        "2 pictures have no tag and count as examples of none",
+    )
 
 
 @FORMATS
@@ -279,6 +282,79 @@ def test_second_table_in_a_folder_is_noted(tmp_path: Path) -> None:
     assert listing.notes == ("read from labels.csv; 'labels.tsv' beside it was passed over",)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    "name", ["data.csv", "manifest.parquet", "annotations/instances_train.json"]
+)
+def test_only_table_of_another_name_is_found_in_a_folder_or_an_archive(
+    tmp_path: Path, name: str, packed: bool
+) -> None:
+    folder = tmp_path / "set"
+    rows = [("img/a.png", "x", "train"), ("img/b.png", "y", "test")]
+    table = write_table(folder / "data.csv", ("path", "label", "split"), rows)
+    if name == "manifest.parquet":
+        write_manifest(load_manifest(table), folder / name)
+    if name.startswith("annotations"):
+        categories = [{"id": 1, "name": "x"}, {"id": 2, "name": "y"}]
+        value = {
+            "images": [{"id": n, "file_name": f"{n}.png"} for n in "ab"],
+            "annotations": [{"image_id": n, "category_id": k} for k, n in enumerate("ab", start=1)],
+            "categories": categories,
+        }
+        (folder / "img").rename(folder / "images")
+        (folder / "annotations").mkdir()
+        (folder / name).write_text(json.dumps(value))
+    if name != "data.csv":
+        table.unlink()
+    source = folder
+    if packed:
+        source = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path, "set"))
+    listing = read_source(source)
+    assert [row.labels for row in listing.rows] == [("x",), ("y",)]
+    assert f"read from '{name}'" in listing.notes
+    assert len(load_manifest(source)) == 2
+
+
+def test_table_beside_class_folders_is_named_and_passed_over(tmp_path: Path) -> None:
+    write_folders(tmp_path, {"cat": 1, "dog": 1})
+    table = tmp_path / "answers.csv"
+    table.write_text("path,label\ncat/00.png,dog\ndog/00.png,cat\n")
+    listing = read_source(tmp_path)
+    assert _labels(listing) == {"cat/00.png": ("cat",), "dog/00.png": ("dog",)}
+    assert any("'answers.csv' may list pictures too" in note for note in listing.notes)
+    # Options for columns mean the table.
+    columns = Columns(label=("label",))
+    assert _labels(read_source(tmp_path, columns))["cat/00.png"] == ("dog",)
+    table.write_text("name,mean\ncat,3\n")
+    assert not any("may list" in note for note in read_source(tmp_path).notes)
+
+
+def test_several_tables_beside_one_folder_are_named(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        rows = [("img/a.png", "x"), ("img/b.png", "y")]
+        write_table(tmp_path / name, ("path", "label"), rows)
+    with pytest.raises(DataError, match=r"2 classes, received 1.*'a.csv', 'b.csv' may list"):
+        load_manifest(tmp_path)
+    shutil.move(tmp_path / "img", tmp_path / "train")
+    with pytest.raises(DataError, match=r"or name one of the tables in it: 'a.csv', 'b.csv'"):
+        load_manifest(tmp_path)
+
+
+def test_a_file_a_picture_of_a_labelling_tool_is_no_table(tmp_path: Path) -> None:
+    rows = [("img/a.png", "x"), ("img/b.png", "y")]
+    write_table(tmp_path / "data.csv", ("path", "label"), rows)
+    for number in range(21):
+        (tmp_path / f"{number}.json").write_text('{"images": []}')
+    assert [row.labels for row in read_source(tmp_path).rows] == [("x",), ("y",)]
+
+
+def test_columns_that_no_table_can_have_are_refused_with_what_there_is(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        write_table(tmp_path / name, ("path", "label"), [("a.png", "x"), ("b.png", "y")])
+    with pytest.raises(DataError, match=r"several tables: 'a.csv', 'b.csv'\), so columns"):
+        read_source(tmp_path, Columns(label=("label",)))
+
+
 # A manifest that taxon wrote
 
 
@@ -365,7 +441,8 @@ def test_coco_categories_are_tags_and_pictures_are_found_around_it(
     assert _labels(listing) == {"a.png": ("sea", "sun"), "b.png": ("sun",), "none.png": ()}
     assert all(row.path.is_file() for row in listing.rows)
     assert listing.label_space() == LabelSpace.flat("multilabel", ["sea", "sun"])
-    assert (listing.notes, listing.skipped) == ((), ())
+    assert listing.notes == ("1 picture has no tag and counts as an example of none",)
+    assert listing.skipped == ()
 
 
 def test_coco_pictures_may_have_a_root_of_their_own(tmp_path: Path) -> None:
@@ -386,6 +463,30 @@ def test_unused_categories_and_annotations_of_absent_pictures_are_noted(tmp_path
     assert unused == "no picture has 'sea': no class is made of it"
 
 
+def test_ids_of_coco_match_however_they_are_written(tmp_path: Path) -> None:
+    value = _coco(
+        images=[{"id": "1", "file_name": "a.png"}, {"id": 2.0, "file_name": "b.png"}],
+        annotations=[{"image_id": 1, "category_id": 7.0}, {"image_id": "2", "category_id": "8"}],
+    )
+    listing = read_source(_write_coco(tmp_path / "coco.json", value))
+    assert _labels(listing) == {"a.png": ("sea",), "b.png": ("sun",)}
+    assert listing.notes == ()
+
+
+def test_categories_of_one_name_become_one_tag_and_are_noted(tmp_path: Path) -> None:
+    value = _coco(categories=[{"id": 7, "name": "sun"}, {"id": 8, "name": " sun"}])
+    listing = read_source(_write_coco(tmp_path / "coco.json", value))
+    assert _labels(listing) == {"a.png": ("sun",), "b.png": ("sun",), "none.png": ()}
+    assert listing.notes[0] == "several categories are called 'sun' and become one tag"
+
+
+@pytest.mark.parametrize("columns", [Columns(split="part"), Columns(path="x"), Columns(group="g")])
+def test_columns_without_meaning_for_coco_are_refused(tmp_path: Path, columns: Columns) -> None:
+    path = _write_coco(tmp_path / "coco.json", _coco())
+    with pytest.raises(DataError, match=r"only --image-root has a meaning"):
+        read_source(path, columns)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -400,6 +501,11 @@ def test_unused_categories_and_annotations_of_absent_pictures_are_noted(tmp_path
         ({"categories": [{"id": 7, "name": "a"}, {"id": 7, "name": "b"}]}, r"the same id"),
         ({"images": [{"id": 1, "file_name": n} for n in "ab"]}, r"stand for several pictures"),
         ({"images": []}, r"lists no picture"),
+        (
+            {"annotations": [{"id": 1, "image_id": "a.png", "category_id": 7}]},
+            r"none of the 1 annotations belongs .*image_id 'a\.png'; the first id in 'images' is 1",
+        ),
+        ({"categories": [{"id": 7, "name": "a\x1b[0m"}]}, r"7, 'a\\x1b\[0m', holds a line end"),
     ],
 )
 def test_broken_coco_is_refused_with_the_place(
@@ -655,6 +761,63 @@ def test_metadata_without_labels_leaves_the_classes_to_the_folders(tmp_path: Pat
     assert any("the folders are the classes: metadata.csv has no" in note for note in listing.notes)
 
 
+@pytest.mark.parametrize("name", [None, ".", ""])
+def test_row_without_a_name_does_not_cost_the_split(tmp_path: Path, name: str | None) -> None:
+    for part in ("train", "test"):
+        rows: list[dict[str, str | None]] = []
+        for label in ("x", "y"):
+            write_picture(tmp_path / part / f"{label}.png", len(rows))
+            rows.append({"file_name": f"{label}.png", "label": label})
+        rows += [{"file_name": name, "label": "x"}] * (part == "train")
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / part / "metadata.jsonl").write_text(text)
+    listing = read_source(tmp_path)
+    assert [(row.id, row.split) for row in listing.rows] == [
+        (f"{part}/{label}.png", part) for part in ("test", "train") for label in ("x", "y")
+    ]
+    assert len(listing.skipped) == 1
+    for part in ("train", "test"):
+        (tmp_path / part / "metadata.jsonl").unlink()
+    rows = [{"file_name": row.id, "label": row.labels[0]} for row in listing.rows]
+    text = "".join(json.dumps(row) + "\n" for row in [{"file_name": name, "label": "x"}, *rows])
+    (tmp_path / "metadata.jsonl").write_text(text)
+    assert [row.split for row in read_source(tmp_path).rows] == ["test"] * 2 + ["train"] * 2
+
+
+def test_part_folders_beside_others_and_pictures_without_a_row_are_noted(tmp_path: Path) -> None:
+    write_folders(tmp_path, {"train": 3, "more": 1})
+    (tmp_path / "metadata.csv").write_text(
+        "file_name,label\ntrain/00.png,x\ntrain/01.png,\nmore/00.png,y\n"
+    )
+    listing = read_source(tmp_path)
+    assert {row.split for row in listing.rows} == {None}
+    assert listing.notes == (
+        "'train' are not taken as parts of a split, as 'more' beside them are none",
+        f"passed over: 1 picture in {tmp_path.name} that no row lists (say train/02.png)",
+    )
+
+
+def test_maps_are_no_labels(tmp_path: Path) -> None:
+    kind = pa.map_(pa.string(), pa.int64())
+    for seed, name in enumerate(("a.png", "b.png")):
+        write_picture(tmp_path / name, seed)
+    labels = pa.array([[("a", 1)], [("b", 1)]], kind)
+    pq.write_table(pa.table({"path": ["a.png", "b.png"], "tags": labels}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"row 1: 'tags' must be one value, received a pair"):
+        read_source(tmp_path / "t.parquet")
+    _save(tmp_path / "set", _embedded([0, 1]).append_column("tags", labels), {})
+    with pytest.raises(DataError, match=r"row 1: 'tags' must be one value, received a pair"):
+        read_source(tmp_path / "set")
+
+
+@pytest.mark.parametrize("name", ["../x.arrow", "/x.arrow", "a/../../x.arrow"])
+def test_saved_data_set_may_not_reach_out_of_its_folder(tmp_path: Path, name: str) -> None:
+    _save(tmp_path / "set", _embedded([0, 1], label=[0, 1]), FEATURES)
+    (tmp_path / "set" / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}]}))
+    with pytest.raises(DataError, match="lies outside of its folder"):
+        read_source(tmp_path / "set")
+
+
 # Archives
 
 
@@ -721,6 +884,25 @@ def test_table_in_an_archive_may_not_reach_out_of_it(tmp_path: Path, name: str) 
         read_source(path)
 
 
+def test_embedded_pictures_in_an_archive_are_read_and_no_others(
+    tmp_path: Path, cache: Path
+) -> None:
+    _save(tmp_path / "set", _embedded([0, 1], label=[0, 1]), FEATURES)
+    path = Path(shutil.make_archive(str(tmp_path / "packed"), "gztar", tmp_path / "set"))
+    listing = read_source(path)
+    assert [row.labels for row in listing.rows] == [("cat",), ("dog",)]
+    assert all(row.path.is_relative_to(cache / "pictures") for row in listing.rows)
+    assert len(load_manifest(path)) == 2
+    outside = write_picture(tmp_path / "secret.png")
+    cells = [{"bytes": None, "path": str(outside)}, {"bytes": encode(pattern(8, 6)), "path": None}]
+    table = pa.table({"image": pa.array(cells, IMAGE), "label": [0, 1]})
+    shutil.rmtree(tmp_path / "set")
+    _save(tmp_path / "set", table, FEATURES)
+    path = Path(shutil.make_archive(str(tmp_path / "hostile"), "zip", tmp_path / "set"))
+    with pytest.raises(DataError, match="names a file outside of the archive"):
+        read_source(path)
+
+
 def _assert_refused(path: Path, said: str, cache: Path) -> None:
     with pytest.raises(DataError, match=said):
         read_source(path)
@@ -739,6 +921,43 @@ def test_archive_members_that_leave_the_folder_are_refused(
     _assert_refused(_zip(tmp_path / "s.zip", {**PICTURES, name: content}), said, cache)
     members = [(_member("a/0.png"), content), (_member(name), content)]
     _assert_refused(_tar(tmp_path / "s.tar", members), said, cache)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("d/" * 1500 + "x.jpg", "lies more than 100 folders deep"),
+        (("d" * 200 + "/") * 30 + "x.jpg", "more than 4096 bytes"),
+        ("a/0.png/x.png", "file and a folder at once"),
+        ("a/0.png/", "file and a folder at once"),
+        (".taxon-complete", "a name that taxon needs for itself"),
+        (".taxon-complete/x.png", "a name that taxon needs for itself"),
+        ("a", "is there twice"),
+        ("a/\x1b[31m.png/../x", r"'a/\\x1b\[31m"),
+    ],
+)
+def test_members_that_cannot_be_written_are_named_not_the_cache(
+    tmp_path: Path, cache: Path, name: str, said: str
+) -> None:
+    path = _zip(tmp_path / "s.zip", {**PICTURES, name: b""})
+    _assert_refused(path, rf"s\.zip is not unpacked: .*{said}", cache)
+    kind = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
+    files = [(_member(name), content) for name, content in PICTURES.items()]
+    path = _tar(tmp_path / "s.tar", [*files, (_member(name, kind), b"")])
+    _assert_refused(path, rf"s\.tar is not unpacked: .*{said}", cache)
+
+
+def test_damage_is_told_in_one_line(tmp_path: Path, cache: Path) -> None:
+    path = _zip(tmp_path / "s.zip", PICTURES).rename(tmp_path / "s.tar")
+    _assert_refused(path, r"^[^\n]*it is a zip; give it the suffix \.zip$", cache)
+    (tmp_path / "x.tar").write_text("text")
+    _assert_refused(tmp_path / "x.tar", r"^[^\n]*file could not be opened successfully$", cache)
+    links = [
+        (_member(f"a/{name}.png", tarfile.SYMTYPE, f"{target}.png"), b"")
+        for name, target in ("xy", "yx")
+    ]
+    path = _tar(tmp_path / "l.tar", links)
+    _assert_refused(path, "links in it lead to each other", cache)
 
 
 @pytest.mark.parametrize(

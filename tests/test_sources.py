@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -112,7 +113,9 @@ def test_other_files_are_passed_over_and_counted(tmp_path: Path) -> None:
     (tmp_path / "README").write_text("")
     manifest = load_manifest(tmp_path)
     assert len(manifest) == 2
-    assert manifest.notes == ("2 files that are no pictures were passed over",)
+    assert manifest.notes == (
+        "passed over: 2 files that are no pictures ('README', 'cat/notes.txt')",
+    )
 
 
 def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
@@ -120,7 +123,43 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
     write_picture(tmp_path / "cat" / "._00.png")
     manifest = load_manifest(tmp_path)
     assert sorted(_labels(manifest)) == ["cat/00.png", "dog/00.png"]
-    assert manifest.notes == ()
+    assert manifest.notes == ("passed over: 1 hidden picture and 2 hidden folders",)
+
+
+MODEL = ("bundle.json", "model.safetensors", "golden/00.png")
+ARTEFACT = ("artefact.json", "model.onnx")
+
+
+@pytest.mark.parametrize("files", [MODEL, ARTEFACT])
+def test_models_below_the_folder_are_passed_over_and_named(
+    tmp_path: Path, files: Sequence[str]
+) -> None:
+    write_folders(tmp_path, {"cat": 1, "dog": 1, "model": 1})
+    for name in files:
+        write_picture(tmp_path / "model" / name)
+    manifest = load_manifest(tmp_path)
+    assert manifest.label_space.names == ("cat", "dog")
+    assert manifest.notes == ("passed over: 1 folder of a model that taxon wrote ('model')",)
+
+
+@pytest.mark.parametrize("marker", ["bundle.json", "artefact.json"])
+def test_class_folder_with_a_file_called_like_a_models_is_kept(tmp_path: Path, marker: str) -> None:
+    write_folders(tmp_path, {"cat": 1, "dog": 1})
+    (tmp_path / "dog" / marker).write_text("{}")
+    assert load_manifest(tmp_path).label_space.names == ("cat", "dog")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes there")
+def test_pipes_and_devices_in_class_folders_are_listed_as_missing(tmp_path: Path) -> None:
+    write_folders(tmp_path, {"cat": 1, "dog": 1})
+    os.mkfifo(tmp_path / "dog" / "pipe.jpg")
+    (tmp_path / "dog" / "zero.jpg").symlink_to("/dev/zero")
+    skipped = load_manifest(tmp_path).skipped
+    assert [(row.id, row.kind) for row in skipped] == [
+        ("dog/pipe.jpg", "missing"),
+        ("dog/zero.jpg", "missing"),
+    ]
+    assert {row.reason for row in skipped} == {"it is a device or a pipe, not a file"}
 
 
 @pytest.mark.parametrize(
@@ -355,6 +394,80 @@ def test_row_without_picture_or_class_is_passed_over_and_listed(
     assert load_manifest(table).skipped == listing.skipped
 
 
+OPEN = r"a quote \(\"\) is opened and not closed"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('path,label\na.png,x\n"b.png,x\nc.png,y\nd.png,y\n', rf"row 3: {OPEN}"),
+        ('path,label\n"a.png,x\nb.png,x\n"c.png,y\n', rf"row 2: {OPEN}"),
+        ('path,label\n"a.png,x\nb.png",x\nc.png,y\n', rf"row 2: 'path' holds a line end: {OPEN}"),
+        ('path,label\na.png,"x\nb.png,x\nc.png",y\n', r"row 2: more cells"),
+        ('path,label\na.png,"x\nb.png,y"\nc.png,y\n', rf"row 2: 'label' holds a line end: {OPEN}"),
+        ('path,"label\na.png,x\nb.png,y\n', rf"row 1: {OPEN}"),
+        ('path,"label\na.png,x\nb.png,y"\n', r"no column 'label'"),
+    ],
+)
+def test_quote_that_is_not_closed_is_refused_with_its_row(
+    tmp_path: Path, content: str, said: str
+) -> None:
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(DataError, match=said) as raised:
+        read_source(tmp_path / "t.csv")
+    assert len(str(raised.value).splitlines()) == 1 and len(str(raised.value)) < 400
+
+
+def test_line_ends_and_long_texts_in_other_columns_are_no_matter(tmp_path: Path) -> None:
+    rows = [("a.png", "cat", "one\ntwo"), ("b.png", "dog", "x" * 200_000)]
+    table = write_table(tmp_path / "t.csv", ("path", "label", "caption"), rows)
+    assert [row.id for row in read_source(table).rows] == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", "path\tlabel\na.png\tcat\nb.png\tdog\n"),
+        ("t.csv", "sep=;\r\npath;label\r\na.png;cat\r\nb.png;dog\r\n"),
+        ("t.csv", "sep=,\npath,label\na.png,cat\nb.png,dog\n"),
+        ("t.tsv", '"sep=\t"\npath\tlabel\na.png\tcat\nb.png\tdog\n'),
+    ],
+)
+def test_separators_of_spreadsheets_are_read(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    rows = read_source(tmp_path / name).rows
+    assert [(row.id, *row.labels) for row in rows] == [("a.png", "cat"), ("b.png", "dog")]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"path|label\na.png|cat\n", r"separated by '\|'.*save it with commas"),
+        ("path,label\na.png,cat\n".encode("utf-16"), r"UTF-16; save it .*'CSV UTF-8'"),
+        ("path,label\na.png,süß\n".encode("latin-1"), r"not UTF-8 text.*'CSV UTF-8'"),
+    ],
+)
+def test_table_of_another_program_says_what_to_do(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        read_source(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("label", ["a\x1b[31m", "a\u2028b", "a\x00b"])
+@pytest.mark.parametrize("column", ["label", "tags"])
+def test_label_with_a_control_character_is_passed_over(
+    tmp_path: Path, label: str, column: str
+) -> None:
+    rows = [("a.png", label), ("b.png", "x"), ("c.png", "y")]
+    listing = read_source(write_table(tmp_path / "t.csv", ("path", column), rows))
+    assert [row.id for row in listing.rows] == ["b.png", "c.png"]
+    (skipped,) = listing.skipped
+    assert (skipped.id, skipped.kind) == ("a.png", "row")
+    assert "control character" in skipped.reason and skipped.reason.isprintable()
+
+
 def test_row_with_more_cells_than_the_header_is_refused(tmp_path: Path) -> None:
     rows = [("a.png", "cat"), ("b.png", "cat", "more")]
     table = write_table(tmp_path / "t.csv", ("path", "label"), rows, pictures=False)
@@ -400,6 +513,18 @@ def test_row_listed_twice_counts_once_and_is_noted(tmp_path: Path) -> None:
     assert len(manifest) == 2
     assert manifest.notes == ("1 repeated rows of t.csv were passed over",)
     assert manifest.skipped == (Skipped("a.png", "row 4 repeats row 2"),)
+
+
+def test_one_file_by_two_names_counts_once_or_is_a_contradiction(tmp_path: Path) -> None:
+    absolute = str(tmp_path / "base" / "a.png")
+    rows = [("../base/a.png", "cat"), ("../base/b.png", "dog"), (absolute, "cat")]
+    table = write_table(tmp_path / "tables" / "t.csv", ("path", "label"), rows)
+    listing = read_source(table)
+    assert [row.id for row in listing.rows] == ["../base/a.png", "../base/b.png"]
+    assert listing.skipped == (Skipped(absolute, "row 4 repeats row 2"),)
+    write_table(table, ("path", "label"), [*rows[:2], (absolute, "dog")], pictures=False)
+    with pytest.raises(DataError, match=r"in 1 row: row 4: .*listed before with another"):
+        read_source(table)
 
 
 @pytest.mark.parametrize("second", [("a.png", "dog", "train"), ("a.png", "cat", "test")])
@@ -570,3 +695,49 @@ def test_odd_file_names_are_read_and_those_that_are_no_utf8_are_named(tmp_path: 
         (skipped,) = manifest.skipped
         assert "bad" in skipped.id and "not UTF-8" in skipped.reason
     write_manifest(manifest, tmp_path / "manifest.parquet")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such a name themselves")
+def test_folder_that_is_not_utf8_is_refused_or_reached_through_a_link(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff"))
+    write_folders(folder / "photos", {"cat": 1, "dog": 1})
+    with pytest.raises(DataError, match="is not UTF-8; rename it, or reach it through a link"):
+        load_manifest(folder / "photos")
+    (tmp_path / "link").symlink_to(folder)
+    manifest = load_manifest(tmp_path / "link" / "photos")
+    write_manifest(manifest, tmp_path / "m.parquet")
+    assert len(load_manifest(tmp_path / "m.parquet")) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such a name themselves")
+def test_class_that_was_left_out_for_its_name_is_named_where_it_lacks(tmp_path: Path) -> None:
+    write_folders(tmp_path, {"a": 1})
+    write_picture(Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff/x.png")))
+    said = r"needs at least 2 classes.* was passed over, say b\\xff/x.png: the folder's name is not"
+    with pytest.raises(DataError, match=said):
+        load_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "labels", "said"),
+    [
+        ("tags", ["a,b", "b", "a"], r"'a,b' looks like several tags in one; separate them by '\|'"),
+        ("tags", ["a; b", "b; c", "a; c"], r"'a; b', 'a; c' and 1 more looks like several tags"),
+        ("label", ["a|b", "b", "a"], r"'a\|b' looks like.*in a column named 'labels' or 'tags'"),
+        ("tags", ["['a', 'b']", "b", "c"], r"looks like several tags in one"),
+        ("label", ["nan", "b", "N/A"], r"'N/A', 'nan' is taken for a class"),
+        ("tags", ["", "b", ""], r"2 pictures have no tag and count as examples of none"),
+    ],
+)
+def test_odd_labels_are_noted(
+    tmp_path: Path, column: str, labels: Sequence[str], said: str
+) -> None:
+    rows = [(f"{position}.png", label) for position, label in enumerate(labels)]
+    (note,) = read_source(write_table(tmp_path / "t.csv", ("path", column), rows)).notes
+    assert re.search(said, note)
+
+
+@pytest.mark.parametrize("labels", [["cat, small", "dog"], ["tench, Tinca tinca", "a;b", "x|y"]])
+def test_commas_in_labels_are_no_tags_by_themselves(tmp_path: Path, labels: Sequence[str]) -> None:
+    rows = [(f"{position}.png", label) for position, label in enumerate(labels)]
+    assert read_source(write_table(tmp_path / "t.csv", ("path", "label"), rows)).notes == ()

@@ -81,7 +81,8 @@ MaxPixels = Annotated[
     typer.Option(
         help="Larger pictures are refused, as decompression bombs.",
         min=1,
-        show_default="89 million",
+        max=178_956_970,
+        show_default="89478485",
     ),
 ]
 

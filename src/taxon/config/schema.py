@@ -20,6 +20,10 @@ ImbalanceStrategy = Literal[
 ]
 
 
+# Pillow's own limit, twice the one from which it warns.
+LARGEST_PICTURE = 178_956_970
+
+
 class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -173,7 +177,8 @@ class PreprocessingConfig(_Config):
         jpeg_dct_scaling: let the JPEG decoder shrink large pictures while it decodes; null
             does where most pictures are several times larger than the input.
         truncated: `refuse` files that end early, or `fill` what is missing with grey (JPEG).
-        max_pixels: larger pictures are refused, as decompression bombs.
+        max_pixels: larger pictures are refused, as decompression bombs; at most 178,956,970,
+            where Pillow refuses by itself.
     """
 
     size: int | None = Field(default=None, ge=8, le=4096)
@@ -182,7 +187,7 @@ class PreprocessingConfig(_Config):
     interpolation: Literal["bilinear", "bicubic", "lanczos"] | None = None
     jpeg_dct_scaling: bool | None = None
     truncated: Literal["refuse", "fill"] | None = None
-    max_pixels: int | None = Field(default=None, ge=1)
+    max_pixels: int | None = Field(default=None, ge=1, le=LARGEST_PICTURE)
 
 
 class TrainConfig(_Config):

@@ -14,6 +14,7 @@ from taxon.data.look import Look, look_into
 from taxon.data.look_cache import LookCache, Stamp, stamp_of
 from taxon.data.manifest import Manifest, Record, Skipped
 from taxon.data.sources import Columns, Listing, Row, read_source
+from taxon.data.sources.words import is_encodable, readable
 from taxon.preprocessing import Preprocessing
 from taxon.preprocessing.decode import read_picture
 
@@ -62,6 +63,9 @@ def build_manifest(
     spec = spec or Preprocessing()
     with LookCache(listing.root, spec) as cache:
         results = _inspect_all(listing.rows, spec, cache, progress)
+    notes = listing.notes
+    if cache.problem is not None:
+        notes += (f"the next run looks into every picture again: {cache.problem}",)
     records = tuple(result for result in results if isinstance(result, Record))
     skipped = tuple(result for result in results if isinstance(result, Skipped))
     if not records:
@@ -70,8 +74,9 @@ def build_manifest(
             f"none of the {len(skipped) + len(listing.skipped)} pictures of {listing.root} can "
             f"be used; the first: {first.id}: {first.reason}"
         )
-    root = listing.root.resolve()
-    return Manifest(records, space, root, (*listing.skipped, *skipped), listing.notes)
+    # Links are kept: what they lead to may have a name that is not UTF-8.
+    root = Path(os.path.abspath(listing.root))
+    return Manifest(records, space, root, (*listing.skipped, *skipped), notes)
 
 
 def _inspect_all(
@@ -91,10 +96,9 @@ def _inspect_all(
 
 def _inspect(row: Row, cache: LookCache, spec: Preprocessing | None) -> Record | Skipped | None:
     """A row's record, or why there is none; without a spec only what the cache knows."""
-    name = row.id.encode("utf-8", "backslashreplace").decode()
-    if name != row.id:
+    if not is_encodable(row.id):
         # Bytes that are no UTF-8 come as lone surrogates; no table or report could hold them.
-        return Skipped(name, "the file's name is not UTF-8; rename it", "name")
+        return Skipped(readable(row.id), "the file's name is not UTF-8; rename it", "name")
     path = Path(os.path.abspath(row.path))
     try:
         stamp = stamp_of(path)

@@ -15,7 +15,7 @@ from taxon.preprocessing import Preprocessing
 from taxon.preprocessing.decode import decode_details
 
 # Raised when a look computes anything else than before: cached looks of older versions are void.
-LOOK_VERSION = 1
+LOOK_VERSION = 2
 _SMALL = 64
 _SHARPNESS_SIDE = 512
 _BORDER = 2  # pixels of the small picture

@@ -68,21 +68,32 @@ def stamp_of(path: Path) -> Stamp:
 class LookCache:
     """The looks into the files of one data set, read at the start and written at the end.
 
+    A cache that cannot be read or written costs time, and nothing else.
+
     Args:
         root: of the data set; each has a file of its own.
         spec: looks by another decoding do not count.
+
+    Attributes:
+        problem: why looks are not kept for the next time, or None.
     """
 
     def __init__(self, root: Path, spec: Preprocessing) -> None:
         decoding = [LOOK_VERSION, spec.max_pixels, spec.truncated, spec.exif_orientation]
         name = sha256_json([os.path.abspath(root), decoding, spec.background])[:32]
-        self._file = cache_folder("looks") / f"{name}.arrow"
+        self.problem: str | None = None
+        self._file: Path | None = None
+        try:
+            self._file = cache_folder("looks") / f"{name}.arrow"
+        except OutputError as error:
+            self.problem = str(error)
         self._known: dict[Stamp, Look | _Failure] = {}
         self._used: dict[Stamp, Look | _Failure] = {}
         self._fresh = False
 
     def __enter__(self) -> Self:
-        self._known = _read(self._file)
+        if self._file is not None:
+            self._known = _read(self._file)
         return self
 
     def __exit__(
@@ -92,8 +103,11 @@ class LookCache:
         traceback: TracebackType | None,
     ) -> None:
         # An interrupted look is kept too: what was found is true.
-        if self._fresh:
-            _write(self._file, {**self._known, **self._used} if error else self._used)
+        if self._fresh and self._file is not None:
+            try:
+                _write(self._file, {**self._known, **self._used} if error else self._used)
+            except OutputError as problem:  # a full disk: the looks are made again next time
+                self.problem = str(problem)
 
     def get(self, stamp: Stamp) -> Look | None:
         """Return what an earlier look found, or None.
@@ -157,8 +171,5 @@ def _write(file: Path, found: dict[Stamp, Look | _Failure]) -> None:
     arrays = [
         pa.array(list(column), field.type) for column, field in zip(columns, _SCHEMA, strict=True)
     ]
-    try:
-        with atomic_file(file) as temporary:
-            feather.write_feather(pa.table(arrays, schema=_SCHEMA), str(temporary))
-    except OutputError:
-        return  # a full disk: the looks are made again next time
+    with atomic_file(file) as temporary:
+        feather.write_feather(pa.table(arrays, schema=_SCHEMA), str(temporary))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import re
+import stat
 import struct
 import warnings
 from dataclasses import dataclass
@@ -42,6 +45,8 @@ _TRANSPOSES = {
 _INVERSE = {6: 8, 8: 6}  # every other orientation is its own inverse
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _JPEG_END = b"\xff\xd9"
+MAXIMUM_FILE_BYTES = 1 << 30  # a picture within the limit of pixels is far smaller
+_BOMB_PIXELS = re.compile(r"\((\d+) pixels\)")
 # The limit of the spec is checked below, before decoding; Pillow's own warning would come
 # on top of it, once for every picture.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -129,14 +134,30 @@ def read_picture(path: Path) -> bytes:
     """Return the bytes of a file.
 
     Raises:
-        ImageError: it does not exist or cannot be read.
+        ImageError: it does not exist, is no file, cannot be read or is over
+            `MAXIMUM_FILE_BYTES`.
     """
     try:
+        # Looked at first: a pipe or a device could be read for ever.
+        _require_plain(path.stat(), path)
         return path.read_bytes()
     except OSError as error:
         raise ImageError(str(path), error.strerror or str(error), kind="missing") from error
     except ValueError as error:  # a NUL in the path
         raise ImageError(str(path), str(error), kind="missing") from error
+
+
+def _require_plain(status: os.stat_result, path: Path) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(str(path), "it is a folder, not a file", kind="missing")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(str(path), "it is a device or a pipe, not a file", kind="missing")
+    if status.st_size > MAXIMUM_FILE_BYTES:
+        raise ImageError(
+            str(path),
+            f"the file has {status.st_size:,} bytes, over the limit of {MAXIMUM_FILE_BYTES:,}",
+            kind="too-large",
+        )
 
 
 def _open(data: bytes, spec: Preprocessing, source: str) -> Image.Image:
@@ -149,10 +170,8 @@ def _open(data: bytes, spec: Preprocessing, source: str) -> Image.Image:
         raise ImageError(
             source, "not a picture in a format that can be read", kind="format"
         ) from None
-    except Image.DecompressionBombError:
-        raise ImageError(
-            source, "over the limit of pixels: a decompression bomb", kind="too-large"
-        ) from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(source, _bomb_words(error, spec), kind="too-large") from None
     except Exception as error:  # Pillow's parsers raise many kinds on damaged headers
         raise ImageError(source, f"damaged header ({error})", kind="damaged") from error
     pixels = image.width * image.height
@@ -163,6 +182,15 @@ def _open(data: bytes, spec: Preprocessing, source: str) -> Image.Image:
             kind="too-large",
         )
     return image
+
+
+def _bomb_words(error: Image.DecompressionBombError, spec: Preprocessing) -> str:
+    """Pillow refuses the largest pictures itself, and says only how many pixels they have."""
+    found = _BOMB_PIXELS.search(str(error))
+    size = f"{found[1]} pixels, " if found else ""
+    # Its own limit is twice the one that it warns at.
+    limit = min(spec.max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or spec.max_pixels))
+    return f"{size}over the limit of {limit} pixels: a decompression bomb"
 
 
 def _load(image: Image.Image, spec: Preprocessing, side: int) -> None:
@@ -233,7 +261,7 @@ def _to_rgb(image: Image.Image, background: int, source: str) -> Image.Image:
     if image.mode == "RGB" and not image.has_transparency_data:  # a PNG may name a clear colour
         return image
     if image.mode.startswith("I;16") or image.mode == "I":
-        return _from_16_bit(image, source)
+        return _from_16_bit(image, background, source)
     if image.mode == "F":
         raise ImageError(
             source, "floating-point pixels; save it with 8 or 16 bits a channel", kind="format"
@@ -245,11 +273,15 @@ def _to_rgb(image: Image.Image, background: int, source: str) -> Image.Image:
     return image.convert("RGB")
 
 
-def _from_16_bit(image: Image.Image, source: str) -> Image.Image:
+def _from_16_bit(image: Image.Image, background: int, source: str) -> Image.Image:
     """Scale 0..65535 to 0..255, rounded; Pillow's own conversion would clip at 255."""
     levels = np.asarray(image).astype(np.int64)
     if levels.min() < 0 or levels.max() > 65535:
         raise ImageError(
             source, "32-bit pixels; save it with 8 or 16 bits a channel", kind="format"
         )
-    return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")
+    grey = (levels + 128) // 257
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):  # a PNG may name a level that is clear
+        grey[levels == clear] = background
+    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")

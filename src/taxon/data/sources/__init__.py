@@ -1,7 +1,8 @@
 """Sources: folders, tables, archives, COCO, Hugging Face data sets and manifests -> a listing."""
 
 from taxon.data.sources.folders import list_pictures
-from taxon.data.sources.listing import Columns, Kind, Listing, Row
+from taxon.data.sources.listing import Columns, Listing, Row
 from taxon.data.sources.read import read_source
+from taxon.data.sources.words import Kind
 
 __all__ = ["Columns", "Kind", "Listing", "Row", "list_pictures", "read_source"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import lzma
 import posixpath
 import stat
@@ -9,12 +10,13 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from taxon.core.errors import DataError
-from taxon.data.sources.unpacked import unpacked
+from taxon.data.sources.unpacked import COMPLETE, unpacked
 
 ZIP_SUFFIXES = (".zip",)
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -23,6 +25,8 @@ ARCHIVE_SUFFIXES = ZIP_SUFFIXES + TAR_SUFFIXES
 MAXIMUM_GROWTH = 100
 ALWAYS_ALLOWED_BYTES = 1 << 30
 MAXIMUM_FILES = 5_000_000
+MAXIMUM_DEPTH = 100  # folders in folders
+MAXIMUM_NAME_BYTES = 4096
 _CHUNK = 1 << 20
 # All that the readers of the standard library raise on damaged files.
 _DAMAGED = (
@@ -87,11 +91,14 @@ def _unpack(path: Path, target: Path) -> None:
             continue
         place = target / relative
         if member.source is None:
-            place.mkdir(parents=True, exist_ok=True)
+            with _blaming(member.name, path):
+                place.mkdir(parents=True, exist_ok=True)
             continue
         _require_new(place, member.name, path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with place.open("xb") as stream:
+        with _blaming(member.name, path):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            stream = place.open("xb")
+        with stream:
             while chunk := _read(member.source, path):
                 total += len(chunk)
                 if total > limit:
@@ -123,7 +130,14 @@ def _read(source: IO[bytes], path: Path) -> bytes:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} is damaged, or no archive of its suffix: {error}")
+    if isinstance(error, RecursionError):
+        reason = "links in it lead to each other"
+    else:
+        # Some messages go on over several lines, one for each kind of compression.
+        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(":")
+    if not _is_zip(path) and zipfile.is_zipfile(path):
+        reason = "it is a zip; give it the suffix .zip"
+    return DataError(f"{path} is damaged, or no archive of its suffix: {reason}")
 
 
 def _zip_members(path: Path) -> Iterator[_Member]:
@@ -181,15 +195,21 @@ def _safe(name: str, path: Path) -> PurePosixPath | None:
     """Return where a member goes below the folder; None for what only macOS needs.
 
     Raises:
-        DataError: an absolute name, one with `..`, or one that no file can have.
+        DataError: an absolute name, one with `..`, one that no file can have, or taxon's own.
     """
+    if len(name.encode("utf-8", "replace")) > MAXIMUM_NAME_BYTES:
+        raise _refused(path, name[:80], f"has a name of more than {MAXIMUM_NAME_BYTES} bytes")
     parts = PurePosixPath(name.replace("\\", "/")).parts
+    if len(parts) > MAXIMUM_DEPTH:
+        raise _refused(path, name[:80], f"lies more than {MAXIMUM_DEPTH} folders deep")
     if not parts or "__MACOSX" in parts or parts[-1] == ".DS_Store":
         return None
     if parts[0].startswith("/") or ":" in parts[0] or ".." in parts:
         raise _refused(path, name, "would be written outside of the folder")
     if "\0" in name or any(len(part.encode("utf-8", "replace")) > 255 for part in parts):
         raise _refused(path, name[:80], "is no name that a file can have")
+    if parts[0].casefold() == COMPLETE:
+        raise _refused(path, name[:80], "has a name that taxon needs for itself")
     return PurePosixPath(*parts)
 
 
@@ -198,8 +218,21 @@ def _require_new(place: Path, name: str, path: Path) -> None:
         raise _refused(path, name, "is there twice (or its name differs by case only)")
 
 
+@contextmanager
+def _blaming(name: str, path: Path) -> Iterator[None]:
+    """What cannot be made because of other members is the archive's fault, not the cache's."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+        raise _refused(path, name, "is a file and a folder at once") from None
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
+            raise
+        raise _refused(path, name[:80], "is no name that a file can have") from None
+
+
 def _refused(path: Path, name: str, reason: str) -> DataError:
     return DataError(
-        f"{path} is not unpacked: '{name}' in it {reason}; unpack it yourself, look at it, and "
+        f"{path} is not unpacked: {name!r} in it {reason}; unpack it yourself, look at it, and "
         "name the folder"
     )

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from taxon.core.errors import DataError
 from taxon.data.manifest import Skipped
-from taxon.data.sources.listing import (
-    Columns,
-    Entry,
-    Listing,
-    Row,
-    clean,
-    is_encodable,
-    locate,
-    make_listing,
-)
+from taxon.data.sources.listing import Columns, Entry, Listing, Row, locate, make_listing
+from taxon.data.sources.words import clean, has_control, is_encodable, some
 
 _PREFIX = "instances_"
 _LOOKED_AT = 20  # pictures by which the folder is chosen
@@ -40,14 +33,19 @@ def read_coco(path: Path, value: Mapping[str, Any], columns: Columns) -> Listing
         value: the content of the file.
 
     Raises:
-        DataError: a part is missing or broken, or an annotation names an unknown category.
+        DataError: a part is missing or broken, an annotation names an unknown category, or all
+            of them unknown images.
     """
-    if columns.label or columns.tags:
-        raise DataError(f"{path} is COCO: its categories are the tags; leave out the columns")
+    if replace(columns, image_root=None) != Columns():
+        raise DataError(
+            f"{path} is COCO: its categories are the tags, and of the options for columns only "
+            "--image-root has a meaning; leave out the others"
+        )
     images, annotations = _objects(path, value, "images"), _objects(path, value, "annotations")
     categories = _category_names(path, _objects(path, value, "categories"))
     _require_unique([_key(image, "id") for image in images], path)
     tags, lost = _tags(path, images, annotations, categories)
+    notes = [*_merged(categories), *lost]
     root = columns.image_root or _root(path, images)
     entries: list[Entry] = []
     skipped: list[Skipped] = []
@@ -63,7 +61,9 @@ def read_coco(path: Path, value: Mapping[str, Any], columns: Columns) -> Listing
             continue
         entries.append(Entry(place, Row(identity, file, tuple(sorted(tags[_key(image, "id")])))))
     declared = categories.values()
-    return make_listing(root, entries, "tags", path, notes=lost, skipped=skipped, declared=declared)
+    return make_listing(
+        root, entries, "tags", path, notes=notes, skipped=skipped, declared=declared
+    )
 
 
 def _objects(path: Path, value: Mapping[str, Any], key: str) -> _Objects:
@@ -74,8 +74,13 @@ def _objects(path: Path, value: Mapping[str, Any], key: str) -> _Objects:
 
 
 def _key(item: Mapping[str, Any], name: str) -> str:
-    """Return an id so that numbers and texts, and whatever else is found, can be compared."""
-    return repr(item.get(name))
+    """Return an id so that `1`, `1.0` and `"1"`, and whatever else is found, can be compared."""
+    value = item.get(name)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str) and value.isdecimal() and value.isascii():
+        return value
+    return repr(value)
 
 
 def _category_names(path: Path, categories: _Objects) -> dict[str, str]:
@@ -84,10 +89,21 @@ def _category_names(path: Path, categories: _Objects) -> dict[str, str]:
         name = category.get("name")
         if not isinstance(name, str) or not clean(name) or not is_encodable(name):
             raise DataError(f"{path}: category {category.get('id')!r} has the name {name!a}")
+        if has_control(clean(name)):
+            raise DataError(
+                f"{path}: the name of category {category.get('id')!r}, {name!r}, holds a line end "
+                "or another control character"
+            )
         names[_key(category, "id")] = clean(name)
     if len(names) < len(categories):
         raise DataError(f"{path}: two categories have the same id")
     return names
+
+
+def _merged(categories: Mapping[str, str]) -> list[str]:
+    """Note the names that several categories share: they become one tag."""
+    repeated = [name for name, count in Counter(categories.values()).items() if count > 1]
+    return [f"several categories are called {some(repeated)} and become one tag"] * bool(repeated)
 
 
 def _require_unique(keys: Sequence[str], path: Path) -> None:
@@ -118,6 +134,12 @@ def _tags(
         tags[image].add(categories[category])
     if not lost:
         return tags, []
+    if known and len(lost) == len(annotations):
+        raise DataError(
+            f"{path}: none of the {len(annotations)} annotations belongs to a picture in 'images' "
+            f"(say {lost[0]}; the first id in 'images' is {_key(images[0], 'id')}); their ids must "
+            "match"
+        )
     # Files that were cut down to some of their pictures often keep all annotations.
     return tags, [
         f"{len(lost)} annotations belong to pictures that 'images' lacks and were passed over "

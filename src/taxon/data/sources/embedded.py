@@ -16,6 +16,7 @@ from taxon.core.errors import DataError
 from taxon.data.sources.unpacked import unpacked
 from taxon.preprocessing.decode import SUFFIXES
 
+PICTURES = "pictures"  # the kind of cache that they are unpacked into
 _INDEX = ".taxon-index.json"  # the path of each row's picture, None where there is none
 _NO_NAME = re.compile(r"[^\w.-]+")
 
@@ -114,7 +115,7 @@ def extract_pictures(
                     index.append(_write(_content(value, source), len(index), folder, part, base))
         (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
 
-    folder = unpacked("pictures", _NO_NAME.sub("_", source.stem), files, fill)
+    folder = unpacked(PICTURES, _NO_NAME.sub("_", source.stem), files, fill)
     return folder, json.loads((folder / _INDEX).read_text(encoding="utf-8"))
 
 

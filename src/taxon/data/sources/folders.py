@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from taxon.core.errors import DataError
 from taxon.core.labels import SEPARATOR
 from taxon.data.manifest import SPLIT_WORDS, Skipped
-from taxon.data.sources.listing import (
-    Entry,
+from taxon.data.sources.listing import Entry, Listing, Row, make_listing
+from taxon.data.sources.words import (
     Kind,
-    Listing,
-    Row,
     clean,
+    counted,
+    has_control,
     is_encodable,
-    make_listing,
     readable,
     some,
 )
 from taxon.preprocessing.decode import SUFFIXES
-
-# By these files a folder is known as a model or an artefact that taxon wrote.
-MODEL_MARKERS = {"bundle.json", "artefact.json"}
 
 
 @dataclass
@@ -33,7 +30,10 @@ class _Found:
     pictures: list[Path] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
     closed: list[Skipped] = field(default_factory=list)
-    others: int = 0
+    models: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
+    hidden_pictures: int = 0
+    hidden_folders: int = 0
 
 
 def read_folder(root: Path) -> Listing:
@@ -45,9 +45,10 @@ def read_folder(root: Path) -> Listing:
     found = _walk(root)
     if not found.pictures:
         closed = f"; {found.closed[0].id}: {found.closed[0].reason}" if found.closed else ""
+        models = f"; {len(found.models)} folders of models" if found.models else ""
         raise DataError(
-            f"no pictures in {root} ({found.others} other files{closed}); name a folder with one "
-            "sub-folder a class, holding JPEG, PNG, WebP, BMP, TIFF or GIF files"
+            f"no pictures in {root} ({len(found.others)} other files{closed}{models}); name a "
+            "folder with one sub-folder a class, holding JPEG, PNG, WebP, BMP, TIFF or GIF files"
         )
     relative = [picture.relative_to(root) for picture in found.pictures]
     has_splits = all(
@@ -65,8 +66,7 @@ def read_folder(root: Path) -> Listing:
     entries, skipped = [], found.closed
     for path in relative:
         name = path.as_posix()
-        if not is_encodable(name):
-            reason = "the file's name is not UTF-8; rename it"
+        if reason := _wrong_name(path):
             skipped.append(Skipped(readable(name), reason, "name"))
             continue
         label = SEPARATOR.join(clean(part) or part for part in path.parts[start:-1])
@@ -77,10 +77,34 @@ def read_folder(root: Path) -> Listing:
     return make_listing(root, entries, kind, root, notes=notes, skipped=skipped)
 
 
+def _wrong_name(path: Path) -> str:
+    """Why a picture's name, or that of a folder above it, cannot be used; empty if it can."""
+    folders = str(path.parent)
+    if not is_encodable(folders):
+        return "the folder's name is not UTF-8; rename it"
+    if has_control(folders):
+        return "the folder's name holds a line end or another control character; rename it"
+    return "" if is_encodable(path.name) else "the file's name is not UTF-8; rename it"
+
+
 def _notes(found: _Found, pictures: list[Path], root: Path) -> list[str]:
+    def named(paths: list[Path]) -> str:
+        return some([readable(path.relative_to(root).as_posix()) for path in paths])
+
     notes = []
     if found.others:
-        notes.append(f"{found.others} files that are no pictures were passed over")
+        what = counted(len(found.others), "file that is no picture", "files that are no pictures")
+        notes.append(f"passed over: {what} ({named(found.others)})")
+    if found.models:
+        what = counted(len(found.models), "folder", "folders")
+        notes.append(f"passed over: {what} of a model that taxon wrote ({named(found.models)})")
+    hidden = [
+        counted(number, f"hidden {what}", f"hidden {what}s")
+        for number, what in ((found.hidden_pictures, "picture"), (found.hidden_folders, "folder"))
+        if number
+    ]
+    if hidden:
+        notes.append(f"passed over: {' and '.join(hidden)}")
     holding = {picture.parent for picture in pictures}
     filled = holding.union(*(folder.parents for folder in holding))
     folders = (folder.relative_to(root) for folder in found.folders)
@@ -113,7 +137,14 @@ def list_pictures(root: Path) -> tuple[list[Path], int]:
     Links are followed, also out of `root`, each folder once.
     """
     found = _walk(root)
-    return found.pictures, found.others
+    return found.pictures, len(found.others)
+
+
+def _is_model(files: Collection[str]) -> bool:
+    """Whether taxon wrote a folder with these files: a model, or an artefact of one."""
+    if "bundle.json" in files and "model.safetensors" in files:
+        return True
+    return "artefact.json" in files and any(Path(file).stem == "model" for file in files)
 
 
 def _walk(root: Path) -> _Found:
@@ -130,18 +161,20 @@ def _walk(root: Path) -> _Found:
             names.clear()  # a link back to a folder that was read before
             continue
         visited.add(real)
-        if MODEL_MARKERS & set(files):
+        if _is_model(files):
+            found.models.append(folder)
             names.clear()  # a model's golden pictures are no data
             continue
         if folder != root:
             found.folders.append(folder)
+        found.hidden_folders += sum(name.startswith(".") for name in names)
         names[:] = sorted(name for name in names if not name.startswith("."))
         for file in files:
+            is_picture = Path(file).suffix.lower() in SUFFIXES
             if file.startswith("."):
-                continue
-            if Path(file).suffix.lower() in SUFFIXES:
-                found.pictures.append(folder / file)
+                found.hidden_pictures += is_picture
             else:
-                found.others += 1
+                (found.pictures if is_picture else found.others).append(folder / file)
     found.pictures.sort()
+    found.others.sort()
     return found

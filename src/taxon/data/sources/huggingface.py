@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pyarrow as pa
@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 from taxon.core.errors import DataError
 from taxon.data.manifest import SPLIT_WORDS
 from taxon.data.sources.embedded import class_names, extract_pictures, image_column, translate
-from taxon.data.sources.listing import Columns, Listing, some
+from taxon.data.sources.listing import Columns, Listing
 from taxon.data.sources.table_files import Table, load_json, read_text
-from taxon.data.sources.tables import list_table, wanted_columns
+from taxon.data.sources.tables import LABEL_NAMES, list_table, wanted_columns
+from taxon.data.sources.words import some
 
 _DICT_FILE, _STATE_FILE, _INFO_FILE = "dataset_dict.json", "state.json", "dataset_info.json"
 _SHARD = re.compile(r"(?P<part>\w+(\.\w+)*)-\d{5}-of-\d{5}(-[0-9a-f]+)?\.parquet")
@@ -54,6 +55,8 @@ def read_saved(folder: Path, columns: Columns) -> Listing:
     names = _object(folder / _DICT_FILE).get("splits")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise DataError(f"{folder / _DICT_FILE} names no splits")
+    for name in names:
+        _require_inside(name, folder / _DICT_FILE)
     parts = [replace(_saved_part(folder / name), name=name) for name in names]
     return _read_parts(folder, parts, _features(folder / names[0]), columns)
 
@@ -107,7 +110,9 @@ def _read_parts(
     root, pictures = _extract(source, parts, image) if image is not None else (None, [])
     wanted = [name for name in schema.names if name in {*wanted_columns(columns), *features}]
     names = {name: found for name in wanted if (found := class_names(features.get(name)))}
-    wanted = [name for name in wanted if _is_plain(schema.field(name).type)]
+    # A class of another kind is refused rather than taken for none.
+    classes = {*LABEL_NAMES, *columns.label, *columns.tags} - {image}
+    wanted = [name for name in wanted if name in classes or _is_plain(schema.field(name).type)]
     rows: list[dict[str, object]] = []
     for part in parts:
         for batch in _batches(part.files, wanted):
@@ -166,7 +171,15 @@ def _saved_part(folder: Path) -> _Part:
     ]
     if not names:
         raise DataError(f"{folder / _STATE_FILE} names no data files")
+    for name in names:
+        _require_inside(name, folder / _STATE_FILE)
     return _Part("", tuple(folder / name for name in names))
+
+
+def _require_inside(name: str, source: Path) -> None:
+    """Refuse what lies elsewhere: a data set from an archive must not reach for other files."""
+    if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+        raise DataError(f"{source} names '{name}', which lies outside of its folder")
 
 
 def _features(folder: Path) -> Mapping[str, Any]:

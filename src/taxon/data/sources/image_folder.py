@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from taxon.core.errors import DataError
 from taxon.data.manifest import SPLIT_WORDS
-from taxon.data.sources.folders import read_folder
-from taxon.data.sources.listing import Columns, Listing, some
+from taxon.data.sources.folders import list_pictures, read_folder
+from taxon.data.sources.listing import Columns, Listing
 from taxon.data.sources.table_files import Table, read_table_file
 from taxon.data.sources.tables import FILE_NAME, LABEL_NAMES, list_table, wanted_columns
+from taxon.data.sources.words import counted, readable, some
 
+_NumberedRow = tuple[int, dict[str, object]]
 _NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
@@ -63,23 +66,56 @@ def read_image_folder(root: Path, tables: Mapping[str, Path], columns: Columns) 
         )
         return replace(listing, notes=(*listing.notes, note))
     path_column = FILE_NAME if FILE_NAME in header and columns.path not in header else columns.path
-    rows: list[tuple[int, dict[str, object]]] = []
+    rows: list[_NumberedRow] = []
     for part, table in read.items():
         for number, cells in table.rows:
             name = cells.get(path_column)
             inside = str(PurePosixPath(part, name)) if isinstance(name, str) and name else None
             rows.append((number, {**cells, path_column: inside}))
-    if columns.split not in header and (words := _part_words(rows, path_column)):
-        header += (columns.split,)
-        for (_, row), word in zip(rows, words, strict=True):
-            row[columns.split] = word
+    notes: list[str] = []
+    if columns.split not in header:
+        # A table in a part's folder is that part; one at the top says it by its paths.
+        words = [part for part, table in read.items() for _ in table.rows]
+        if "" in tables:
+            words, notes = _part_words(rows, path_column)
+        if words:
+            header += (columns.split,)
+            for (_, row), word in zip(rows, words, strict=True):
+                row[columns.split] = word
     source = next(iter(tables.values())) if len(tables) == 1 else root
-    return list_table(Table(source, header, tuple(rows), root=root), columns)
+    listing = list_table(Table(source, header, tuple(rows), root=root), columns)
+    notes += _unlisted(root, listing, rows, path_column)
+    return replace(listing, notes=(*listing.notes, *notes))
 
 
-def _part_words(rows: list[tuple[int, dict[str, object]]], column: str) -> list[str]:
-    """Return the first folder of every row's path, if all of them are names of parts."""
-    words = [PurePosixPath(str(row[column])).parts[0] for _, row in rows if row[column]]
-    if len(words) < len(rows) or not all(word.lower() in SPLIT_WORDS for word in words):
+def _part_words(rows: list[_NumberedRow], column: str) -> tuple[list[str], list[str]]:
+    """Return the first folder of each path, if all are names of parts, and a note if some are.
+
+    A row without a path has no say: it is passed over anyway.
+    """
+    parts = [PurePosixPath(str(row[column] or "").strip()).parts[:1] for _, row in rows]
+    words = [part[0] if part else "" for part in parts]
+    outside = {word for word in words if word and word.lower() not in SPLIT_WORDS}
+    inside = sorted(set(words) - outside - {""})
+    if not outside:
+        return (words, []) if inside else ([], [])
+    if not inside:
+        return [], []
+    return [], [
+        f"{some(inside)} are not taken as parts of a split, as {some(sorted(outside))} beside "
+        "them are none"
+    ]
+
+
+def _unlisted(root: Path, listing: Listing, rows: Iterable[_NumberedRow], column: str) -> list[str]:
+    """Note the pictures that lie in the folder and in no row, not even in one passed over."""
+    listed = {os.path.abspath(row.path) for row in listing.rows}
+    listed.update(os.path.abspath(root / str(row[column] or "").strip()) for _, row in rows)
+    left = [path for path in list_pictures(root)[0] if os.path.abspath(path) not in listed]
+    if not left:
         return []
-    return words
+    first = readable(left[0].relative_to(root).as_posix())
+    return [
+        f"passed over: {counted(len(left), 'picture', 'pictures')} in {root.name} that no row "
+        f"lists (say {first})"
+    ]

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import stat
 import unicodedata
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Literal
 
 from taxon.core.errors import DataError
 from taxon.core.labels import SEPARATOR, LabelSpace
 from taxon.data.manifest import Skipped, Split
-
-Kind = Literal["flat", "taxonomy", "tags"]
+from taxon.data.sources.label_notes import label_notes
+from taxon.data.sources.words import Kind, counted
+from taxon.data.sources.words import some as some  # imported from here by other packages
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,20 @@ class Listing:
         """
         if self.space is not None:
             return self.space
+        try:
+            return self._occurring()
+        except DataError as error:
+            # What was passed over may be the class that lacks.
+            raise DataError("; ".join([str(error), *self._passed_over()])) from None
+
+    def _passed_over(self) -> list[str]:
+        if not self.skipped:
+            return list(self.notes[:3])
+        first = min(self.skipped, key=lambda row: row.kind != "name")  # a name tells most
+        number = counted(len(self.skipped), "row or picture was", "rows or pictures were")
+        return [f"{number} passed over, say {first.id}: {first.reason}", *self.notes[:3]]
+
+    def _occurring(self) -> LabelSpace:
         labels = {label for row in self.rows for label in row.labels}
         if self.kind == "taxonomy":
             return LabelSpace.taxonomy(label.split(SEPARATOR) for label in labels)
@@ -132,21 +145,23 @@ def make_listing(
         raise DataError(f"{source} lists no picture that can be used{first}")
     if repeated:
         notes = (*notes, f"{len(repeated)} repeated rows of {source.name} were passed over")
-    labels = {label for row in rows for label in row.labels}
-    notes = (*notes, *_label_notes(labels, set(declared)))
+    notes = (*notes, *label_notes([row.labels for row in rows], kind, set(declared)))
     ordered = tuple(sorted(rows, key=attrgetter("id")))
     return Listing(root, ordered, kind, notes, tuple(skipped))
 
 
 def _unique(entries: Iterable[Entry], source: Path) -> tuple[list[Row], list[Skipped]]:
     first: dict[str, Entry] = {}
+    # One file may go by two names: `../base/x.jpg` and `/base/x.jpg`.
+    places: dict[str, Entry] = {}
     repeated: list[Skipped] = []
     conflicts: list[str] = []
     for entry in entries:
-        earlier = first.setdefault(entry.row.id, entry)
-        if earlier is entry:
-            continue
-        if earlier.row == entry.row:
+        place = os.path.abspath(entry.row.path)
+        earlier = first.get(entry.row.id) or places.get(place)
+        if earlier is None:
+            first[entry.row.id] = places[place] = entry
+        elif places.get(place) is earlier and _meaning(earlier.row) == _meaning(entry.row):
             reason = f"{entry.place} repeats {earlier.place}"
             repeated.append(Skipped(entry.row.id, reason))
         else:
@@ -157,32 +172,14 @@ def _unique(entries: Iterable[Entry], source: Path) -> tuple[list[Row], list[Ski
     if conflicts:
         more = f"; and {len(conflicts) - 3} more" if len(conflicts) > 3 else ""
         raise DataError(
-            f"{source} contradicts itself in {len(conflicts)} rows: {'; '.join(conflicts[:3])}"
-            f"{more}. Keep one row a picture"
+            f"{source} contradicts itself in {counted(len(conflicts), 'row', 'rows')}: "
+            f"{'; '.join(conflicts[:3])}{more}. Keep one row a picture"
         )
     return [entry.row for entry in first.values()], repeated
 
 
-def _label_notes(labels: set[str], declared: set[str]) -> list[str]:
-    notes = []
-    if unused := sorted(declared - labels):
-        notes.append(f"no picture has {some(unused)}: no class is made of it")
-    alike: dict[str, list[str]] = defaultdict(list)
-    for label in sorted(labels):
-        alike[label.casefold()].append(label)
-    for names in alike.values():
-        if len(names) > 1:
-            notes.append(
-                f"{' and '.join(repr(name) for name in names)} differ by upper and lower case "
-                "only and remain classes of their own"
-            )
-    return notes
-
-
-def some(names: Sequence[str], limit: int = 5) -> str:
-    """Return the first names, quoted, and how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(f"'{name}'" for name in names[:limit]) + more
+def _meaning(row: Row) -> tuple[object, ...]:
+    return row.labels, row.split, row.group, row.weight, row.sha256
 
 
 def locate(root: Path, name: str) -> tuple[str, Path]:
@@ -217,22 +214,3 @@ def _mode(path: Path) -> int | None:
         return path.stat().st_mode
     except (OSError, ValueError):  # absent, too long, or no name that a file can have
         return None
-
-
-def clean(label: str) -> str:
-    """Return a label without space around it, accents in one form (Unicode NFC)."""
-    return unicodedata.normalize("NFC", label.strip())
-
-
-def is_encodable(text: str) -> bool:
-    """Whether a text can be written as UTF-8; a lone surrogate cannot."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def readable(name: str) -> str:
-    """Return a file's name so that it can be written: bytes that are no UTF-8 are escaped."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -6,11 +6,14 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from taxon.core.cache import cache_folder
 from taxon.core.errors import DataError
 from taxon.data.manifest import Record, is_manifest, read_manifest
 from taxon.data.sources.archives import ARCHIVE_SUFFIXES, is_archive, unpack
 from taxon.data.sources.coco import is_coco, read_coco
+from taxon.data.sources.embedded import PICTURES
 from taxon.data.sources.folders import read_folder
+from taxon.data.sources.found import tables_in
 from taxon.data.sources.huggingface import (
     has_pictures,
     is_saved,
@@ -20,9 +23,10 @@ from taxon.data.sources.huggingface import (
     shards,
 )
 from taxon.data.sources.image_folder import find_metadata, read_image_folder
-from taxon.data.sources.listing import Columns, Kind, Listing, Row, some
+from taxon.data.sources.listing import Columns, Listing, Row
 from taxon.data.sources.table_files import READERS, load_json, read_text
 from taxon.data.sources.tables import read_table
+from taxon.data.sources.words import Kind, is_encodable, readable, some
 
 TABLE_SUFFIXES = tuple(READERS)
 TABLES_IN_FOLDER = tuple(f"labels{suffix}" for suffix in TABLE_SUFFIXES)
@@ -32,7 +36,8 @@ def read_source(path: Path, columns: Columns | None = None) -> Listing:
     """List a data set.
 
     A folder is read, in this order, by a table `labels.*` in it, as a saved data set or an image
-    folder of Hugging Face `datasets`, or by its folders of classes. A file is a table (CSV, TSV,
+    folder of Hugging Face `datasets`, by its folders of classes, or by the only other table,
+    manifest or COCO file in it. A file is a table (CSV, TSV,
     JSON, JSONL, Parquet), COCO JSON, a manifest that taxon wrote, or an archive (zip, tar) of
     a folder, which is unpacked into the cache.
 
@@ -41,10 +46,27 @@ def read_source(path: Path, columns: Columns | None = None) -> Listing:
         OutputError: an archive or embedded pictures cannot be written to the cache.
     """
     columns = columns or Columns()
-    if columns.image_root is not None and not columns.image_root.is_dir():
-        raise DataError(f"--image-root {columns.image_root} is not a folder")
+    _require_utf8(path)
+    if columns.image_root is not None:
+        _require_utf8(columns.image_root)
+        if not columns.image_root.is_dir():
+            raise DataError(f"--image-root {columns.image_root} is not a folder")
     if path.is_file():
-        return _read_archive(path, columns) if is_archive(path) else _read_file(path, columns)
+        listing = _read_archive(path, columns) if is_archive(path) else _read_file(path, columns)
+    else:
+        listing = _read_folder(path, columns)
+    _require_utf8(listing.root)  # the cache, for what was unpacked
+    return listing
+
+
+def _require_utf8(path: Path) -> None:
+    """Refuse a folder whose name no manifest could hold."""
+    name = os.path.abspath(path)
+    if not is_encodable(name):
+        raise DataError(f"{readable(name)} is not UTF-8; rename it, or reach it through a link")
+
+
+def _read_folder(path: Path, columns: Columns) -> Listing:
     if not path.is_dir():
         raise DataError(
             f"no such file or folder: {path}; name a folder with one sub-folder a class, or a "
@@ -81,19 +103,45 @@ def _read_directory(path: Path, columns: Columns) -> Listing:
         listing = _read_file(tables[0], columns)
         others = [table.name for table in tables[1:]]
         note = f"read from {tables[0].name}; {some(others)} beside it was passed over"
-        return replace(listing, notes=(*listing.notes, note)) if others else listing
+        return _noted(listing, note) if others else listing
     if is_saved(path):
         return read_saved(path, columns)
     if metadata := find_metadata(path):
         return read_image_folder(path, metadata, columns)
     if shards(path):
         return read_shards(path, columns)
+    return _read_plain(path, columns)
+
+
+def _read_plain(path: Path, columns: Columns) -> Listing:
+    """Read a folder by its folders of classes, or by the only table in it."""
+    tables = tables_in(path, columns)
+    names = some([table.relative_to(path).as_posix() for table in tables])
     if columns != Columns():
-        raise DataError(
-            f"{path} is read by its folders (there is no {TABLES_IN_FOLDER[0]} in it), so columns "
-            "have no meaning; name a table, or leave the options for columns out"
-        )
-    return read_folder(path)
+        if len(tables) != 1:
+            lacks = f"it holds several tables: {names}" if tables else "it holds no table"
+            raise DataError(
+                f"{path} is read by its folders ({lacks}), so columns have no meaning; name a "
+                "table, or leave the options for columns out"
+            )
+    else:
+        try:
+            listing = read_folder(path)
+        except DataError as error:
+            if len(tables) != 1:
+                hint = f"; or name one of the tables in it: {names}" if tables else ""
+                raise DataError(f"{error}{hint}") from None
+        else:
+            # One folder alone holds the pictures of a table; several are the classes.
+            tops = {row.id.partition("/")[0] for row in listing.rows}
+            if len(tables) != 1 or len(tops) > 1:
+                note = f"{names} may list pictures too and was passed over; name it to read it"
+                return _noted(listing, note) if tables else listing
+    return _noted(_read_file(tables[0], columns), f"read from {names}")
+
+
+def _noted(listing: Listing, note: str) -> Listing:
+    return replace(listing, notes=(*listing.notes, note))
 
 
 def _read_archive(path: Path, columns: Columns) -> Listing:
@@ -102,8 +150,11 @@ def _read_archive(path: Path, columns: Columns) -> Listing:
         listing = _read_directory(folder, columns)
     except DataError as error:
         raise DataError(f"{path}, unpacked: {error}") from error
-    # An archive may come from anywhere: its table must not reach for other files.
+    # An archive may come from anywhere: its table must not reach for other files. Pictures that
+    # are embedded in it are unpacked into a folder of their own.
     allowed = [folder.resolve()]
+    if listing.root.parent == cache_folder(PICTURES):
+        allowed.append(listing.root.resolve())
     if columns.image_root is not None:
         allowed.append(columns.image_root.resolve())
     for row in listing.rows:
@@ -138,8 +189,8 @@ def _read_manifest(path: Path, columns: Columns) -> Listing:
 
 
 def _manifest_path(record: Record, beside: Path, image_root: Path | None) -> Path:
-    """Return where the picture lies; after a move, it is looked for beside the manifest."""
+    """Return where the picture lies: beside the manifest, which may have moved, or as it says."""
     if image_root is not None:
         return image_root / record.id
     moved = beside / record.id
-    return record.path if record.path.is_file() or not moved.is_file() else moved
+    return moved if moved.is_file() else record.path

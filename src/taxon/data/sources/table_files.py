@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,11 @@ import pyarrow.parquet as pq
 from taxon.core.errors import DataError
 
 Cells = Mapping[str, object]
+# A cell may be long: a caption, a list of boxes. What C's long holds everywhere.
+csv.field_size_limit(2**31 - 1)
+_SEPARATOR_LINE = re.compile(r'"?sep=([,;\t|])"?\r?\n', re.IGNORECASE)  # Excel's, before the header
+_LINE_END = re.compile(r"\s*[\r\n]+\s*")
+_BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16
 
 
 @dataclass(frozen=True)
@@ -70,44 +76,73 @@ def read_text(path: Path) -> str:
         DataError: it cannot be read or is not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
+        return data.decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: {error.reason}") from error
+        reason = "it is UTF-16" if data.startswith(_BYTE_ORDER_MARKS) else error.reason
+        raise DataError(
+            f"{path} is not UTF-8 text: {reason}; save it again as UTF-8 (a spreadsheet calls "
+            "that 'CSV UTF-8')"
+        ) from error
 
 
 def _read_separated(path: Path, wanted: Collection[str]) -> Table:
-    text = read_text(path)
+    text, delimiter = _delimited(path, read_text(path))
     # Other than str.splitlines, this ends lines at line ends only, not at odd spaces in names.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(path, text))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] = []
     rows: list[tuple[int, Cells]] = []
+    number = 1  # of the line that a row begins in
     try:
         for cells in reader:
-            if not cells:
-                continue  # an empty line is no row
-            if not header:
-                header = [name.strip() for name in cells]
+            if cells and not header:
+                header = [_LINE_END.sub(" ", name.strip()) for name in cells]
                 _require_unique(header, path)
-            elif any(cell.strip() for cell in cells[len(header) :]):
-                raise DataError(
-                    f"{path}, row {reader.line_num}: more cells than the header has columns"
-                )
-            else:
-                cells += [""] * (len(header) - len(cells))
-                rows.append((reader.line_num, dict(zip(header, cells, strict=False))))
+            elif cells:  # an empty line is no row
+                rows.append((number, _cells(cells, header, wanted, f"{path}, row {number}")))
+            number = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path} is not a table that can be read: {error}") from error
+        # In strict reading only quotes go wrong.
+        raise DataError(f"{path}, row {number}: {_OPEN_QUOTE} ({error})") from error
     return Table(path, tuple(name for name in header if name), tuple(rows))
 
 
-def _delimiter(path: Path, text: str) -> str:
+_OPEN_QUOTE = (
+    'a quote (") is opened and not closed, or stands inside of a quoted text and is not doubled'
+)
+
+
+def _cells(cells: list[str], header: list[str], wanted: Collection[str], place: str) -> Cells:
+    if any(cell.strip() for cell in cells[len(header) :]):
+        raise DataError(f"{place}: more cells than the header has columns")
+    cells += [""] * (len(header) - len(cells))
+    row = dict(zip(header, cells, strict=False))
+    # A quote that is closed in a later row only makes one cell of all between.
+    broken = [name for name in row if name in wanted and _LINE_END.search(row[name].strip())]
+    if broken:
+        raise DataError(f"{place}: '{broken[0]}' holds a line end: {_OPEN_QUOTE}")
+    return row
+
+
+def _delimited(path: Path, text: str) -> tuple[str, str]:
+    """Return the text without Excel's line on the separator, and the separator."""
+    said = _SEPARATOR_LINE.match(text)
+    if said is not None:
+        return "\n" + text[said.end() :], said[1]  # lines keep their numbers
     if path.suffix.lower() == ".tsv":
-        return "\t"
+        return text, "\t"
     first = text.lstrip().partition("\n")[0]
-    # What spreadsheets write where the comma marks decimals.
-    return ";" if ";" in first and "," not in first else ","
+    if "," in first:
+        return text, ","
+    if "|" in first and ";" not in first and "\t" not in first:
+        raise DataError(
+            f"{path} is separated by '|', which separates tags in a cell here; save it with "
+            "commas, semicolons or tabs between the columns"
+        )
+    # Semicolons are what spreadsheets write where the comma marks decimals.
+    return text, ";" if ";" in first else "\t" if "\t" in first else ","
 
 
 def _require_unique(header: Collection[str], path: Path) -> None:

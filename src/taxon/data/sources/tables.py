@@ -10,20 +10,11 @@ from pathlib import Path
 from taxon.core.errors import DataError, nearest
 from taxon.core.labels import SEPARATOR
 from taxon.data.manifest import SPLIT_WORDS, Skipped, Split
-from taxon.data.sources.listing import (
-    Columns,
-    Entry,
-    Kind,
-    Listing,
-    Row,
-    clean,
-    is_encodable,
-    locate,
-    make_listing,
-)
+from taxon.data.sources.listing import Columns, Entry, Listing, Row, locate, make_listing
 from taxon.data.sources.table_files import Cells, Table, read_table_file
+from taxon.data.sources.words import TAG_SEPARATOR as TAG_SEPARATOR  # manifest_table writes it
+from taxon.data.sources.words import Kind, clean, has_control, is_encodable
 
-TAG_SEPARATOR = "|"
 LABEL_NAMES: dict[str, Kind] = {"label": "flat", "labels": "tags", "tags": "tags"}
 FILE_NAME = "file_name"  # what `datasets` and COCO call the path
 _TRUE, _FALSE = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")
@@ -117,9 +108,16 @@ def _require(name: str, table: Table, what: str, option: str) -> None:
     if name not in table.header:
         raise DataError(
             f"{table.path} has no column '{name}' for {what}; its columns are: "
-            f"{', '.join(table.header) or 'none'}.{nearest(name, table.header)} "
+            f"{_named(table.header)}.{nearest(name, table.header)} "
             f"Name another with {option}"
         )
+
+
+def _named(header: Sequence[str]) -> str:
+    """The columns in one short line, whatever a file may call them."""
+    names = [name if len(name) <= 40 else f"{name[:40]}..." for name in header[:20]]
+    more = f" and {len(header) - 20} more" if len(header) > 20 else ""
+    return (", ".join(names) or "none") + more
 
 
 def _label_columns(table: Table, columns: Columns) -> tuple[tuple[str, ...], Kind]:
@@ -141,7 +139,7 @@ def _label_columns(table: Table, columns: Columns) -> tuple[tuple[str, ...], Kin
         raise DataError(
             f"{table.path} has no column 'label' (one class a picture), 'labels' or 'tags' "
             f"(several, separated by '{TAG_SEPARATOR}'); its columns are: "
-            f"{', '.join(table.header)}. Name the column with --label-column"
+            f"{_named(table.header)}. Name the column with --label-column"
         )
     if any(isinstance(cells.get(found[0]), list) for _, cells in table.rows):
         return found, "tags"
@@ -174,8 +172,10 @@ def _text(cell: object, column: str) -> str:
         return ""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))  # pandas makes floats of whole numbers where a cell is empty
-    if isinstance(cell, bytes | list | dict):
-        kind = {bytes: "bytes", list: "a list", dict: "an object"}[type(cell)]
+    if isinstance(cell, bytes | list | dict | tuple):
+        # Arrow's maps come as lists of pairs.
+        names = {bytes: "bytes", list: "a list", dict: "an object", tuple: "a pair of a map"}
+        kind = names[type(cell)]
         raise DataError(f"'{column}' must be one value, received {kind}")
     return str(cell)
 
@@ -191,14 +191,23 @@ def _labels(cells: Cells, layout: _Layout) -> tuple[str, ...]:
         column = layout.labels[0]
         cell = cells.get(column)
         values = cell if isinstance(cell, list) else _text(cell, column).split(TAG_SEPARATOR)
-        return tuple(sorted({clean(_text(value, column)) for value in values} - {""}))
+        tags = sorted({clean(_text(value, column)) for value in values} - {""})
+        for tag in tags:
+            _require_printable(tag, column)
+        return tuple(tags)
     names = [(column, clean(_text(cells.get(column), column))) for column in layout.labels]
     for column, name in names:
         if not name:
             raise _NoClass(f"the column '{column}' is empty; each picture needs a class")
+        _require_printable(name, column)
         if layout.kind == "taxonomy" and SEPARATOR in name:
             raise DataError(f"'{name}' in '{column}' may not hold a '{SEPARATOR}'")
     return (SEPARATOR.join(name for _, name in names),)
+
+
+def _require_printable(name: str, column: str) -> None:
+    if has_control(name):
+        raise _NoClass(f"{name!r} in '{column}' holds a line end or another control character")
 
 
 def _split(text: str) -> Split | None:

@@ -13,7 +13,7 @@ from taxon.core.errors import DataError
 from taxon.core.files import atomic_folder
 from taxon.core.fingerprint import sha256_json
 
-_COMPLETE = ".taxon-complete"  # holds the number of files, to notice that some were deleted
+COMPLETE = ".taxon-complete"  # holds the number of files, to notice that some were deleted
 
 
 class _MadeMeanwhile(Exception):
@@ -39,10 +39,10 @@ def unpacked(kind: str, name: str, sources: Sequence[Path], fill: Callable[[Path
     shutil.rmtree(folder, ignore_errors=True)
     with (
         suppress(_MadeMeanwhile),
-        atomic_folder(folder, replace_if=_COMPLETE) as temporary,
+        atomic_folder(folder, replace_if=COMPLETE) as temporary,
     ):
         fill(temporary)
-        (temporary / _COMPLETE).write_text(str(_count(temporary)), encoding="utf-8")
+        (temporary / COMPLETE).write_text(str(_count(temporary)), encoding="utf-8")
         if _is_complete(folder):
             raise _MadeMeanwhile
     return folder
@@ -60,11 +60,11 @@ def _fingerprint(sources: Sequence[Path]) -> str:
 
 def _is_complete(folder: Path) -> bool:
     try:
-        return int((folder / _COMPLETE).read_text(encoding="utf-8")) == _count(folder)
+        return int((folder / COMPLETE).read_text(encoding="utf-8")) == _count(folder)
     except (OSError, ValueError):
         return False
 
 
 def _count(folder: Path) -> int:
     """Return the number of files below, without the mark of completeness."""
-    return sum(len(files) - (_COMPLETE in files) for _, _, files in os.walk(folder))
+    return sum(len(files) - (COMPLETE in files) for _, _, files in os.walk(folder))
