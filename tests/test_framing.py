@@ -18,6 +18,7 @@ from taxon.models.features import extract_features
 from taxon.models.probe import out_of_fold_probabilities
 from taxon.models.weights import load_pretrained
 from taxon.preprocessing import Preprocessing
+from taxon.preprocessing.spec import ResizeMode
 from taxon.preprocessing.transform import kept_area
 from taxon.training.framing import choose_framing, suits_dct_scaling
 
@@ -105,13 +106,25 @@ def test_framing_follows_the_evidence(tmp_path: Path) -> None:
 
 def test_without_evidence_the_usual_framing_stays(tmp_path: Path) -> None:
     manifest = _strips(tmp_path / "same", at_the_end=False)
-    usual = Preprocessing(height=64, width=64, resize="pad")
-    manifest = replace(manifest, records=manifest.records[:50])  # too few to compare on
     backbone = create_backbone("test_convnext")
-    assert (
-        choose_framing(backbone, manifest, usual, pretrained=True, seed=0, device="cpu").mode
-        == "pad"
-    )
+    modes: tuple[ResizeMode, ...] = ("crop", "squash", "pad")
+    reasons = []
+    for usual in modes:
+        spec = Preprocessing(height=64, width=64, resize=usual)
+        chosen = choose_framing(backbone, manifest, spec, pretrained=True, seed=0, device="cpu")
+        assert chosen.mode == usual, chosen.reason
+        reasons.append(chosen.reason)
+    # One of them is the best by chance; it does not surely beat the two others.
+    assert sum("is not surely better" in reason for reason in reasons) == 2, reasons
+
+
+def test_too_few_pictures_are_not_compared(tmp_path: Path) -> None:
+    manifest = _strips(tmp_path / "ends", at_the_end=True)
+    few = replace(manifest, records=manifest.records[:50])
+    spec = Preprocessing(height=64, width=64, resize="pad")
+    backbone = create_backbone("test_convnext")
+    chosen = choose_framing(backbone, few, spec, pretrained=True, seed=0, device="cpu")
+    assert chosen.mode == "pad" and "few pictures" in chosen.reason
 
 
 def test_random_weights_go_by_the_shape_alone() -> None:
