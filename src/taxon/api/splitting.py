@@ -18,7 +18,7 @@ from taxon.data.manifest import SPLITS
 from taxon.data.manifest_table import is_manifest_table
 from taxon.data.plan import Plan, apply_plan
 from taxon.data.plan_file import read_plan
-from taxon.data.sources.listing import some
+from taxon.data.sources.words import some
 from taxon.data.splitting.splits import LARGEST_HELD_OUT, SplitPlan, ensure_split, k_folds
 from taxon.data.splitting.units import make_units
 from taxon.preprocessing import Preprocessing

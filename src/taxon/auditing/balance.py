@@ -7,7 +7,7 @@ from taxon.auditing.finding import Finding
 from taxon.auditing.wording import counted, pictures
 from taxon.data.imbalance import advise, imbalance_ratio
 from taxon.data.manifest import SPLITS
-from taxon.data.sources.listing import some
+from taxon.data.sources.words import some
 
 FEW_PICTURES = 20
 HIGH_IMBALANCE = 3.0

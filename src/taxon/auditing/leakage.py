@@ -80,8 +80,8 @@ def _finding(evidence: Evidence, check: str, groups: Sequence[Group], what: str)
         groups=ids_of(groups),
         score=len(members) / len(evidence.records),
         advice=f"{pictures(len(members))} (say {groups[0][0].id}) {what} in another part of the "
-        f"split. {_in_words(optimism, evidence)} `taxon split` with `--plan` and `--resplit` makes a "
-        "split that keeps them together.",
+        f"split. {_in_words(optimism, evidence)} `taxon split` with `--plan` and `--resplit` "
+        "makes a split that keeps them together.",
         plan=regroup(groups, "on both sides of the split"),
     )
 

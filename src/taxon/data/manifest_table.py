@@ -10,7 +10,7 @@ from pathlib import Path
 from taxon.core.errors import DataError
 from taxon.core.files import write_text
 from taxon.data.manifest import Manifest, Record
-from taxon.data.sources.tables import TAG_SEPARATOR
+from taxon.data.sources.words import TAG_SEPARATOR
 
 _HEADERS = tuple(("path", label, "split", "group", "weight") for label in ("label", "labels"))
 

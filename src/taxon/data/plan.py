@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from taxon.core.errors import DataError, nearest
 from taxon.core.labels import LabelSpace
 from taxon.data.manifest import Manifest, Record, Skipped
-from taxon.data.sources.listing import some
+from taxon.data.sources.words import some
 from taxon.data.splitting.units import together
 
 

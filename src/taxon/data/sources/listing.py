@@ -15,7 +15,6 @@ from taxon.core.labels import SEPARATOR, LabelSpace
 from taxon.data.manifest import Skipped, Split
 from taxon.data.sources.label_notes import label_notes
 from taxon.data.sources.words import Kind, counted
-from taxon.data.sources.words import some as some  # imported from here by other packages
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from taxon.core.labels import SEPARATOR
 from taxon.data.manifest import SPLIT_WORDS, Skipped, Split
 from taxon.data.sources.listing import Columns, Entry, Listing, Row, locate, make_listing
 from taxon.data.sources.table_files import Cells, Table, read_table_file
-from taxon.data.sources.words import TAG_SEPARATOR as TAG_SEPARATOR  # manifest_table writes it
-from taxon.data.sources.words import Kind, clean, has_control, is_encodable
+from taxon.data.sources.words import TAG_SEPARATOR, Kind, clean, has_control, is_encodable
 
 LABEL_NAMES: dict[str, Kind] = {"label": "flat", "labels": "tags", "tags": "tags"}
 FILE_NAME = "file_name"  # what `datasets` and COCO call the path

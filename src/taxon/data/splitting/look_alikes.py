@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from taxon.data.duplicates.near_duplicates import near_duplicate_groups
 from taxon.data.manifest import Manifest
-from taxon.data.sources.listing import some
+from taxon.data.sources.words import some
 from taxon.data.splitting.units import Contents, Units, make_units
 
 

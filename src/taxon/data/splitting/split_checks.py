@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from taxon.core.errors import DataError
 from taxon.data.manifest import Manifest
-from taxon.data.sources.listing import some
+from taxon.data.sources.words import some
 from taxon.data.splitting.units import Units
 
 # A part's size is worth a word when it is off by more than this share of it, and by 3 pictures.

@@ -14,7 +14,7 @@ import numpy as np
 
 from taxon.core.errors import ConfigError, DataError
 from taxon.data.manifest import SPLITS, Manifest, Split
-from taxon.data.sources.listing import some
+from taxon.data.sources.words import some
 from taxon.data.splitting.look_alikes import kept_together, look_alikes, loosen
 from taxon.data.splitting.split_checks import require_enough, shortcomings
 from taxon.data.splitting.stratify import stratify
