@@ -29,9 +29,11 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/taxon demo --out demo --overwrite
 
+# Two processes of one thread each: two of two threads would wait for each other.
 test: $(READY) lint
 	@scripts/install-browser
-	$(BIN)/python -m pytest --cov --cov-report=term -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile \
+		--cov --cov-report=term -m "not slow"
 
 test-backbones: $(READY)
 	$(BIN)/python -m pytest -m slow --durations=0
