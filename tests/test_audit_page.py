@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from pictures import encode, make_manifest, make_record, pattern, write_folders
 
-from taxon.auditing import AuditReport, Finding, run_audit, write_page
+from taxon.auditing import AuditReport, Finding, NextCommands, run_audit, write_page
 from taxon.auditing.charts import short_names
 from taxon.auditing.page import GROUPS_A_FINDING, PICTURES_A_FINDING
 from taxon.auditing.report import About
 from taxon.auditing.thumbnails import PICTURES_A_GROUP
 from taxon.core.labels import LabelSpace
-from taxon.data import Manifest, Skipped, load_manifest
+from taxon.data import Columns, Manifest, Skipped, load_manifest
+from taxon.preprocessing import Preprocessing
 
 CHROMIUM = Path("/usr/bin/chromium")
 CHECK = "contradicting_labels"
@@ -266,11 +267,33 @@ def test_next_commands_follow_from_the_findings(odd: Manifest, tmp_path: Path) -
     assert "taxon train manifest.parquet" in page.text
 
     wrong = [finding_of(odd, check="label_issues", plan=plan), finding_of(odd, check="tiny")]
-    write_page(report_of(odd, *wrong), odd, tmp_path / "named.html", data="'my photos'")
+    write_page(
+        report_of(odd, *wrong), odd, tmp_path / "named.html", NextCommands("my photos", "my photos")
+    )
     page = Page((tmp_path / "named.html").read_text("utf-8"))
     assert "taxon split 'my photos' --plan plan.yaml --out manifest.parquet Train." in page.text
     assert "1 error or warning has no step in it" in page.text
     assert "DATA" not in page.text
+
+    commands = NextCommands(
+        "run",
+        "run/manifest.parquet",
+        columns=Columns(group="tile"),
+        decoding=Preprocessing(truncated="fill"),
+        weights="w.safetensors",
+        plan=Path("todo.yaml"),
+    )
+    write_page(report_of(odd, *wrong), odd, tmp_path / "planned.html", commands)
+    page = Page((tmp_path / "planned.html").read_text("utf-8"))
+    assert "Write the plan" not in page.text and "Read and edit todo.yaml" in page.text
+    reading = "--group-column tile --truncated fill"
+    split = "taxon split run/manifest.parquet --plan todo.yaml --out manifest.parquet"
+    assert f"{split} {reading}" in page.text
+    training = "--weights w.safetensors --set preprocessing.truncated=fill"
+    assert f"taxon train manifest.parquet {training}" in page.text
+    assert commands.audit() == (
+        f"taxon audit run --out audit --overwrite {reading} --weights w.safetensors"
+    )
 
     _, page = page_of(report_of(odd, finding_of(odd, check="tiny")), odd, tmp_path)
     assert "no plan can do it for you" in page.text

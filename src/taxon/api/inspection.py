@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from taxon.data.plan_file import write_plan
 from taxon.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
-    from taxon.auditing import AuditReport
+    from taxon.auditing import AuditReport, NextCommands
     from taxon.core.predictions import FloatArray
 
 REPORT_FILE = "audit.json"
@@ -109,24 +108,46 @@ def audit(
     )
     if folder is not None:
         with atomic_folder(folder, replace_if=REPORT_FILE if overwrite else None) as temporary:
-            named = shlex.join([str(data), *column_words(columns or Columns())])
-            write_page(report, manifest, temporary / PAGE_FILE, data=named)
+            commands = next_commands(
+                data,
+                fix=fix,
+                model=model,
+                weights=weights,
+                columns=columns,
+                truncated=truncated,
+                max_pixels=max_pixels,
+            )
+            write_page(report, manifest, temporary / PAGE_FILE, commands)
             write_json(temporary / REPORT_FILE, report.model_dump(mode="json"))
     if plan_file is not None:
         write_plan(report.plan, plan_file, resplit=report.leaks)
     return report
 
 
-def column_words(columns: Columns) -> list[str]:
-    """The options that give these columns, for a command that somebody is told to run."""
-    usual = Columns()
-    words = [word for name in columns.label for word in ("--label-column", name)]
-    words += ["--tag-columns", ",".join(columns.tags)] if columns.tags else []
-    for name in ("path", "split", "group", "weight"):
-        value = getattr(columns, name)
-        words += [f"--{name}-column", value] if value != getattr(usual, name) else []
-    words += ["--image-root", str(columns.image_root)] if columns.image_root else []
-    return words
+def next_commands(
+    data: str | Path,
+    *,
+    fix: str | Path | None = None,
+    model: str | None = None,
+    weights: str | Path | None = None,
+    columns: Columns | None = None,
+    truncated: Literal["refuse", "fill"] = "refuse",
+    max_pixels: int | None = None,
+) -> NextCommands:
+    """The commands to run after `audit` with these arguments."""
+    from taxon.auditing import NextCommands
+
+    source = Path(data)
+    is_run = (source / BUNDLE_FILE).is_file()
+    return NextCommands(
+        audited=str(data),
+        data=str(source / MANIFEST_FILE if is_run else data),
+        columns=columns or Columns(),
+        decoding=decoding_spec(truncated, max_pixels),
+        model=model,
+        weights=None if weights is None else str(weights),
+        plan=None if fix is None else Path(fix),
+    )
 
 
 def decoding_spec(truncated: Literal["refuse", "fill"], max_pixels: int | None) -> Preprocessing:

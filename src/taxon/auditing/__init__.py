@@ -2,6 +2,7 @@
 
 from taxon.auditing.finding import Finding
 from taxon.auditing.label_issues import find_label_issues, out_of_fold_probabilities
+from taxon.auditing.next_commands import NextCommands
 from taxon.auditing.page import write_page
 from taxon.auditing.report import AuditReport
 from taxon.auditing.run import CHECKS, quick_findings, run_audit
@@ -11,6 +12,7 @@ __all__ = [
     "CHECKS",
     "AuditReport",
     "Finding",
+    "NextCommands",
     "find_label_issues",
     "out_of_fold_probabilities",
     "quick_findings",

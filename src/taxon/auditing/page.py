@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from taxon.auditing.charts import class_rows, short_names, size_chart
 from taxon.auditing.finding import SEVERITIES, Finding
+from taxon.auditing.next_commands import NextCommands
 from taxon.auditing.report import AuditReport
 from taxon.auditing.terminal import verdict
 from taxon.auditing.thumbnails import Cards, Shown, ShownGroup, breaks, prose
@@ -109,17 +110,19 @@ class Next:
         plan: what the plan of all findings says and proposes; empty where it has no step.
         by_hand: how many errors and warnings the plan does not answer, a sentence; or empty.
         resplit: the split that the data bring leaks.
+        named: the commands name the data; else they hold the word DATA.
     """
 
     needed: bool
-    data: str
+    commands: NextCommands
     plan: tuple[str, ...]
     by_hand: str
     resplit: bool
+    named: bool
 
 
 def write_page(
-    report: AuditReport, manifest: Manifest, path: Path, *, data: str | None = None
+    report: AuditReport, manifest: Manifest, path: Path, commands: NextCommands | None = None
 ) -> None:
     """Write the report as one self-contained HTML file, below 5 MB.
 
@@ -128,8 +131,7 @@ def write_page(
     Args:
         manifest: that the report was made of; its pictures become thumbnails.
         path: the file to write; it appears whole or not at all.
-        data: the data as the command line names them, quoted and with the options by which they
-            are read, for the commands to copy; None writes DATA.
+        commands: what to run next; None writes DATA for the data.
 
     Raises:
         OutputError: the file cannot be written.
@@ -142,7 +144,7 @@ def write_page(
             subtitle=_subtitle(report),
             verdict=verdict(report),
             severities=[(name, report.count(name)) for name in SEVERITIES],
-            next=_next(report, data),
+            next=_next(report, commands),
             sections=_sections(report, manifest),
             classes=class_rows(report.class_counts, short_names(manifest.label_space)),
             parts=[part for part in SPLITS if part in report.about.parts],
@@ -205,16 +207,17 @@ def _concerned(finding: Finding) -> str:
     return counted(count, "row", "rows") if finding.check.startswith("rows_") else pictures(count)
 
 
-def _next(report: AuditReport, data: str | None) -> Next:
+def _next(report: AuditReport, commands: NextCommands | None) -> Next:
     serious = [finding for finding in report.findings if finding.severity != "info"]
     alone = sum(not finding.plan for finding in serious)
     words = counted(alone, "error or warning has", "errors and warnings have")
     return Next(
         needed=bool(serious),
-        data=data or "DATA",
+        commands=commands or NextCommands(),
         plan=_plan_words(report.plan),
         by_hand=f"{words} no step in it: decide yourself." if alone else "",
         resplit=report.leaks,
+        named=commands is not None,
     )
 
 

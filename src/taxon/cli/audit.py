@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,8 +12,6 @@ from taxon.cli import options
 from taxon.core.errors import CheckFailed
 
 if TYPE_CHECKING:
-    from taxon.auditing import AuditReport
-    from taxon.data import Columns
     from taxon.data.plan import Plan
 
 
@@ -86,7 +83,7 @@ def command(
     label issues, shortcuts, drift. The pictures are never touched.
     """
     from taxon.api import audit
-    from taxon.api.inspection import PAGE_FILE
+    from taxon.api.inspection import PAGE_FILE, next_commands
     from taxon.auditing import text_lines
     from taxon.cli.progress import counting_display
 
@@ -120,8 +117,17 @@ def command(
         typer.echo(f"page: {out / PAGE_FILE}")
     if fix is not None:
         typer.echo(f"plan: {fix} ({_steps(report.plan)}); read and edit it, then:")
-        typer.echo(f"  {_split_command(data, fix, report, columns)}")
-        typer.echo("  taxon train manifest.parquet")
+        commands = next_commands(
+            data,
+            fix=fix,
+            model=model,
+            weights=weights,
+            columns=columns,
+            truncated=options.truncated_policy(truncated),
+            max_pixels=max_pixels,
+        )
+        typer.echo(f"  {commands.split(resplit=report.leaks)}")
+        typer.echo(f"  {commands.train_on_split()}")
     severities = {finding.severity for finding in report.findings}
     wrong = severities & ({"error"} if fail_on is FailOn.error else {"error", "warning"})
     if fail_on is not FailOn.never and wrong:
@@ -135,12 +141,3 @@ def _steps(plan: Plan) -> str:
     proposals = len(plan) - certain
     waiting = f", {proposals} proposal{'' if proposals == 1 else 's'} to accept or delete"
     return steps + (waiting if proposals else "")
-
-
-def _split_command(data: Path, plan: Path, report: AuditReport, columns: Columns) -> str:
-    """The command that applies the plan, with the options by which the data were read."""
-    from taxon.api.inspection import column_words
-
-    words = ["taxon", "split", str(data), "--plan", str(plan), "--out", "manifest.parquet"]
-    words += ["--resplit"] if report.leaks else []
-    return shlex.join([*words, *column_words(columns)])
