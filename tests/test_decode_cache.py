@@ -225,6 +225,16 @@ def test_entries_of_the_run_itself_stay(manifest: Manifest, cache_home: Path) ->
         assert len(_entries(cache_home)) == 10
 
 
+def test_unfinished_entries_of_others_count_towards_the_limit(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path)
+    store.put("ab1", np.zeros((3, 10, 10), np.uint8))
+    (tmp_path / "ab" / "half.tmp").write_bytes(bytes(1000))
+    store.claim((), limit=1500, planned=0)
+    assert store.path("ab1").exists()
+    store.claim((), limit=1200, planned=0)
+    assert not store.path("ab1").exists()
+
+
 def test_abandoned_halves_are_removed(manifest: Manifest, cache_home: Path) -> None:
     _fetch_all(_open(manifest), manifest)
     half = _entries(cache_home)[0].with_name("half.tmp")

@@ -14,6 +14,7 @@ from PIL import Image, ImageFilter
 import taxon.data.build as build
 from taxon.core.cache import cache_folder
 from taxon.core.errors import DataError, OutputError
+from taxon.core.fingerprint import sha256_bytes
 from taxon.data import load_manifest, read_manifest, write_manifest
 from taxon.data.look import Look, look_into
 from taxon.data.manifest import is_manifest
@@ -76,6 +77,26 @@ def test_every_size_can_be_looked_into(size: tuple[int, int]) -> None:
     look = _look(plain(*size, (10, 20, 30)))
     assert (look.width, look.height) == size
     assert len(look.thumbnail) == 256 and 0 <= look.hash < 2**64
+
+
+def test_a_look_sees_the_whole_of_a_jpeg_that_training_may_shrink() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)
+    data = encode(noise, "JPEG")
+    shrinking = SPEC.model_copy(update={"height": 32, "width": 32, "jpeg_dct_scaling": True})
+    assert look_into(data, shrinking, "x") == look_into(data, SPEC, "x")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps no time of change of the file itself")
+def test_a_file_replaced_with_its_old_size_and_time_is_seen(photos: Path) -> None:
+    path = photos / "a" / "flat.bmp"
+    path.write_bytes(encode(plain(20, 20, (1, 2, 3)), "BMP"))
+    load_manifest(photos)
+    before = path.stat()
+    path.write_bytes(encode(plain(20, 20, (200, 2, 3)), "BMP"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    (record,) = [record for record in load_manifest(photos).records if record.id == "a/flat.bmp"]
+    assert record.sha256 == sha256_bytes(path.read_bytes())
 
 
 def test_a_second_look_decodes_nothing(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

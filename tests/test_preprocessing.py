@@ -172,6 +172,37 @@ def test_16_bit_grey_map_is_scaled() -> None:
     assert _pixels(data)[0, :, 0].tolist() == [0, 128, 255]
 
 
+def _grey_tiff(levels: bytes, bits: int, *, photometric: int = 1, sample_format: int = 1) -> bytes:
+    """A TIFF 6.0 file of one row of four pixels."""
+    fields = [
+        *((tag, 3, value) for tag, value in ((256, 4), (257, 1), (258, bits), (259, 1))),
+        *((262, 3, photometric), (273, 4, 8), (277, 3, 1), (278, 3, 1), (279, 4, len(levels))),
+        (339, 3, sample_format),
+    ]
+    directory = struct.pack("<H", len(fields))
+    for tag, kind, value in fields:
+        directory += struct.pack("<HHII", tag, kind, 1, value)
+    return b"II*\0" + struct.pack("<I", 8 + len(levels)) + levels + directory + b"\0" * 4
+
+
+def test_12_bit_grey_is_scaled_by_its_own_range() -> None:
+    packed = int("".join(f"{level:012b}" for level in (0, 1024, 2048, 4095)), 2).to_bytes(6, "big")
+    assert _pixels(_grey_tiff(packed, 12))[0, :, 0].tolist() == [0, 64, 128, 255]
+
+
+@pytest.mark.parametrize(("photometric", "seen"), [(1, [0, 4, 128, 255]), (0, [255, 251, 127, 0])])
+def test_zero_is_white_where_a_tiff_says_so(photometric: int, seen: list[int]) -> None:
+    levels = struct.pack("<4H", 0, 1000, 32768, 65535)
+    data = _grey_tiff(levels, 16, photometric=photometric)
+    assert _pixels(data)[0, :, 0].tolist() == seen
+
+
+def test_levels_of_unknown_range_are_refused() -> None:
+    signed = _grey_tiff(struct.pack("<4h", 0, 100, 16000, 32767), 16, sample_format=2)
+    assert "signed pixels" in _reason(signed)
+    assert "32-bit pixels" in _reason(encode(Image.new("I", (4, 4), 1000), "TIFF"))
+
+
 def test_black_and_white_picture_is_converted() -> None:
     image = Image.new("1", (2, 1), 0)
     image.putpixel((1, 0), 1)
@@ -237,6 +268,14 @@ def test_truncated_jpeg_is_filled_by_policy(share: float, progressive: bool) -> 
     assert caught.value.kind == "truncated"
 
 
+def test_a_cameras_jpeg_with_a_second_picture_is_filled_too() -> None:
+    noisy = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    data = encode(noisy, "MPO", save_all=True, append_images=[noisy.copy()])
+    assert decode_details(data, SPEC, "x").format == "MPO"
+    filled = decode_details(data[: len(data) // 4], FILL, "x")
+    assert filled.truncated and filled.image.size == (64, 64)
+
+
 def test_only_jpeg_is_filled() -> None:
     data = encode(pattern(60, 50), "PNG")
     with pytest.raises(ImageError):
@@ -257,6 +296,14 @@ def test_heic_is_read_where_the_extra_is_installed() -> None:
 def test_heic_without_the_extra_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["taxon.preprocessing.decode"], "_register_heif", lambda: False)
     assert "taxon-vision[heic]" in _reason(b"\0\0\0\x18ftypheic" + b"\0" * 40)
+
+
+def test_avif_in_the_container_of_heic_needs_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["taxon.preprocessing.decode"], "_register_heif", lambda: False)
+    data = encode(plain(32, 32, (10, 200, 30)), "AVIF", quality=95)
+    assert data[16:20] == b"avif"  # among the compatible brands
+    general = data[:8] + b"mif1" + data[12:]
+    assert decode_details(general, SPEC, "x").format == "AVIF"
 
 
 def test_details_say_what_the_file_says() -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 import taxon
 from taxon.bundle import read_bundle
 from taxon.config import StageConfig
-from taxon.core.errors import ConfigError, DataError, OutputError
+from taxon.core.errors import ConfigError, DataError, DivergedError, OutputError
 from taxon.data import read_manifest, read_source
 from taxon.training import EpochDone, Event, Note, StageStarted, StepDone
 from taxon.training.clock import Clock
@@ -144,6 +144,26 @@ def test_without_validation_the_last_epoch_is_kept(defects: Path, tmp_path: Path
     assert bundle.spec.policy.fitted_on == "defaults"
     with pytest.raises(DataError, match="no pictures in the part 'test'"):
         model.evaluate()
+
+
+@pytest.mark.parametrize("validation", [0.15, 0.0])
+def test_a_model_whose_answers_are_no_numbers_is_never_kept(
+    defects: Path, tmp_path: Path, validation: float
+) -> None:
+    # One step an epoch: the loss before it is finite, what the model answers after it is not.
+    config = tmp_path / "wild.yaml"
+    stage = "{name: all, epochs: 1, unfrozen_blocks: all, learning_rate: 10, schedule: constant}"
+    config.write_text(f"stages:\n- {stage}\nbatch_size: 256\ngradient_clip: null\n")
+    with pytest.raises(DivergedError, match=r"epoch 1: .*lower learning rate"):
+        taxon.train(
+            defects,
+            out=tmp_path / "run",
+            model="test_efficientnet",
+            weights="none",
+            config=config,
+            overrides=["preprocessing.size=64", f"split.validation={validation}"],
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_weights_none_takes_the_recipe_scratch_and_says_so(defects: Path, tmp_path: Path) -> None:

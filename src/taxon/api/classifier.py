@@ -30,7 +30,8 @@ from taxon.preprocessing.decode import read_picture
 from taxon.training import Listener, Note
 from taxon.training.device import build_accelerator, choose_device
 from taxon.training.framing import choose_framing, suits_dct_scaling
-from taxon.training.trainer import TrainingJob, fit, predict_logits
+from taxon.training.outputs import predict_logits
+from taxon.training.trainer import TrainingJob, fit
 
 GOLDEN_PICTURES = 8
 

@@ -140,7 +140,7 @@ class LoaderConfig(_Config):
             needs: `ram`, `disk`, `none`, or `auto` (memory if they fit, else disk). Loading
             processes, which a GPU has, share no memory: with them `ram` is the disk too.
         cache_gigabytes: the limit; null takes a quarter of the free memory, or of the free disk.
-            Two runs that start at the same time hold to it each for itself.
+            Runs that train at the same time hold to it each for itself.
     """
 
     cache: Literal["auto", "none", "ram", "disk"] = "auto"

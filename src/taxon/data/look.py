@@ -15,7 +15,7 @@ from taxon.preprocessing import Preprocessing
 from taxon.preprocessing.decode import decode_details
 
 # Raised when a look computes anything else than before: cached looks of older versions are void.
-LOOK_VERSION = 2
+LOOK_VERSION = 3
 _SMALL = 64
 _SHARPNESS_SIDE = 512
 _BORDER = 2  # pixels of the small picture
@@ -67,7 +67,9 @@ def look_into(data: bytes, spec: Preprocessing, source: str) -> Look:
     Raises:
         ImageError: it cannot be decoded.
     """
-    decoded = decode_details(data, spec, source)
+    # Never a picture that the JPEG decoder shrank: sizes and hashes are those of the whole.
+    whole = spec.model_copy(update={"jpeg_dct_scaling": False})
+    decoded = decode_details(data, whole, source)
     image = decoded.image
     small = np.asarray(image.resize((_SMALL, _SMALL), Image.Resampling.BOX), np.float32) / 255
     luma = small @ np.array([0.299, 0.587, 0.114], np.float32)

@@ -33,6 +33,7 @@ _SCHEMA = pa.schema(
         ("path", pa.string()),
         ("size", pa.int64()),
         ("changed", pa.int64()),
+        ("touched", pa.int64()),
         ("failure", pa.string()),
         ("kind", pa.string()),
         *(
@@ -45,11 +46,22 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """By what a file is known to be the same: its path, size, and time of change in ns."""
+    """By what a file is known to be the same.
+
+    Attributes:
+        size: in bytes.
+        changed: time of the content's last change in ns, which a copy may bring along.
+        touched: time of the last change to the file itself in ns, which only the system sets
+            (of the creation, on Windows).
+    """
 
     path: str
     size: int
     changed: int
+    touched: int
+
+
+_STAMP = len(fields(Stamp))
 
 
 def stamp_of(path: Path) -> Stamp:
@@ -62,7 +74,7 @@ def stamp_of(path: Path) -> Stamp:
         status = path.stat()
     except OSError as error:
         raise ImageError(str(path), error.strerror or str(error), kind="missing") from error
-    return Stamp(str(path), status.st_size, status.st_mtime_ns)
+    return Stamp(str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 class LookCache:
@@ -148,7 +160,7 @@ def _read(file: Path) -> dict[Stamp, Look | _Failure]:
     if table.schema != _SCHEMA:
         return {}
     columns = [column.to_pylist() for column in table.columns]
-    return {Stamp(*row[:3]): _found(row[3:]) for row in zip(*columns, strict=True)}
+    return {Stamp(*row[:_STAMP]): _found(row[_STAMP:]) for row in zip(*columns, strict=True)}
 
 
 def _found(values: tuple[Any, ...]) -> Look | _Failure:

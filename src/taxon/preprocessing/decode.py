@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from taxon.core.errors import ImageError, ImageProblem
+from taxon.preprocessing.deep_grey import grey_to_rgb, is_deep_grey
 from taxon.preprocessing.spec import Preprocessing
 
+# A camera's MPO is a JPEG with more pictures after the first.
+JPEG_FORMATS = ("JPEG", "MPO")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "MPO", "PPM")  # those read at all
 # Suffix -> the formats that it may stand for.
 SUFFIX_FORMATS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), ("JPEG", "MPO")),
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), JPEG_FORMATS),
     ".png": ("PNG",),
     ".webp": ("WEBP",),
     ".bmp": ("BMP",),
@@ -44,6 +46,7 @@ _TRANSPOSES = {
 }
 _INVERSE = {6: 8, 8: 6}  # every other orientation is its own inverse
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_AVIF_BRANDS = (b"avif", b"avis")
 _JPEG_END = b"\xff\xd9"
 MAXIMUM_FILE_BYTES = 1 << 30  # a picture within the limit of pixels is far smaller
 _BOMB_PIXELS = re.compile(r"\((\d+) pixels\)")
@@ -108,7 +111,7 @@ def decode_details(
         try:
             _load(image, spec, side)
         except OSError:
-            if spec.truncated == "refuse" or image.format != "JPEG":
+            if spec.truncated == "refuse" or image.format not in JPEG_FORMATS:
                 raise
             # With an end of image put after what there is, libjpeg fills the rest with grey.
             image = _open(data + _JPEG_END, spec, source)
@@ -194,13 +197,13 @@ def _bomb_words(error: Image.DecompressionBombError, spec: Preprocessing) -> str
 
 
 def _load(image: Image.Image, spec: Preprocessing, side: int) -> None:
-    if spec.jpeg_dct_scaling and image.format == "JPEG":
+    if spec.jpeg_dct_scaling and image.format in JPEG_FORMATS:
         image.draft("RGB", (side, side))
     image.load()
 
 
 def _formats_for(data: bytes, source: str) -> tuple[str, ...]:
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+    if _is_heif(data):
         if not _register_heif():
             raise ImageError(
                 source,
@@ -210,6 +213,14 @@ def _formats_for(data: bytes, source: str) -> tuple[str, ...]:
             )
         return (*_known_formats(), "HEIF")
     return _known_formats()
+
+
+def _is_heif(data: bytes) -> bool:
+    """HEIC and AVIF share a container, whose first box lists the brands (ISO/IEC 14496-12)."""
+    if data[4:8] != b"ftyp" or data[8:12] not in _HEIF_BRANDS:
+        return False
+    end = min(int.from_bytes(data[:4], "big"), 256)
+    return not any(data[at : at + 4] in _AVIF_BRANDS for at in range(16, end, 4))
 
 
 @cache
@@ -260,8 +271,8 @@ def _exif(image: Image.Image) -> dict[int, object]:
 def _to_rgb(image: Image.Image, background: int, source: str) -> Image.Image:
     if image.mode == "RGB" and not image.has_transparency_data:  # a PNG may name a clear colour
         return image
-    if image.mode.startswith("I;16") or image.mode == "I":
-        return _from_16_bit(image, background, source)
+    if is_deep_grey(image):
+        return grey_to_rgb(image, background, source)
     if image.mode == "F":
         raise ImageError(
             source, "floating-point pixels; save it with 8 or 16 bits a channel", kind="format"
@@ -271,17 +282,3 @@ def _to_rgb(image: Image.Image, background: int, source: str) -> Image.Image:
         canvas = Image.new("RGBA", rgba.size, (background, background, background, 255))
         return Image.alpha_composite(canvas, rgba).convert("RGB")
     return image.convert("RGB")
-
-
-def _from_16_bit(image: Image.Image, background: int, source: str) -> Image.Image:
-    """Scale 0..65535 to 0..255, rounded; Pillow's own conversion would clip at 255."""
-    levels = np.asarray(image).astype(np.int64)
-    if levels.min() < 0 or levels.max() > 65535:
-        raise ImageError(
-            source, "32-bit pixels; save it with 8 or 16 bits a channel", kind="format"
-        )
-    grey = (levels + 128) // 257
-    clear = image.info.get("transparency")
-    if isinstance(clear, int):  # a PNG may name a level that is clear
-        grey[levels == clear] = background
-    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")

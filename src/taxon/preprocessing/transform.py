@@ -46,7 +46,7 @@ def resize_region(image: Image.Image, spec: Preprocessing, box: Box) -> Image.Im
     """Resize a region (left, top, right, bottom, in pixels) to the spec's size; for training.
 
     With `pad` the region keeps its shape, on a border. Much larger regions are first halved by
-    averaging: several times faster, and within two of 255 levels of the exact resize.
+    averaging: several times faster, and on average within two of 255 levels of the exact resize.
     """
     method = _FILTERS[spec.interpolation]
     if spec.resize == "pad":

@@ -16,6 +16,7 @@ from taxon.models.backbones import Backbone
 from taxon.models.features import extract_features
 from taxon.models.probe import out_of_fold_probabilities
 from taxon.preprocessing import Preprocessing
+from taxon.preprocessing.decode import JPEG_FORMATS
 from taxon.preprocessing.spec import ResizeMode
 from taxon.preprocessing.transform import kept_area
 
@@ -78,7 +79,7 @@ def choose_framing(
 
 def suits_dct_scaling(records: Sequence[Record], spec: Preprocessing) -> bool:
     """Whether most pictures are JPEGs several times larger than the input."""
-    jpegs = [record for record in records if record.look and record.look.format == "JPEG"]
+    jpegs = [record for record in records if record.look and record.look.format in JPEG_FORMATS]
     if 2 * len(jpegs) <= len(records):
         return False
     sides = [min(record.width, record.height) for record in jpegs]

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import nn
 
 from taxon.config import StageConfig, TrainConfig
 from taxon.core.errors import DivergedError
 from taxon.core.predictions import FloatArray
 from taxon.data import Manifest
 from taxon.data.imbalance import ImbalancePlan, logit_adjustment
-from taxon.data.loading.decode_cache import DecodeCache, open_decode_cache
-from taxon.data.loading.loader import Batch, TrainingBatches, evaluation_batches, training_batches
+from taxon.data.loading.decode_cache import open_decode_cache
+from taxon.data.loading.loader import Batch, TrainingBatches, training_batches
 from taxon.data.loading.rare_augmentation import build_rare_augmentation
 from taxon.data.loading.sampling import EpochPlan, plan_epoch
 from taxon.decision import DecisionPolicy, calibrate
@@ -33,8 +32,12 @@ from taxon.training.estimate import estimate_epochs
 from taxon.training.events import EpochDone, Listener, Note, StageStarted, StepDone
 from taxon.training.losses import build_loss
 from taxon.training.mixing import mix
+from taxon.training.outputs import predict_logits
 from taxon.training.stages import count_parameters, prepare_stage, snapshot
 from taxon.training.words import in_words
+
+# So many training pictures stand in where there is no validation part to look at.
+PROBED = 32
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,9 @@ class _Run:
         """Run one stage."""
         job = self.job
         steps = self.steps()
+        # The optimiser and the gradients of the stage before would stay in memory.
+        job.accelerator.free_memory()
+        job.classifier.zero_grad(set_to_none=True)
         optimiser, schedule = prepare_stage(
             job.classifier, stage, weight_decay=job.config.weight_decay, steps=steps
         )
@@ -176,10 +182,7 @@ class _Run:
             loss = self.batch_loss(batch, step)
             value = float(loss.detach())
             if not math.isfinite(value):
-                raise DivergedError(
-                    f"the loss became {value} in epoch {len(self.history) + 1}, step {step}; "
-                    "try a lower learning rate (stages.N.learning_rate in a --config file)"
-                )
+                raise self.diverged(f"the loss became {value} in step {step}")
             optimiser.zero_grad(set_to_none=True)
             accelerator.backward(loss)
             if self.job.config.gradient_clip is not None:
@@ -190,6 +193,13 @@ class _Run:
             self.clock.step()
             self.job.listener(StepDone(epoch, step, value, self.clock.seconds_left()))
         return total / seen
+
+    def diverged(self, what: str) -> DivergedError:
+        """The error that ends the run, saying what to try."""
+        return DivergedError(
+            f"epoch {len(self.history) + 1}: {what}; "
+            "try a lower learning rate (stages.N.learning_rate in a --config file)"
+        )
 
     def batch_loss(self, batch: Batch, step: int) -> torch.Tensor:
         """The mean loss of a batch, each picture by its weight: a scalar."""
@@ -214,7 +224,18 @@ class _Run:
         part = self.job.validation
         task = part.label_space.task
         if not len(part):
+            self.outputs(replace(self.job.train, records=self.job.train.records[:PROBED]))
             return {"validation_loss": None, "macro_f1": None}
+        logits = self.outputs(part)
+        targets = part.targets()
+        plain = build_loss(task, len(part.label_space.names))
+        loss = plain(torch.from_numpy(logits), torch.from_numpy(targets)).mean()
+        # With the adjustment by class frequency, as the finished model will answer.
+        scores = headline(task, targets, calibrate(logits, self.policy, task))
+        return {"validation_loss": float(loss), **scores}
+
+    def outputs(self, part: Manifest) -> FloatArray:
+        """Logits float32 [N, C]; no loss shows what the last step of an epoch did, these do."""
         logits = predict_logits(
             self.job.classifier,
             self.normalise,
@@ -223,12 +244,9 @@ class _Run:
             self.device,
             cache=self.cache,
         )
-        targets = part.targets()
-        plain = build_loss(task, len(part.label_space.names))
-        loss = plain(torch.from_numpy(logits), torch.from_numpy(targets)).mean()
-        # With the adjustment by class frequency, as the finished model will answer.
-        scores = headline(task, targets, calibrate(logits, self.policy, task))
-        return {"validation_loss": float(loss), **scores}
+        if not np.isfinite(logits).all():
+            raise self.diverged("the model's outputs are not numbers any more")
+        return logits
 
     def finish_epoch(self, row: dict[str, Any]) -> None:
         """Keep the row, and the weights where they are the best so far."""
@@ -275,26 +293,3 @@ class _Run:
     def steps(self) -> int:
         """Optimiser steps in an epoch."""
         return len(self.batches(epoch=0))
-
-
-def predict_logits(
-    classifier: nn.Module,
-    normalise: Normalise,
-    manifest: Manifest,
-    preprocessing: Preprocessing,
-    device: torch.device,
-    *,
-    batch_size: int = 64,
-    cache: DecodeCache | None = None,
-) -> FloatArray:
-    """Logits float32 [N, C] for a manifest, in evaluation mode."""
-    records = manifest.records
-    classifier.eval()
-    rows = []
-    with torch.no_grad():
-        for images in evaluation_batches(
-            records, preprocessing, batch_size=batch_size, cache=cache
-        ):
-            tensor = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
-            rows.append(classifier(normalise(tensor)).float().cpu().numpy())
-    return np.concatenate(rows)

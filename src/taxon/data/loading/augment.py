@@ -88,7 +88,7 @@ def reduced_size(
     """The (width, height) to which a picture may be reduced before random views are made of it.
 
     It is just large enough that a crop of the smallest area (or of a quarter, where `crop_scale`
-    is less) is not enlarged; never more than the picture has.
+    is less) and of the input's shape is not enlarged; never more than the picture has.
     """
     width, height = size
     wide, high = spec.width / width, spec.height / height

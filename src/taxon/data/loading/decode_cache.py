@@ -21,7 +21,7 @@ from taxon.data.manifest import Record
 from taxon.preprocessing import Preprocessing
 from taxon.preprocessing.decode import read_picture
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _SHARE_OF_FREE = 4  # a quarter
 _UNKNOWN = (1 << 14, 1 << 14)  # the size that a record without one is taken to have
 _ROUNDING = 4  # by which a JPEG that is halved while it is decoded may come out larger

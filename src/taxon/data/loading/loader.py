@@ -144,6 +144,8 @@ class TrainingBatches(Dataset[tuple[Batch | TaxonError, list[str]]]):
             batch_size=None,
             num_workers=self._workers,
             pin_memory=torch.cuda.is_available(),
+            # Its own, or starting the processes would draw from the one that training goes by.
+            generator=torch.Generator(),
         )
         for made, notes in loader:
             if self._views.cache is not None:

@@ -22,7 +22,7 @@ Pixels = npt.NDArray[np.uint8]
 _MAGIC = b"TAXONPX1"
 _HEADER = struct.Struct("<8s4I")  # magic, the three sides, crc32 of the pixels
 _SUFFIX, _UNFINISHED = ".pixels", ".tmp"
-_ABANDONED_SECONDS = 24 * 3600
+_ABANDONED_SECONDS = 600  # a write takes milliseconds
 
 
 class Store(Protocol):
@@ -120,19 +120,22 @@ class DiskStore:
             planned: their bytes, those that are not there yet included.
         """
         others: list[tuple[float, int, Path]] = []
-        now = time.time()
+        total, now = planned, time.time()
         for file in self.folder.glob("*/*"):
             try:
                 status = file.stat()
-                if file.suffix == _UNFINISHED and now - status.st_mtime > _ABANDONED_SECONDS:
-                    file.unlink()
+                if file.suffix == _UNFINISHED:
+                    if now - status.st_mtime > _ABANDONED_SECONDS:
+                        file.unlink()
+                    else:
+                        total += status.st_size
                 elif file.stem in keys:
                     os.utime(file)
                 elif file.suffix == _SUFFIX:
                     others.append((status.st_mtime, status.st_size, file))
             except OSError:
                 continue  # another process removed it
-        total = planned + sum(size for _, size, _ in others)
+        total += sum(size for _, size, _ in others)
         for _, size, file in sorted(others):
             if total <= limit:
                 break
