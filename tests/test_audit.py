@@ -216,6 +216,45 @@ def test_what_was_left_out_is_listed_with_its_reason(kind: ImageProblem, check: 
     assert "x.png: for a reason" in finding.advice
 
 
+SMALL, LARGE = "9000x10000 is over the limit", "400000000 pixels, over the limit of 89478485 pixels"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "said", "options"),
+    [
+        ([SMALL], "Make it smaller, or allow more if it is meant (--max-pixels 90000000;", True),
+        ([LARGE], "Make it smaller: above 178,956,970 pixels, or 1 GB of file, no option", False),
+        (["20000x20000 is over the limit"], "Make it smaller: above 178,956,970", False),
+        (["the file has 2,000,000,000 bytes"], "Make it smaller: above 178,956,970", False),
+        ([SMALL, LARGE], "Make them smaller, or allow 1 of them if it is meant (--max-", True),
+    ],
+)
+def test_advice_on_pictures_that_are_too_large_can_be_followed(
+    reasons: Sequence[str], said: str, options: bool
+) -> None:
+    rows = tuple(Skipped(f"{n}.png", reason, "too-large") for n, reason in enumerate(reasons))
+    advice = findings_of(replace(CLEAN, skipped=rows))["too_large"].advice
+    assert said in advice
+    assert ("--max-pixels" in advice and "preprocessing.max_pixels=90000000" in advice) is options
+
+
+def test_limit_that_the_advice_names_is_that_of_the_look(tmp_path: Path) -> None:
+    write_folders(tmp_path, {"a": 1, "b": 1})
+    (tmp_path / "a" / "large.png").write_bytes(encode(plain(400, 300, (9, 9, 9))))
+    manifest = load_manifest(tmp_path, spec=Preprocessing(max_pixels=100_000))
+    advice = findings_of(manifest)["too_large"].advice
+    assert "--max-pixels 120000;" in advice
+    assert not load_manifest(tmp_path, spec=Preprocessing(max_pixels=120_000)).skipped
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "Fetch it again."), (2, "Fetch them again.")])
+def test_one_file_is_not_called_them(count: int, said: str) -> None:
+    rows = tuple(Skipped(f"{n}.png", "empty", "empty") for n in range(count))
+    advice = findings_of(replace(CLEAN, skipped=rows))["empty_files"].advice
+    assert advice.endswith(said)
+    assert ("(say " in advice) is (count > 1)
+
+
 def test_many_unreadable_pictures_are_an_error() -> None:
     rows = tuple(Skipped(f"{n}.png", "ends early", "truncated") for n in range(100))
     assert findings_of(replace(CLEAN, skipped=rows))["truncated"].severity == "error"
@@ -328,8 +367,17 @@ def test_equal_files_are_listed_with_their_share_and_dropped_but_one() -> None:
     assert finding.record_ids == tuple(record.id for record in copies)
     assert finding.groups == (finding.record_ids[:3], finding.record_ids[3:])
     assert finding.score == pytest.approx(3 / 625)  # 2 and 1 add nothing
+    assert finding.advice.startswith("3 pictures are copies of others, byte for byte")
     kept = {record.id for record in finding.apply(manifest).records}
     assert kept & set(finding.record_ids) == {copies[0].id, copies[3].id}
+
+
+def test_one_copy_is_told_in_the_singular() -> None:
+    pair = [make_record(900 + position, "a", content="same") for position in range(2)]
+    assert findings_of(make_manifest([*CLEAN.records, *pair]))["equal_files"].advice == (
+        "1 picture is a copy of another, byte for byte; a split by taxon keeps both together, but "
+        "it adds nothing: leave it out."
+    )
 
 
 def test_of_copies_in_several_parts_the_one_that_measures_stays() -> None:
@@ -403,6 +451,11 @@ def test_classes_that_are_one_class_spelt_twice(other: str) -> None:
     assert finding.severity == "error"
     assert f"'{other}'" in finding.advice
     assert finding.apply(manifest).counts() == {"t-shirt": 320, "dress": 300}
+
+
+@pytest.mark.parametrize("pair", [("-1", "1"), ("A-", "A"), ("step -1", "step 1"), ("A+", "A")])
+def test_signs_are_no_hyphens_between_words(pair: tuple[str, str]) -> None:
+    assert findings_of(make_classes(dict.fromkeys(pair, 300))) == {}
 
 
 def test_parents_of_a_taxonomy_spelt_twice() -> None:

@@ -144,3 +144,33 @@ def test_fail_on_ends_with_3(spoilt: Path, level: str, code: int) -> None:
     done = _run("audit", spoilt, "--weights", "none", "--fail-on", level)
     assert done.returncode == code
     assert "Traceback" not in done.stderr
+
+
+def test_audit_replaces_what_it_wrote_and_nothing_else(defects: Path, tmp_path: Path) -> None:
+    out, plan = tmp_path / "out", tmp_path / "out" / "plan.yaml"
+    taxon.audit(defects, weights="none", out=out, fix=plan)
+    plan.write_text(plan.read_text() + "# edited\n")
+    (out / "notes.txt").write_text("mine")
+    taxon.audit(defects, weights="none", out=out, overwrite=True)
+    assert plan.read_text().endswith("# edited\n")
+    assert (out / "notes.txt").read_text() == "mine"
+    picture = next(path for path in sorted(defects.rglob("*")) if path.is_file())
+    before = picture.read_bytes()
+    with pytest.raises(OutputError, match="no plan that taxon wrote"):
+        taxon.audit(defects, weights="none", fix=picture, overwrite=True)
+    assert picture.read_bytes() == before
+    taxon.audit(defects, weights="none", fix=plan, overwrite=True)
+    assert "# edited" not in plan.read_text()
+
+
+def test_plan_and_page_need_names_of_their_own(defects: Path, tmp_path: Path) -> None:
+    for name in ("same", "same/audit.json"):
+        with pytest.raises(ConfigError, match="both name"):
+            taxon.audit(defects, weights="none", out=tmp_path / "same", fix=tmp_path / name)
+    assert not (tmp_path / "same").exists()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seed_that_libraries_do_not_take_is_refused(defects: Path, seed: int) -> None:
+    with pytest.raises(ConfigError, match=f"from 0 to 4294967295, received {seed}"):
+        taxon.audit(defects, weights="none", seed=seed)

@@ -337,7 +337,7 @@ def test_every_picture_of_coco_is_a_row_or_listed(
     if isinstance(listing, Listing):
         assert len(listing.rows) + len(listing.skipped) == len(ids)
         lost = sum(image not in ids for image, _ in pairs)
-        assert any(note.startswith(f"{lost} annotations") for note in listing.notes) == (lost > 0)
+        assert any(note.startswith(f"{lost} annotation") for note in listing.notes) == (lost > 0)
 
 
 @settings(quick, max_examples=40)

@@ -318,3 +318,29 @@ def test_full_disk_leaves_nothing_behind(defects: Path, tmp_path: Path, limit: i
     assert done.returncode == 2, done.stderr
     assert "cannot write" in done.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "saying"),
+    [
+        (["splt"], "did you mean 'split'? `taxon --help`"),
+        (["split", "--foo", "x"], "no such option: --foo"),
+        (["split", ".", "--out", "m.csv", "--max-pixels", "0"], "received 0; `taxon split --help`"),
+        (["audit", ".", "--fail-on=foo"], "'foo' is not one of 'never'"),
+        (["train", "a", "b"], "extra argument"),
+        (["audit", ""], "the word after 'audit' is empty"),
+        (["split", ".", "--out", ""], "the word after '--out' is empty"),
+        (["train"], "missing argument 'DATA'; `taxon train --help`"),
+    ],
+)
+def test_a_command_line_that_cannot_be_understood_is_one_line(
+    arguments: list[str], saying: str
+) -> None:
+    line = fails(2, *arguments, saying="error: ")
+    assert saying.lower() in line.lower()
+    assert taxon(*arguments).stderr.count("\n") == 1
+
+
+def test_without_arguments_the_commands_are_listed() -> None:
+    done = taxon()
+    assert done.returncode == 2 and "audit" in done.stdout

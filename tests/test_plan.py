@@ -17,6 +17,7 @@ from taxon.data.plan import (
     Plan,
     Regroup,
     Relabel,
+    account,
     apply_plan,
     merge_plans,
 )
@@ -191,8 +192,15 @@ def test_branch_without_pictures_leaves_the_taxonomy() -> None:
             "from ugly, but its label now is good; make the plan anew",
         ),
         (
-            Plan(relabel=(Relabel(id=_id(0), was=("good",), labels=("bad",)),) * 2),
-            "relabels '00000.png' twice",
+            Plan(
+                relabel=(
+                    Relabel(id=_id(0), was=("good",), labels=("bad",)),
+                    Relabel(id=_id(1), was=("good",), labels=("bad",)),
+                    Relabel(id=_id(0), was=("good",), labels=("good",)),
+                )
+            ),
+            r"relabels '00000.png' in two ways: to bad \(relabel, step 1\) and to good "
+            r"\(relabel, step 3\); delete one",
         ),
         (Plan(drop=tuple(Drop(id=_id(row)) for row in range(4))), "drops all 4 pictures"),
         (Plan(drop=(Drop(id=_id(2)), Drop(id=_id(3)))), "no picture of 'bad'.*tell apart"),
@@ -204,28 +212,108 @@ def test_plan_that_does_not_fit_is_refused(plan: Plan, said: str) -> None:
         apply_plan(manifest, plan)
 
 
-def test_dropped_picture_is_not_relabelled() -> None:
-    plan = Plan(drop=(Drop(id=_id(0)),), relabel=(Relabel(id=_id(0), was=("a",), labels=("b",)),))
+def test_dropped_picture_is_not_relabelled_and_a_note_names_both_steps() -> None:
+    waiting = Drop(id=_id(1), accept=False)
+    plan = Plan(
+        drop=(waiting, Drop(id=_id(0))), relabel=(Relabel(id=_id(0), was=("a",), labels=("b",)),)
+    )
     after = apply_plan(make_classes({"a": 2, "b": 2}), plan)
     assert after.counts() == {"a": 1, "b": 2}
+    (note,) = [note for note in after.notes if "relabels" in note]
+    assert "'00000.png' (drop, step 2; relabel, step 1)" in note
     merged = merge_plans([Plan(drop=plan.drop), Plan(relabel=plan.relabel)])
     assert merged.drop == plan.drop and not merged.relabel
+    proposed = plan.relabel[0].model_copy(update={"accept": False})
+    quiet = apply_plan(make_classes({"a": 2, "b": 2}), Plan(drop=plan.drop, relabel=(proposed,)))
+    assert not any("relabels" in note for note in quiet.notes)
+
+
+def test_step_that_is_written_twice_counts_once() -> None:
+    manifest = make_classes({"a": 2, "b": 2})
+    step = Relabel(id=_id(0), was=("a",), labels=("b",))
+    again = step.model_copy(update={"reason": "seen by another"})
+    proposal = Relabel(id=_id(0), was=("a",), labels=("a",), accept=False)
+    for steps in ((step, step), (step, again), (proposal, step), (step, proposal)):
+        assert apply_plan(manifest, Plan(relabel=steps)).counts() == {"a": 1, "b": 3}
+
+
+def test_of_several_drops_of_a_picture_the_first_gives_the_reason() -> None:
+    drops = (Drop(id=_id(0), reason="blurred"), Drop(id=_id(0), reason="a copy"))
+    waiting = Drop(id=_id(0), reason="who knows", accept=False)
+    manifest = make_classes({"a": 2, "b": 2})
+    for steps in (drops, (waiting, *drops)):
+        assert apply_plan(manifest, Plan(drop=steps)).skipped[0].reason == "plan: blurred"
+    merged = merge_plans([Plan(drop=drops)])
+    assert merged.drop == drops[:1]
+    bare = apply_plan(manifest, Plan(drop=(Drop(id=_id(0)),)))
+    assert bare.skipped[0].reason == "dropped by the plan"
+
+
+def test_account_counts_what_was_done() -> None:
+    before = make_classes({"a": 4, "b": 4})
+    relabel = Relabel(id=_id(1), was=("a",), labels=("b",))
+    waiting = Relabel(id=_id(2), was=("a",), labels=("b",), accept=False)
+    groups = (Regroup(group="g", ids=(_id(2), _id(3))), Regroup(group="h", ids=(_id(3), _id(5))))
+    plan = Plan(drop=(Drop(id=_id(0)),) * 2, relabel=(relabel, waiting), regroup=groups)
+    after = apply_plan(before, plan)
+    assert account(before, after, plan) == (
+        "the plan was applied: 1 picture dropped, 1 picture relabelled, 3 pictures kept together "
+        "in 1 group"
+    )
+    assert after.notes == ("1 step is a proposal of the plan and did nothing (accept: false)",)
+    assert apply_plan(after, plan).notes == after.notes
+    done = Plan(drop=plan.drop, relabel=(relabel,))
+    assert account(after, apply_plan(after, done), done).endswith("asks for is so already")
+    idle = Plan(relabel=(waiting,))
+    assert account(before, before, idle) == "the plan changed nothing: no step of it is accepted"
+    assert "has no step" in account(before, before, Plan())
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("drop: [", "not valid YAML"),
-        ("- a\n- b\n", "the whole file"),
-        ("drp: []\n", "drp"),
-        ("version: 2\n", "version"),
-        ("drop:\n- id: [x]\n", r"drop\.0\.id.*put it in quotes"),
-        ("relabel:\n- {id: x, was: [no], labels: [yes]}\n", r"was\.0.*'False'; put it in quotes"),
-        ("regroup:\n- {group: g, ids: []}\n", r"regroup\.0\.ids"),
-        ("0\n", "the whole file"),
-        ("dorp: []\n", "unknown key; allowed: version, drop, relabel, regroup.*'drop'"),
+        # YAML that cannot be read, or that would be read in part.
+        ("drop:\n- {id: x}\nregroup: [a\n\n", r"line 3: not valid YAML .*close brackets"),
+        ("drop:\n- id: a: b\n", r"line 2: not valid YAML .*put quotes around a name"),
+        ("drop:\n- id: x\x07\n", r"line 2: not valid YAML, .*control character U\+0007"),
+        ("drop: " + "[" * 3000 + "]" * 3000, "nests lists or keys too deeply"),
+        ("drop:\n- id: 2024-13-40\n", "line 2: 2024-13-40 is no number or date; put it in quotes"),
+        (
+            "drop:\n- id: a\nrelabel:\ndrop:\n- id: b\n",
+            "line 4: `drop:` is written again, after line 1; put all its steps into one `drop:`",
+        ),
+        ("drop:\n- id: a\n  id: b\n", "line 3: `id:` is written again, after line 2; keep one of"),
+        # No plan at all.
+        ("- a\n- b\n", r"the whole file: a plan has the keys .* `drop: \[\{id: a.jpg\}\]`.*a list"),
+        ("0\n", "the whole file: a plan has the keys version, drop, .*; received 0"),
+        ("notes", "the whole file: a plan has the keys version, drop, .*; received 'notes'"),
+        ("version: 2\n", r"line 1 \(version\): takes 1, .*; received 2"),
+        ('version: "1"\n', r"takes 1, without quotes \(`version: 1`\); received '1'"),
+        ("drp: []\n", r"line 1 \(drp\): unknown key; allowed: version, drop, .*'drop'"),
+        ("1: []\n", r"line 1 \(1\): unknown key; allowed: version, drop, relabel, regroup"),
+        ("drop: {id: x}\n", r"line 1 \(drop\): takes a list of steps, each with a dash.*keys and"),
+        # No step.
         ("drop:\n- {id: x, reasn: y}\n", "allowed: accept, id, reason.*'reason'"),
-        ("drop:\n- a.jpg\n", r"drop\.0: a step is written as `- id: \.\.\.`; received 'a.jpg'"),
+        ("drop:\n- idd: x\n", r"line 2 \(drop, step 1, idd\): unknown key.*'id'"),
+        ("drop:\n- reason: x\n", r"`id` is missing; a step is written as `- \{id: a.jpg\}`"),
+        ("drop:\n- a.jpg\n", r"a step is written as `- \{id: a.jpg\}`; received 'a.jpg'"),
+        ("drop:\n- {id: x, accept: so}\n", r"step 1, accept\): takes true or false; received 'so'"),
+        # No text.
+        ("drop:\n- id: [x]\n", r"\(drop, step 1, id\): takes a text, .*; received a list$"),
+        ("drop:\n- id: 0012\n", 'received 0012, which YAML reads as a number; .*: "0012"'),
+        ("drop:\n- id: 2024-01-02\n", "received 2024-01-02, which YAML reads as a date; put it"),
+        ("drop:\n- id:\n", r"line 2 \(drop, step 1, id\): is empty; write .* or delete the step"),
+        ("drop:\n- id: x\n  reason:\n", r"line 3 .*reason\): is empty; .* or delete the line"),
+        (
+            "relabel:\n- {id: x, was: [no], labels: [yes]}\n",
+            r"step 1, was, entry 1\): .*received no, which YAML reads as true or false; put it in",
+        ),
+        (
+            "relabel:\n- {id: x, was: 7, labels: a}\n",
+            "one text, or several in brackets.*received 7",
+        ),
+        ("regroup:\n- {group: g, ids: []}\n", r"step 1, ids\): names no picture; name some"),
+        ("regroup:\n- {group: '', ids: [a]}\n", r"step 1, group\): is empty; write a text"),
     ],
 )
 def test_file_that_is_no_plan_is_refused_with_the_place(
@@ -235,7 +323,22 @@ def test_file_that_is_no_plan_is_refused_with_the_place(
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=said) as caught:
         read_plan(path)
-    assert str(path) in str(caught.value)
+    message = str(caught.value)
+    assert message.startswith(str(path)) and "\n" not in message
+    assert not any(word in message for word in ("tuple", "Input should", "unicode string"))
+
+
+def test_keys_that_a_step_takes_over_from_another_are_not_written_twice(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text("drop:\n- &first {id: x, reason: a copy}\n- {<<: *first, id: y}\n", "utf-8")
+    assert [step.id for step in read_plan(path).drop] == ["x", "y"]
+
+
+def test_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_bytes("drop:\n- id: Fu\u00df.jpg\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"plan\.yaml is not text in UTF-8; save it"):
+        read_plan(path)
 
 
 def test_what_people_leave_behind_when_they_edit_is_understood(tmp_path: Path) -> None:

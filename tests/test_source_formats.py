@@ -87,15 +87,17 @@ def test_lists_in_a_cell_are_tags(tmp_path: Path, suffix: str) -> None:
 def test_tag_columns_may_hold_numbers_and_truth_values(tmp_path: Path, suffix: str) -> None:
     rows = [
         {"path": "a.png", "sea": 1, "sun": True, "fog": 0.0},
-        {"path": "b.png", "sea": 0, "sun": False, "fog": None},
-        {"path": "c.png", "sea": None, "sun": None, "fog": 0.0},
+        {"path": "b.png", "sea": 0, "sun": False, "fog": 0.0},
+        {"path": "c.png", "sea": None, "sun": True, "fog": 0.0},
+        {"path": "d.png", "sea": 0, "sun": False, "fog": None},
     ]
     table = _write_rows(tmp_path / f"t{suffix}", rows)
     listing = read_source(table, Columns(tags=("sea", "sun", "fog")))
-    assert _labels(listing) == {"a.png": ("sea", "sun"), "b.png": (), "c.png": ()}
+    assert _labels(listing) == {"a.png": ("sea", "sun"), "b.png": ()}
+    assert [skipped.id for skipped in listing.skipped] == ["c.png", "d.png"]  # unknown is not no
     assert listing.notes == (
-        "no picture has 'fog': no class is made of it",
-        "2 pictures have no tag and count as examples of none",
+        "no picture has 'fog': no tag is made of it",
+        "1 picture has no tag and counts as an example of none",
     )
 
 
@@ -221,8 +223,20 @@ def test_labels_that_differ_by_case_stay_apart_and_are_noted(tmp_path: Path) -> 
     rows = [("a.png", "Dog"), ("b.png", " dog"), ("c.png", "dog ")]
     listing = read_source(write_table(tmp_path / "t.csv", ("path", "label"), rows))
     assert _labels(listing) == {"a.png": ("Dog",), "b.png": ("dog",), "c.png": ("dog",)}
-    (note,) = listing.notes
-    assert "'Dog' and 'dog' differ by upper and lower case only" in note
+    assert listing.notes == (
+        "classes that differ by case, spaces or hyphens only remain classes of their own: "
+        "'Dog' and 'dog'",
+    )
+
+
+def test_names_that_are_spelt_alike_are_joined_into_one_note(tmp_path: Path) -> None:
+    names = ["sc  ratch", "sc ratch", "t-shirt", "T_shirt", "-1", "1", "A-", "A"]
+    names += [name for letter in "bcd" for name in (letter, letter.upper())]
+    rows = [(f"{position}.png", name) for position, name in enumerate(names)]
+    (note,) = read_source(write_table(tmp_path / "t.csv", ("path", "label"), rows)).notes
+    assert note.endswith("own: 'B' and 'b'; 'C' and 'c'; 'D' and 'd'; and 2 more")
+    (note,) = read_source(write_table(tmp_path / "t.csv", ("path", "label"), rows[:8])).notes
+    assert note.endswith("own: 'T_shirt' and 't-shirt'; 'sc  ratch' and 'sc ratch'")
 
 
 def test_class_folders_without_pictures_are_noted(tmp_path: Path) -> None:
@@ -460,7 +474,7 @@ def test_unused_categories_and_annotations_of_absent_pictures_are_noted(tmp_path
     ]
     lost, unused = listing.notes
     assert lost.startswith("3 annotations belong to pictures that 'images' lacks")
-    assert unused == "no picture has 'sea': no class is made of it"
+    assert unused == "no picture has 'sea': no tag is made of it"
 
 
 def test_ids_of_coco_match_however_they_are_written(tmp_path: Path) -> None:
@@ -499,11 +513,18 @@ def test_columns_without_meaning_for_coco_are_refused(tmp_path: Path, columns: C
         ({"categories": [3]}, r"'categories' is not a list of objects"),
         ({"categories": [{"id": 7}, {"id": 8, "name": "x"}]}, r"category 7 has the name None"),
         ({"categories": [{"id": 7, "name": "a"}, {"id": 7, "name": "b"}]}, r"the same id"),
-        ({"images": [{"id": 1, "file_name": n} for n in "ab"]}, r"stand for several pictures"),
+        (
+            {"images": [{"id": 1, "file_name": n} for n in "ab"]},
+            r"1 id stands for several pictures",
+        ),
         ({"images": []}, r"lists no picture"),
         (
             {"annotations": [{"id": 1, "image_id": "a.png", "category_id": 7}]},
-            r"none of the 1 annotations belongs .*image_id 'a\.png'; the first id in 'images' is 1",
+            r"the only annotation does not belong .*image_id 'a\.png'; the first id in .* is 1",
+        ),
+        (
+            {"annotations": [{"id": n, "image_id": "a.png", "category_id": 7} for n in (1, 2)]},
+            r"none of the 2 annotations belongs to a picture in 'images'",
         ),
         ({"categories": [{"id": 7, "name": "a\x1b[0m"}]}, r"7, 'a\\x1b\[0m', holds a line end"),
     ],
@@ -792,7 +813,7 @@ def test_part_folders_beside_others_and_pictures_without_a_row_are_noted(tmp_pat
     listing = read_source(tmp_path)
     assert {row.split for row in listing.rows} == {None}
     assert listing.notes == (
-        "'train' are not taken as parts of a split, as 'more' beside them are none",
+        "'train' is not taken as a part of a split, as 'more' beside it is none",
         f"passed over: 1 picture in {tmp_path.name} that no row lists (say train/02.png)",
     )
 

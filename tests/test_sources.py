@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from taxon.data import (
     read_source,
     write_manifest,
 )
+from taxon.data.sources import list_pictures
 
 
 def _labels(manifest: Manifest) -> dict[str, tuple[str, ...]]:
@@ -103,7 +105,11 @@ def test_pictures_beside_a_class_of_their_parent_are_refused(tmp_path: Path) -> 
 def test_pictures_outside_of_class_folders_are_refused(tmp_path: Path, loose: str) -> None:
     write_folders(tmp_path, {"train/cat": 1, "test/dog": 1})
     write_picture(tmp_path / loose)
-    with pytest.raises(DataError, match=r"1 pictures .* outside of class folders.*loose\.png"):
+    said = r"1 picture in .* lies outside of class folders.*loose\.png"
+    with pytest.raises(DataError, match=said):
+        load_manifest(tmp_path)
+    write_picture((tmp_path / loose).with_name("also.png"))
+    with pytest.raises(DataError, match=r"2 pictures in .* lie outside of class folders"):
         load_manifest(tmp_path)
 
 
@@ -124,6 +130,94 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
     manifest = load_manifest(tmp_path)
     assert sorted(_labels(manifest)) == ["cat/00.png", "dog/00.png"]
     assert manifest.notes == ("passed over: 1 hidden picture and 2 hidden folders",)
+
+
+def _close(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
+    """Make folders that cannot be listed, as mode 000 does for everybody but root."""
+    real = os.scandir
+
+    def scandir(path: str) -> Iterator[os.DirEntry[str]]:
+        if Path(path) in folders:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
+def test_folder_that_cannot_be_read_is_refused_with_what_opens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folders(tmp_path, {"cat": 1, "dog": 1, "my fox": 1})
+    _close(monkeypatch, tmp_path / "my fox")
+    said = (
+        r"cannot read the folder .*my fox: Permission denied\. All pictures in it, perhaps a whole "
+        r"class, would be missing: make it readable \(chmod -R u\+rX '.*my fox'\), or move it away"
+    )
+    with pytest.raises(DataError, match=said):
+        load_manifest(tmp_path)
+    with pytest.raises(DataError, match=said):
+        list_pictures(tmp_path)
+    _close(monkeypatch, tmp_path / "cat", tmp_path / "dog")
+    with pytest.raises(DataError, match=r"cat \(and 2 more\): Permission denied"):
+        load_manifest(tmp_path)
+
+
+def test_closed_folder_beside_a_table_is_noted_as_the_rows_say_what_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folders(tmp_path, {"more": 1})
+    write_table(tmp_path / "metadata.csv", ("path", "label"), [("a.png", "x"), ("b.png", "y")])
+    _close(monkeypatch, tmp_path / "more")
+    listing = read_source(tmp_path)
+    assert [row.id for row in listing.rows] == ["a.png", "b.png"]
+    (note,) = listing.notes
+    assert note.startswith("not looked for: pictures that no row lists (cannot read the folder")
+
+
+def test_what_the_file_system_keeps_for_itself_may_be_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folders(tmp_path, {"cat": 1, "dog": 1})
+    (tmp_path / "lost+found").mkdir()
+    _close(monkeypatch, tmp_path / "lost+found")
+    assert load_manifest(tmp_path).notes == ("passed over: 1 hidden folder",)
+
+
+def test_link_to_a_folder_that_is_not_there_is_noted(tmp_path: Path) -> None:
+    write_folders(tmp_path, {"cat": 1, "dog": 1})
+    (tmp_path / "fox").symlink_to(tmp_path / "disk" / "fox")
+    assert load_manifest(tmp_path).notes == (
+        "passed over: 1 link that leads nowhere ('fox'); if it was a folder, pictures are missing",
+    )
+
+
+def test_closed_file_or_folder_that_is_looked_for_is_an_error_of_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folders(tmp_path, {"train/cat": 1, "test/dog": 1})
+
+    def is_file(path: Path) -> bool:
+        if path.name == "metadata.csv" and path.parent.name == "train":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return os.path.isfile(path)  # noqa: PTH113 (the other one is replaced)
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    with pytest.raises(
+        DataError, match=r"cannot read .*train: Permission .*chmod -R u\+rX .*train"
+    ):
+        read_source(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_empty_name_of_a_data_set_is_refused(name: str) -> None:
+    said = r"name of the data set is empty, received ' ?' \(a variable .*; name a folder, .*\. for"
+    for read in (read_source, load_manifest):
+        with pytest.raises(DataError, match=said):
+            read(name)
+
+
+def test_data_set_may_be_named_by_text(tmp_path: Path) -> None:
+    assert len(load_manifest(str(write_folders(tmp_path, {"cat": 1, "dog": 1})))) == 2
 
 
 MODEL = ("bundle.json", "model.safetensors", "golden/00.png")
@@ -223,6 +317,10 @@ def test_no_readable_picture_at_all_is_an_error_that_shows_the_first(tmp_path: P
         (tmp_path / name / "x.jpg").write_bytes(b"")
     with pytest.raises(DataError, match=r"none of the 2 pictures .*cat/x\.jpg: the file is empty"):
         load_manifest(tmp_path)
+    shutil.rmtree(tmp_path / "dog")
+    space = LabelSpace.flat("multiclass", ["cat", "dog"])
+    with pytest.raises(DataError, match=r"the only picture of .* cannot be used: cat/x\.jpg: the"):
+        load_manifest(tmp_path, label_space=space)
 
 
 def test_progress_counts_every_picture(tmp_path: Path) -> None:
@@ -270,7 +368,7 @@ def test_table_with_a_column_a_tag(tmp_path: Path) -> None:
     rows = [
         ("a.png", "1", "0"),
         ("b.png", "TRUE", "yes"),
-        ("c.png", "", "1.0"),
+        ("c.png", "False", "1.0"),
         ("d.png", "0", "no"),
     ]
     table = write_table(tmp_path / "t.csv", ("path", "sea", "sun"), rows)
@@ -286,8 +384,43 @@ def test_table_with_a_column_a_tag(tmp_path: Path) -> None:
 
 def test_tag_cell_that_is_neither_0_nor_1_is_refused(tmp_path: Path) -> None:
     table = write_table(tmp_path / "t.csv", ("path", "sea"), [("a.png", "1"), ("b.png", "0.7")])
-    with pytest.raises(DataError, match=r"row 3: 'sea' must be 0 or 1, received '0\.7'"):
+    said = r"row 3: 'sea' must be 0 or 1, received '0\.7'; where it is not known, empty the cell"
+    with pytest.raises(DataError, match=said):
         load_manifest(table, Columns(tags=("sea",)))
+
+
+def test_unknown_tag_is_no_negative(tmp_path: Path) -> None:
+    rows = [
+        ("a.png", "1", "0"),
+        ("b.png", "0", " "),
+        ("c.png", "", ""),
+        ("d.png", "0", "1"),
+    ]
+    table = write_table(tmp_path / "t.csv", ("path", "sea", "sun"), rows)
+    listing = read_source(table, Columns(tags=("sea", "sun")))
+    assert {row.id: row.labels for row in listing.rows} == {"a.png": ("sea",), "d.png": ("sun",)}
+    reason = (
+        "empty, and an unknown tag is not a no; write 1 where the picture has the tag and 0 where "
+        "it has not"
+    )
+    assert listing.skipped == (
+        Skipped("b.png", f"row 3: the column 'sun' is {reason}"),
+        Skipped("c.png", f"row 4: the columns 'sea', 'sun' are {reason}"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (Columns(label=("label", "label")), r"--label-column names 'label' more than once"),
+        (Columns(tags=("sea", "x", "sea")), r"--tag-columns names 'sea' .* received sea, x, sea"),
+    ],
+)
+def test_column_that_is_named_twice_is_refused(tmp_path: Path, columns: Columns, said: str) -> None:
+    rows = [("a.png", "x", "1", "0"), ("b.png", "y", "0", "1")]
+    table = write_table(tmp_path / "t.csv", ("path", "label", "sea", "x"), rows)
+    with pytest.raises(DataError, match=f"{said}.*; name each column once"):
+        read_source(table, columns)
 
 
 def test_label_and_tag_columns_exclude_each_other(tmp_path: Path) -> None:
@@ -375,10 +508,10 @@ def test_missing_column_is_named_with_those_that_there_are(
 @pytest.mark.parametrize(
     ("row", "name", "said"),
     [
-        (("", "cat"), "t.csv, row 3", "row 3: the column 'path' is empty"),
+        (("", "cat"), "t.csv, row 3", "the column 'path' is empty"),
         (("b.png", " "), "b.png", "row 3: the column 'label' is empty; each picture needs a class"),
         (("b.png",), "b.png", "row 3: the column 'label' is empty; each picture needs a class"),
-        (("", ""), "t.csv, row 3", "row 3: the column 'path' is empty"),
+        (("", ""), "t.csv, row 3", "the column 'path' is empty"),
     ],
 )
 def test_row_without_picture_or_class_is_passed_over_and_listed(
@@ -497,7 +630,7 @@ def test_unknown_part_is_refused_with_those_allowed(tmp_path: Path) -> None:
 def test_part_that_is_given_for_some_rows_only_is_refused(tmp_path: Path) -> None:
     rows = [("a.png", "cat", "train"), ("b.png", "dog", "")]
     table = write_table(tmp_path / "t.csv", ("path", "label", "split"), rows)
-    with pytest.raises(DataError, match=r"1 of 2 rows have no 'split' \(say b\.png\)"):
+    with pytest.raises(DataError, match=r"1 of 2 rows has no 'split' \(say b\.png\)"):
         read_source(table)
 
 
@@ -511,8 +644,10 @@ def test_row_listed_twice_counts_once_and_is_noted(tmp_path: Path) -> None:
     rows = [("a.png", "cat"), ("b.png", "dog"), ("./a.png", "cat")]
     manifest = load_manifest(write_table(tmp_path / "t.csv", ("path", "label"), rows))
     assert len(manifest) == 2
-    assert manifest.notes == ("1 repeated rows of t.csv were passed over",)
+    assert manifest.notes == ("1 repeated row of t.csv was passed over",)
     assert manifest.skipped == (Skipped("a.png", "row 4 repeats row 2"),)
+    write_table(tmp_path / "t.csv", ("path", "label"), [*rows, rows[0]], pictures=False)
+    assert read_source(tmp_path / "t.csv").notes == ("2 repeated rows of t.csv were passed over",)
 
 
 def test_one_file_by_two_names_counts_once_or_is_a_contradiction(tmp_path: Path) -> None:
@@ -722,10 +857,13 @@ def test_class_that_was_left_out_for_its_name_is_named_where_it_lacks(tmp_path: 
     ("column", "labels", "said"),
     [
         ("tags", ["a,b", "b", "a"], r"'a,b' looks like several tags in one; separate them by '\|'"),
-        ("tags", ["a; b", "b; c", "a; c"], r"'a; b', 'a; c' and 1 more looks like several tags"),
+        ("tags", ["a; b", "b; c", "a; c"], r"'a; b', 'a; c' and 1 more look like several tags"),
         ("label", ["a|b", "b", "a"], r"'a\|b' looks like.*in a column named 'labels' or 'tags'"),
         ("tags", ["['a', 'b']", "b", "c"], r"looks like several tags in one"),
-        ("label", ["nan", "b", "N/A"], r"'N/A', 'nan' is taken for a class"),
+        ("label", ["nan", "b"], r"'nan' is taken for a class; where .* leave the pictures out"),
+        ("label", ["null", "b", "NA", "None"], r"'NA', 'None', 'null' are taken for classes;"),
+        ("label", ["n/a", "-", "?"], r"'-', '\?', 'n/a' are taken for classes"),
+        ("tags", ["none", "b|c"], r"'none' is taken for a tag; where .* for no label, take it out"),
         ("tags", ["", "b", ""], r"2 pictures have no tag and count as examples of none"),
     ],
 )
@@ -735,6 +873,15 @@ def test_odd_labels_are_noted(
     rows = [(f"{position}.png", label) for position, label in enumerate(labels)]
     (note,) = read_source(write_table(tmp_path / "t.csv", ("path", column), rows)).notes
     assert re.search(said, note)
+
+
+def test_class_that_means_nothing_is_kept_and_noted_in_a_taxonomy_too(tmp_path: Path) -> None:
+    rows = [("a.png", "ok", "none"), ("b.png", "bad", "dent"), ("c.png", "ok", "n.a.x")]
+    table = write_table(tmp_path / "t.csv", ("path", "kind", "sort"), rows)
+    listing = read_source(table, Columns(label=("kind", "sort")))
+    assert [row.labels for row in listing.rows] == [("ok/none",), ("bad/dent",), ("ok/n.a.x",)]
+    (note,) = listing.notes
+    assert note.startswith("'ok/none' is taken for a class")
 
 
 @pytest.mark.parametrize("labels", [["cat, small", "dog"], ["tench, Tinca tinca", "a;b", "x|y"]])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from pictures import encode, pattern, write_folders, write_picture, write_table
 from PIL import Image
@@ -17,7 +18,7 @@ from test_cli import taxon as command
 import taxon
 from taxon.core.errors import ConfigError, DataError, OutputError
 from taxon.core.fingerprint import sha256_bytes
-from taxon.data import Manifest, load_manifest, read_manifest
+from taxon.data import Columns, Manifest, load_manifest, read_manifest
 from taxon.data.plan import Drop, Plan, Regroup, Relabel
 from taxon.data.plan_file import write_plan
 
@@ -63,6 +64,10 @@ def test_path_of_a_plan(photos: Path, tmp_path: Path) -> None:
     sizes = dict(zip(rows[0][1:], map(int, rows[1][1:]), strict=True))
     assert [rows[2][0], str(sum(map(int, rows[2][1:])))] == ["bad", "13"]
     assert "skipped: 2 (1 plan, 1 " in done.stdout
+    assert (
+        "note: the plan was applied: 1 picture dropped, 1 picture relabelled, 2 pictures kept "
+        "together in 1 group" in done.stdout
+    )
     assert "good/00.png: plan: blurred" in done.stdout and "good/broken.png: " in done.stdout
     assert done.stdout.rstrip().endswith(f"taxon train {out}")
 
@@ -94,7 +99,9 @@ def test_folds_and_an_older_manifest_by_the_command(photos: Path, tmp_path: Path
     old = tmp_path / "folds" / "fold-1.parquet"
     out = tmp_path / "grown.parquet"
     done = command("split", photos, "--previous", old, "--out", out)
-    assert done.returncode == 0 and "30 pictures keep their part of the old split" in done.stdout
+    assert done.returncode == 0 and (
+        "note: 30 of 39 pictures keep their part of the old split, 9 are new\n" in done.stdout
+    )
     grown = _parts(read_manifest(out))
     assert _parts(read_manifest(old)).items() <= grown.items() and len(grown) == 39
 
@@ -161,6 +168,87 @@ def test_older_split_may_be_a_csv_table(photos: Path, tmp_path: Path) -> None:
     second = taxon.split(photos, out=tmp_path / "new.parquet", previous=tmp_path / "old.csv")
     parts = _parts(second.manifests[0])
     assert {name: parts[name] for name in _parts(first)} == _parts(first)
+
+
+def test_folder_of_folds_is_no_older_split(photos: Path, tmp_path: Path) -> None:
+    folds = tmp_path / "folds"
+    taxon.split(photos, out=folds, folds=3)
+    shutil.copy(folds / "fold-2.parquet", folds / "fold-10.parquet")
+    said = (
+        f"{folds} is a folder of manifests ('fold-1.parquet', 'fold-2.parquet', 'fold-3.parquet', "
+        "'fold-10.parquet'), and one split alone can be kept; name one of them, as --previous "
+        f"{folds / 'fold-1.parquet'}"
+    )
+    out = tmp_path / "m.parquet"
+    fails(2, "split", photos, "--previous", folds, "--out", out, saying=said)
+    assert not out.exists()
+
+
+def _damaged(photos: Path, root: Path, metadata: dict[bytes, bytes]) -> Path:
+    """A manifest with other metadata; none at all where they are empty."""
+    path = taxon.split(photos, out=root / "damaged.parquet").paths[0]
+    table = pq.read_table(path)
+    known = {**table.schema.metadata, **metadata} if metadata else None
+    pq.write_table(table.replace_schema_metadata(known), path)
+    return path
+
+
+def _of_other_pictures(root: Path) -> Path:
+    other = write_folders(root / "other", {"good": 12, "bad": 12}, first_seed=100)
+    return taxon.split(other, out=root / "other.parquet").paths[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda photos, root: root / "absent", r"^there is no such file: .*absent; "),
+        (lambda photos, root: photos / "good/00.png/x", r"^there is no such file: .*x; "),
+        (lambda photos, root: photos, r"photos is a folder, and not that of a model; "),
+        (lambda photos, root: photos / "good/00.png", r"00.png is not a manifest that taxon wrote"),
+        (lambda photos, root: _damaged(photos, root, {}), "is not a manifest that taxon wrote; "),
+        (
+            lambda photos, root: _damaged(photos, root, {b"taxon.labels": b"{}"}),
+            r"^the manifest .*damaged.parquet is damaged and cannot be read; ",
+        ),
+    ],
+)
+def test_what_is_no_older_manifest_is_said_in_one_line(
+    photos: Path, tmp_path: Path, make: Callable[[Path, Path], Path], said: str
+) -> None:
+    with pytest.raises(DataError, match=said) as caught:
+        taxon.split(photos, out=tmp_path / "m.parquet", previous=make(photos, tmp_path))
+    assert str(caught.value).endswith(
+        "; --previous takes the manifest of an older split (`taxon split DATA --out "
+        "manifest.parquet` writes one) or a model folder"
+    )
+
+
+def test_older_manifest_that_has_none_of_the_pictures_is_refused(
+    photos: Path, tmp_path: Path
+) -> None:
+    out, old = tmp_path / "m.parquet", _of_other_pictures(tmp_path)
+    fails(2, "split", photos, "--previous", old, "--out", out, saying="0 of 30 pictures are in")
+    assert not out.exists()
+
+
+def test_older_table_whose_pictures_are_gone_is_refused(photos: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(photos, tmp_path / "copy"))
+    old = taxon.split(copy, out=tmp_path / "old.csv").paths[0]
+    shutil.rmtree(copy)
+    with pytest.raises(DataError, match=r"name a manifest in Parquet, or leave --previous out$"):
+        taxon.split(photos, out=tmp_path / "m.parquet", previous=old)
+
+
+def test_pictures_of_a_manifest_that_are_gone_are_looked_for_by_the_user(
+    photos: Path, tmp_path: Path
+) -> None:
+    first = taxon.split(photos, out=tmp_path / "first.parquet").paths[0]
+    moved = photos.rename(tmp_path / "moved")
+    out = tmp_path / "m.parquet"
+    said = f"none of the 30 pictures of {first} is in {photos} any more; name the folder that"
+    fails(2, "split", first, "--out", out, saying=said)
+    taxon.split(first, out=out, columns=Columns(image_root=moved))
+    assert _parts(read_manifest(out)) == _parts(read_manifest(first))
 
 
 def test_files_that_end_early_are_filled_on_request(photos: Path, tmp_path: Path) -> None:
@@ -246,7 +334,9 @@ Arguments = dict[str, object]
         ({"out": "m.csv", "test": 1.5}, ConfigError, "from 0 to below 1, received 1.5"),
         ({"out": "m.csv", "test": float("nan")}, ConfigError, "from 0 to below 1, received nan"),
         ({"out": "m.csv", "test": 0.5, "validation": 0.5}, ConfigError, "at most 0.9"),
-        ({"out": "m.csv", "previous": "absent.parquet"}, DataError, "absent.parquet"),
+        ({"out": "m.csv", "previous": "absent.parquet"}, DataError, "no such file: absent.parquet"),
+        ({"out": "m.csv", "seed": -1}, ConfigError, "from 0 to 4294967295, received -1"),
+        ({"out": "m.csv", "seed": 2**32}, ConfigError, "from 0 to 4294967295, received 4294967296"),
         ({"out": "m.csv", "plan": "absent.yaml"}, DataError, "absent.yaml"),
         ({"out": "photos.parquet"}, OutputError, "is a folder"),
     ],
@@ -348,3 +438,26 @@ def test_dropped_pictures_stay_dropped_when_the_manifest_is_split_anew(
     second = taxon.split(first, out=tmp_path / "2.parquet", resplit=True, seed=5)
     assert len(second.manifests[0]) == 29
     assert "good/00.png" in {row.id for row in second.skipped}
+
+
+def test_plan_without_a_step_is_said(photos: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("# nothing left\n", encoding="utf-8")
+    result = taxon.split(photos, out=tmp_path / "m.parquet", plan=plan)
+    assert "the plan has no step, so it changed nothing" in result.notes
+
+
+def test_class_that_a_plan_made_too_small_says_that_the_plan_dropped_pictures(
+    photos: Path, tmp_path: Path
+) -> None:
+    (photos / "good" / "broken.png").unlink()
+    plan = tmp_path / "plan.yaml"
+    write_plan(Plan(drop=tuple(Drop(id=f"bad/{row:02d}.png") for row in range(11))), plan)
+    said = r"11 pictures were dropped by the plan \(say bad/00\.png\)$"
+    with pytest.raises(DataError, match=said) as caught:
+        taxon.split(photos, out=tmp_path / "m.parquet", plan=plan)
+    assert "could not be used" not in str(caught.value)
+    (photos / "bad" / "broken.png").write_bytes(b"no picture")
+    said = r"1 picture or row could not be used \(say bad/broken.png: .*\)\. " + said
+    with pytest.raises(DataError, match=said):
+        taxon.split(photos, out=tmp_path / "m.parquet", plan=plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 from random import Random
@@ -17,7 +18,12 @@ from taxon.data import Manifest, Record
 from taxon.data.duplicates.near_duplicates import hashes_of_thumbnails
 from taxon.data.look import Look
 from taxon.data.manifest import SPLITS, Split
-from taxon.data.splitting.splits import MINIMUM_CALIBRATION_PER_CLASS, ensure_split, k_folds
+from taxon.data.splitting.splits import (
+    MINIMUM_CALIBRATION_PER_CLASS,
+    SplitPlan,
+    ensure_split,
+    k_folds,
+)
 
 PARTS = {"train", "validation", "test"}
 property_test = settings(max_examples=60, deadline=None)
@@ -382,8 +388,13 @@ def test_old_pictures_keep_their_part_when_others_come_and_go(
     after = {record.id: record.split for record in plan.manifest.records}
     assert len(after) == len(kept) + len(added)
     assert all(after[record.id] == record.split for record in kept)
-    assert f"{len(kept)} pictures keep their part of the old split, {len(added)} are new" in (
-        plan.notes
+    are = "is" if len(added) == 1 else "are"
+    there = {record.sha256 for record in kept}
+    count = sum(record.sha256 not in there for record in old.records)
+    ones = "one is" if count == 1 else "ones are"
+    assert plan.notes[0] == (
+        f"{len(kept)} of {len(now)} pictures keep their part of the old split, "
+        f"{len(added)} {are} new" + (f"; {count} old {ones} gone" if count else "")
     )
     side = {record.split for record in kept if record.group == "3"}
     if side:
@@ -422,7 +433,139 @@ def test_new_picture_between_two_parts_goes_where_most_of_its_group_is() -> None
     now.append(make_record(99, "a", group="g"))
     plan = ensure_split(make_manifest(now), validation=0.15, test=0.15, seed=0, previous=old)
     assert _sides(plan.manifest, [99]) == {"test"} and _sides(plan.manifest, [0]) == {"train"}
-    assert any("1 group has pictures in several parts" in note for note in plan.notes)
+    said = (
+        "1 group has pictures in several parts of the old split (say 'g': 00000.png in train and "
+    )
+    assert any(note.startswith(f"{said}00030.png in test)") for note in plan.notes)
+    assert "split by seed 0, groups and equal files kept together but for those below" in plan.notes
+
+
+def _grown(old: list[Record], added: list[Record]) -> SplitPlan:
+    """The split of old pictures, which have their parts, and of new ones."""
+    now = make_manifest([*_without_parts(old), *added])
+    return ensure_split(now, validation=0.2, test=0.2, seed=0, previous=make_manifest(old))
+
+
+def _whole_parts() -> list[Record]:
+    """Old pictures of two classes in three parts; `00000.png` in train is alone in the group g."""
+    parts: list[Split] = ["train"] * 6 + ["validation"] * 4 + ["test"] * 4
+    return [
+        make_record(row, "ab"[row % 2], split=part, group=None if row else "g")
+        for row, part in enumerate(parts)
+    ]
+
+
+def test_group_goes_before_what_looks_the_same() -> None:
+    old = _whole_parts()
+    old = [
+        _seen(record, scene=7 if record.split == "test" else row)
+        for row, record in enumerate(old, start=100)
+    ]
+    plan = _grown(old, [_seen(make_record(99, "a", group="g"), scene=7)])
+    assert _sides(plan.manifest, [0, 99]) == {"train"}
+    assert (
+        "1 group of near-duplicates is in several parts (say 00010.png in test and 00099.png in "
+        "train), since old pictures, groups and equal files go first"
+    ) in plan.notes
+    assert not any("near-duplicates (" in note or "group has" in note for note in plan.notes)
+    assert "split by seed 0, groups and equal files kept together" in plan.notes
+
+
+def test_group_goes_before_equal_files() -> None:
+    old = _whole_parts()
+    copy = replace(make_record(99, "a", group="g"), sha256=old[-1].sha256)
+    plan = _grown(old, [copy])
+    assert _sides(plan.manifest, [0, 99]) == {"train"} and _sides(plan.manifest, [13]) == {"test"}
+    assert (
+        "1 picture has equal files in several parts (say 00013.png in test and 00099.png in "
+        "train), since old pictures and groups go first"
+    ) in plan.notes
+    assert any(note.endswith("kept together but for those below") for note in plan.notes)
+
+
+def test_equal_files_go_before_what_looks_the_same() -> None:
+    old = _whole_parts()
+    old = [
+        _seen(record, scene=7 if record.split == "test" else row)
+        for row, record in enumerate(old, start=100)
+    ]
+    # One new picture is of an old group, the other its copy; both look like the test part.
+    added = [make_record(98, "a", group="g", content="c"), make_record(99, "a", content="c")]
+    plan = _grown(old, [_seen(record, scene=7) for record in added])
+    assert _sides(plan.manifest, [0, 98, 99]) == {"train"}
+
+
+def test_new_group_stays_whole_whatever_its_pictures_are_like() -> None:
+    old = [_seen(record, scene=row) for row, record in enumerate(_whole_parts())]
+    added = [
+        replace(make_record(97, "a", group="h"), sha256=old[8].sha256),
+        _seen(make_record(98, "a", group="h"), scene=4),
+        _seen(make_record(99, "a", group="h"), scene=12),
+    ]
+    assert _sides(_grown(old, added).manifest, [97, 98, 99, 8]) == {"validation"}
+
+
+def test_new_picture_goes_to_the_part_of_its_group_of_which_nothing_else_is_left() -> None:
+    old = [*_whole_parts(), make_record(50, "a", group="gone", split="test")]
+    now = make_manifest([*_without_parts(old[:-1]), make_record(99, "a", group="gone")])
+    plan = ensure_split(now, validation=0.2, test=0.2, seed=0, previous=make_manifest(old))
+    assert _sides(plan.manifest, [99]) == {"test"}
+    assert plan.notes[0].endswith("1 is new; 1 old one is gone")
+
+
+@st.composite
+def _linked(draw: st.DrawFn, first: int) -> list[Record]:
+    """Pictures of two classes of which some share a group, a content, or look the same."""
+    records = []
+    for position in range(first, first + draw(st.integers(10, 40))):
+        group = draw(st.none() | st.integers(0, 6).map(str))
+        content = draw(st.none() | st.integers(0, 6))
+        name = None if content is None else str(content)
+        record = make_record(position, "ab"[position % 2], group=group, content=name)
+        scene = draw(st.none() | st.integers(0, 6)) if content is None else content
+        records.append(record if scene is None else _seen(record, scene))
+    return records
+
+
+@given(_linked(0), _linked(1000), st.data())
+@property_test
+def test_old_pictures_keep_their_part_and_no_whole_group_is_torn(
+    pictures: list[Record], added: list[Record], data: st.DataObject
+) -> None:
+    parts = data.draw(st.lists(st.sampled_from(SPLITS), min_size=40, max_size=40))
+    # Small and large parts of an older split, which may tear anything.
+    old = [replace(record, split=part) for record, part in zip(pictures, parts, strict=False)]
+    renamed = data.draw(st.booleans())
+    now = [replace(r, id=f"x{r.id}") if renamed and r.id == r.path.name else r for r in old]
+    alone = [make_record(2000 + row, "ab"[row % 2]) for row in range(16)]
+    fresh = make_manifest([*_without_parts(now), *added, *alone])
+    plan = ensure_split(fresh, validation=0.2, test=0.2, seed=0, previous=make_manifest(old))
+    after = {record.id: record.split for record in plan.manifest.records}
+    held = defaultdict(set)
+    for record in old:
+        held[record.sha256].add(record.split)
+    copied = {record.sha256 for record in added}
+    own: dict[str, Split | None] = {
+        record.id: record.split
+        for record in now
+        if not renamed or (len(held[record.sha256]) == 1 and record.sha256 not in copied)
+    }
+    assert {name: after[name] for name in own} == own
+    before, groups, files = (defaultdict(set) for _ in range(3))
+    for record in plan.manifest.records:
+        files[record.sha256].add(record.split)
+        if record.group is not None:
+            groups[record.group].add(record.split)
+            before[record.group] |= {own[record.id]} if record.id in own else set()
+    torn = {name for name, found in groups.items() if len(found) > 1}
+    assert torn == {name for name, found in before.items() if len(found) > 1}
+    said = [note for note in plan.notes if "pictures in several parts of the old split" in note]
+    assert len(said) == bool(torn) and all(note.startswith(f"{len(torn)} group") for note in said)
+    straddle = sum(len(found) > 1 for found in files.values())
+    said = [note for note in plan.notes if "equal files in several parts" in note]
+    assert len(said) == bool(straddle) and all(note.startswith(f"{straddle} pic") for note in said)
+    whole = "split by seed 0, groups and equal files kept together"
+    assert (whole in plan.notes) == (not torn and not straddle)
 
 
 def test_calibration_of_the_old_split_stays_and_grows() -> None:
@@ -457,6 +600,15 @@ def test_old_manifest_without_a_split_is_refused() -> None:
         ensure_split(manifest, validation=0.15, test=0.15, seed=0, previous=manifest)
 
 
+def test_old_manifest_of_other_pictures_is_refused() -> None:
+    old = _split(make_classes({"a": 20, "b": 20}))
+    other = make_manifest(
+        make_record(row, "ab"[row % 2], content=f"other {row}") for row in range(40)
+    )
+    with pytest.raises(DataError, match=r"0 of 40 pictures are in the old .* leave --previous out"):
+        ensure_split(other, validation=0.15, test=0.15, seed=0, previous=old)
+
+
 def test_two_splits_at_once_are_refused() -> None:
     manifest = _given({"train": 10, "test": 5})
     with pytest.raises(DataError, match="--resplit"):
@@ -464,14 +616,33 @@ def test_two_splits_at_once_are_refused() -> None:
 
 
 def test_all_classes_that_are_too_small_are_named() -> None:
-    with pytest.raises(DataError, match=r"'x' has 1 picture .*too few also: 'y \(2\)'"):
+    with pytest.raises(DataError, match=r"'x' has 1 picture .*too few also: 'y' \(2\)"):
         _split(make_classes({"x": 1, "y": 2, "z": 20}))
 
 
 def test_part_that_is_far_from_its_share_is_noted() -> None:
     records = [make_record(row, "ab"[row % 2], group=str(row // 50)) for row in range(150)]
     plan = ensure_split(make_manifest(records), validation=0.1, test=0.1, seed=0)
-    assert any(note.startswith("test has 50 pictures where 15 were asked") for note in plan.notes)
+    assert (
+        "test has 50 pictures where 15 were asked for, since what belongs together stays together"
+    ) in plan.notes
+
+
+def test_part_that_one_picture_a_class_makes_too_large_is_noted_as_such() -> None:
+    manifest = make_classes({f"c{number}": 3 for number in range(6)})
+    plan = ensure_split(manifest, validation=0.3, test=0.05, seed=0)
+    assert (
+        "test has 6 pictures where 1 was asked for, since each part gets a picture of every class"
+    ) in plan.notes
+
+
+def test_part_that_old_pictures_make_too_large_is_noted_as_such() -> None:
+    old = _split(make_classes({"a": 40, "b": 40}), validation=0.1, test=0.5)
+    now = make_manifest(_without_parts(list(old.records)))
+    plan = ensure_split(now, validation=0.1, test=0.1, seed=0, previous=old)
+    why = "since old pictures keep their part and what belongs to them goes with them"
+    assert f"train has 32 pictures where 64 were asked for, {why}" in plan.notes
+    assert f"test has 40 pictures where 8 were asked for, {why}" in plan.notes
 
 
 @given(_grouped(), st.integers(2, 4), seeds)
@@ -517,9 +688,27 @@ def test_folds_without_validation() -> None:
 
 def test_class_too_small_for_the_folds_is_refused() -> None:
     with pytest.raises(
-        DataError, match=r"'a' has 4 pictures and cannot be split into fold 1.*5 are"
+        DataError,
+        match=r"^'a' has 4 pictures and cannot be split into 5 folds; at least 5 are needed\. Add "
+        r"pictures, merge or remove the class, or ask for fewer folds \(--folds 4\)$",
     ):
         k_folds(make_classes({"a": 4, "b": 20}), 5, validation=0.1, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("count", "folds", "way_out"),
+    [
+        (1, 40, "Add pictures, or merge or remove the class"),
+        (2, 40, "or ask for 2 folds without validation (--folds 2 --validation-share 0)"),
+        (3, 2, "or ask for 2 folds without validation (--folds 2 --validation-share 0)"),
+    ],
+)
+def test_way_out_of_too_many_folds_is_one(count: int, folds: int, way_out: str) -> None:
+    manifest = make_classes({"a": count, "b": 80})
+    with pytest.raises(DataError, match=rf"{re.escape(way_out)}$"):
+        k_folds(manifest, folds, validation=0.1, seed=0)
+    if "--folds" in way_out:
+        assert len(k_folds(manifest, 2, validation=0, seed=0)) == 2
 
 
 @pytest.mark.parametrize(("folds", "validation"), [(1, 0.1), (2, 0.45)])

@@ -291,6 +291,42 @@ def test_overwrite_replaces_models_only(run: Path, defects: Path, tmp_path: Path
     assert (tmp_path / "precious" / "photo.jpg").read_bytes() == b"the only copy"
 
 
+def test_what_others_keep_in_a_model_folder_is_not_lost(
+    run: Path, defects: Path, copy_of: Any
+) -> None:
+    copy = copy_of(run)
+    (copy / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"notes\.txt in it was not written by taxon"):
+        taxon.train(defects, out=copy, weights="none", overwrite=True)
+    assert (copy / "notes.txt").read_text() == "mine"
+
+
+def test_evaluation_replaces_evaluations_only(run: Path, defects: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "metrics.json").write_text("{}")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError):
+            taxon.evaluate(run, out=tmp_path / "mine", overwrite=overwrite)
+    assert (tmp_path / "mine" / "metrics.json").read_text() == "{}"
+    taxon.evaluate(run, out=tmp_path / "new")
+    with pytest.raises(OutputError, match="--overwrite"):
+        taxon.evaluate(run, out=tmp_path / "new")
+    taxon.evaluate(run, out=tmp_path / "new", overwrite=True)
+
+
+def test_evaluations_of_sets_of_one_name_lie_apart(
+    run: Path, defects: Path, tmp_path: Path, copy_of: Any
+) -> None:
+    copy = copy_of(run)
+    folders = []
+    for place in ("a", "b"):
+        shutil.copytree(defects, tmp_path / place / "defects")
+        folders.append(taxon.evaluate(copy, tmp_path / place / "defects", split="all").folder)
+    again = taxon.evaluate(copy, tmp_path / "a" / "defects", split="all").folder
+    assert [folder.name for folder in folders] == ["defects-all", "defects-all-2"]
+    assert again == folders[0]
+
+
 def test_model_folder_around_the_data_is_refused(defects: Path) -> None:
     with pytest.raises(OutputError, match="would replace the data"):
         taxon.train(defects, out=defects.parent, weights="none", overwrite=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +15,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from taxon.bundle import Bundle, read_bundle
-from taxon.bundle.layout import MANIFEST_FILE, METRICS_FILE, REPORT_FOLDER
+from taxon.bundle.layout import EVALUATIONS_FOLDER, MANIFEST_FILE, METRICS_FILE, REPORT_FOLDER
 from taxon.core.errors import ConfigError, DataError, ImageError, nearest
-from taxon.core.files import require_writable, write_json
+from taxon.core.files import require_free, require_writable, write_json
 from taxon.core.fingerprint import sha256_bytes
 from taxon.core.predictions import PredictionTable
 from taxon.data import Columns, Manifest, Record, load_manifest, read_manifest
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from taxon.evaluation import Metrics
 
 ALL = "all"
-EVALUATIONS_FOLDER = "evaluations"
 REPORT_FILE = f"{REPORT_FOLDER}/report.html"
 THUMBNAIL_SIDE = 96
 
@@ -65,6 +66,7 @@ def evaluate(
     out: str | Path | None = None,
     columns: Columns | None = None,
     backend: BackendName = "auto",
+    overwrite: bool = False,
 ) -> Evaluation:
     """Measure a model folder, and write metrics.json and report/.
 
@@ -76,9 +78,12 @@ def evaluate(
             the default is `test`. With `data`, None scores all that the run has not seen, a
             part needs data that name their parts, and `all` scores seen pictures too.
         out: where to write; None writes into the model folder, with `data` into
-            `evaluations/DATA` in it, so that the run's own figures stay.
+            `evaluations/DATA` in it (`DATA-SPLIT`, `DATA-2`, ...), so that neither the run's own
+            figures nor those of other data are lost.
+        overwrite: replace what an earlier evaluation wrote to `out`.
 
     Raises:
+        OutputError: `out` holds something that may not be replaced.
         DataError: no pictures to score, or classes that the model does not have.
     """
     from taxon.evaluation import compute_metrics, write_report
@@ -89,7 +94,11 @@ def evaluate(
             f"unknown part '{split}'; allowed: {', '.join(allowed)}.{nearest(split, allowed)}"
         )
     bundle = read_bundle(Path(path))
-    folder = Path(out) if out is not None else _default_folder(bundle, data)
+    if out is not None:
+        folder = Path(out)
+        require_free(folder, replace_if=REPORT_FILE if overwrite else None)
+    else:
+        folder = _default_folder(bundle, data, split)
     require_writable(folder / REPORT_FILE)
     manifest, notes = _choose(bundle, data, split, columns)
     manifest, changed = _still_there(manifest)
@@ -119,10 +128,27 @@ def evaluate(
     return Evaluation(metrics, table, folder, tuple(notes))
 
 
-def _default_folder(bundle: Bundle, data: str | Path | None) -> Path:
+def _default_folder(bundle: Bundle, data: str | Path | None, split: str | None) -> Path:
+    """The model's own folder; of other data one by their name, and by their path where two sets
+    have the same name (`labels.csv`)."""
     if data is None:
         return bundle.path
-    return bundle.path / EVALUATIONS_FOLDER / Path(data).resolve().stem
+    source = Path(data).resolve()
+    name = source.stem if split is None else f"{source.stem}-{split}"
+    for number in itertools.count(1):
+        folder = bundle.path / EVALUATIONS_FOLDER / (name if number == 1 else f"{name}-{number}")
+        if _evaluated(folder) in (None, str(source)):
+            return folder
+    raise AssertionError("counting ends never")
+
+
+def _evaluated(folder: Path) -> str | None:
+    """The path of the data whose figures are in a folder, or None where it holds none."""
+    try:
+        about = json.loads((folder / METRICS_FILE).read_text("utf-8"))["about"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return str(about.get("data_path"))
 
 
 def _choose(
@@ -146,7 +172,8 @@ def _choose(
         label_space=bundle.spec.label_space,
         spec=bundle.spec.preprocessing,
     )
-    notes = [f"{len(manifest.skipped)} pictures or rows cannot be used"] if manifest.skipped else []
+    unusable = sum(row.kind != "plan" for row in manifest.skipped)
+    notes = [f"{unusable} pictures or rows cannot be used"] if unusable else []
     if split == ALL:
         return manifest, notes
     if split is not None:
@@ -207,6 +234,7 @@ def _about(
         "fingerprint": bundle.info.fingerprint,
         "data_fingerprint": provenance.data_fingerprint,
         "data": str(data) if data is not None else "the run's own manifest",
+        **({} if data is None else {"data_path": str(Path(data).resolve())}),
         "part": split or ("test" if data is None else f"unseen pictures of {data}"),
         "computed_with": backend,
         "command": provenance.command,

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from taxon.bundle.layout import BUNDLE_FILE, MANIFEST_FILE
-from taxon.core.errors import ConfigError, OutputError, WeightsError
-from taxon.core.files import atomic_folder, require_free, require_writable, write_json
+from taxon.core.errors import ConfigError, DataError, OutputError, WeightsError
+from taxon.core.files import require_free, require_writable, write_json
+from taxon.core.seeds import require_seed
 from taxon.data import Columns, Manifest, load_manifest
-from taxon.data.plan_file import write_plan
+from taxon.data.plan_file import read_plan, write_plan
 from taxon.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -73,11 +74,13 @@ def audit(
         overwrite: replace what an earlier audit wrote to `out` and `fix`.
 
     Raises:
+        ConfigError: a seed or outputs that cannot be used.
         DataError: no data set there.
         WeightsError: `weights` names a file that cannot be used.
     """
     from taxon.auditing import run_audit, write_page
 
+    require_seed(seed)
     folder = None if out is None else Path(out)
     plan_file = None if fix is None else Path(fix)
     _require_outputs(folder, plan_file, overwrite)
@@ -107,18 +110,18 @@ def audit(
         seed=seed,
     )
     if folder is not None:
-        with atomic_folder(folder, replace_if=REPORT_FILE if overwrite else None) as temporary:
-            commands = next_commands(
-                data,
-                fix=fix,
-                model=model,
-                weights=weights,
-                columns=columns,
-                truncated=truncated,
-                max_pixels=max_pixels,
-            )
-            write_page(report, manifest, temporary / PAGE_FILE, commands)
-            write_json(temporary / REPORT_FILE, report.model_dump(mode="json"))
+        commands = next_commands(
+            data,
+            fix=fix,
+            model=model,
+            weights=weights,
+            columns=columns,
+            truncated=truncated,
+            max_pixels=max_pixels,
+        )
+        # File by file: whatever else somebody keeps in the folder, an edited plan say, stays.
+        write_page(report, manifest, folder / PAGE_FILE, commands)
+        write_json(folder / REPORT_FILE, report.model_dump(mode="json"))
     if plan_file is not None:
         write_plan(report.plan, plan_file, resplit=report.leaks)
     return report
@@ -159,11 +162,30 @@ def decoding_spec(truncated: Literal["refuse", "fill"], max_pixels: int | None) 
 def _require_outputs(folder: Path | None, plan_file: Path | None, overwrite: bool) -> None:
     if folder is not None:
         require_free(folder, replace_if=REPORT_FILE if overwrite else None)
-        require_writable(folder)
-    if plan_file is not None:
-        if plan_file.exists() and not overwrite:
+        require_writable(folder / REPORT_FILE)
+    if plan_file is None:
+        return
+    taken = [folder, folder / PAGE_FILE, folder / REPORT_FILE] if folder is not None else []
+    if plan_file.resolve() in [path.resolve() for path in taken]:
+        raise ConfigError(
+            f"--fix and --out both name {plan_file}; name another file for the plan, say "
+            f"{folder}/plan.yaml"
+        )
+    if plan_file.exists():
+        if not overwrite:
             raise OutputError(f"{plan_file} exists; add --overwrite to replace it")
-        require_writable(plan_file)
+        _require_plan(plan_file)
+    require_writable(plan_file)
+
+
+def _require_plan(file: Path) -> None:
+    """Refuse to replace what is no plan: a picture, or somebody's notes."""
+    try:
+        read_plan(file)
+    except DataError as error:
+        raise OutputError(
+            f"refused to replace {file}: it is no plan that taxon wrote; choose another --fix"
+        ) from error
 
 
 def _embed(

@@ -59,9 +59,10 @@ class Model:
         split: str | None = None,
         out: str | Path | None = None,
         columns: Columns | None = None,
+        overwrite: bool = False,
     ) -> Evaluation:
         """Measure it; see `taxon.evaluate`."""
-        return evaluate(self.path, data, split=split, out=out, columns=columns)
+        return evaluate(self.path, data, split=split, out=out, columns=columns, overwrite=overwrite)
 
     def export(
         self, formats: str | Sequence[str] = "onnx", *, out: str | Path | None = None

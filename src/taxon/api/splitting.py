@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,15 +14,15 @@ from taxon.bundle.layout import BUNDLE_FILE, MANIFEST_FILE
 from taxon.config.schema import SplitConfig
 from taxon.core.errors import ConfigError, DataError
 from taxon.core.files import atomic_folder
+from taxon.core.seeds import require_seed
 from taxon.data import Columns, Manifest, Skipped, load_manifest, read_manifest, write_manifest
-from taxon.data.manifest import SPLITS
-from taxon.data.manifest_table import is_manifest_table
-from taxon.data.plan import Plan, apply_plan
+from taxon.data.manifest import SPLITS, is_manifest
+from taxon.data.plan import Plan, account, apply_plan
 from taxon.data.plan_file import read_plan
 from taxon.data.sources.words import some
+from taxon.data.splitting.previous import read_previous
 from taxon.data.splitting.splits import LARGEST_HELD_OUT, SplitPlan, ensure_split, k_folds
 from taxon.data.splitting.units import make_units
-from taxon.preprocessing import Preprocessing
 
 _DEFAULT = SplitConfig()
 
@@ -104,24 +105,32 @@ def split(
         overwrite: replace what an earlier split wrote to `out`.
 
     Raises:
-        ConfigError: options that do not fit together.
-        DataError: no data, a plan that does not fit, a class that cannot be split.
+        ConfigError: options that do not fit together, a seed that is out of range.
+        DataError: no data, a plan that does not fit, a class that cannot be split, an older
+            manifest that cannot be read or has none of the pictures.
         OutputError: `out` exists, or is something that taxon did not write.
     """
     source, target = Path(data), Path(out)
+    require_seed(seed)
     _require_options(folds, previous, validation, test)
     require_output(source, _manifest_file(source), target, folds, overwrite)
     changes = None if plan is None else read_plan(Path(plan))
     spec = decoding_spec(truncated, max_pixels)
-    older = None if previous is None else _older(_manifest_file(Path(previous)), spec)
-    manifest = load_manifest(
-        _manifest_file(source),
-        columns,
-        spec=spec,
-        progress=None if progress is None else lambda *done: progress("pictures", *done),
-    )
+    older = None if previous is None else read_previous(_manifest_file(Path(previous)), spec)
+    try:
+        manifest = load_manifest(
+            _manifest_file(source),
+            columns,
+            spec=spec,
+            progress=None if progress is None else lambda *done: progress("pictures", *done),
+        )
+    except DataError:
+        _require_pictures(_manifest_file(source), columns)
+        raise
     if changes is not None:
-        manifest = apply_plan(manifest, changes)
+        changed = apply_plan(manifest, changes)
+        said = account(manifest, changed, changes)
+        manifest = replace(changed, notes=(*changed.notes, said))
     if resplit:
         unsplit = (replace(record, split=None) for record in manifest.records)
         manifest = replace(manifest, records=tuple(unsplit))
@@ -156,10 +165,22 @@ def _manifest_file(path: Path) -> Path:
     return path / MANIFEST_FILE if (path / BUNDLE_FILE).is_file() else path
 
 
-def _older(path: Path, spec: Preprocessing) -> Manifest:
-    """An older manifest; one in CSV names no content, so that its pictures are looked into."""
-    csv = path.suffix.lower() == ".csv" and is_manifest_table(path)
-    return load_manifest(path, spec=spec) if csv else read_manifest(path)
+def _require_pictures(path: Path, columns: Columns | None) -> None:
+    """Refuse a manifest all of whose pictures are gone, and name the folder that they were in.
+
+    Raises:
+        DataError: they are gone.
+    """
+    if (columns is not None and columns.image_root is not None) or not is_manifest(path):
+        return
+    manifest = read_manifest(path)
+    places = (place for r in manifest.records for place in (r.path, path.parent / r.id))
+    # Path.is_file would raise where a folder is closed.
+    if not any(os.path.isfile(place) for place in places):  # noqa: PTH113
+        raise DataError(
+            f"none of the {len(manifest)} pictures of {path} is in {manifest.root} any more; name "
+            "the folder that they are in now: --image-root FOLDER"
+        )
 
 
 def _require_groups_whole(manifest: Manifest, plan: Plan) -> None:

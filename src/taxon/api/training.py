@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from taxon.api.exporting import export
 from taxon.api.model import Model
-from taxon.bundle.layout import BUNDLE_FILE, MANIFEST_FILE, Provenance
+from taxon.bundle.layout import BUNDLE_FILE, ENTRIES, MANIFEST_FILE, Provenance
 from taxon.bundle.write import seal, write_parts
 from taxon.config import TrainConfig, load_config
 from taxon.core.errors import OutputError
@@ -90,7 +90,7 @@ def train(
         settings = load_config("scratch", file=file, options=options, overrides=overrides)
     folder = Path(out) if out is not None else default_run(Path(data))
     _require_apart(Path(data), folder)
-    require_free(folder, replace_if=BUNDLE_FILE if overwrite else None)
+    require_free(folder, replace_if=BUNDLE_FILE if overwrite else None, ours=ENTRIES)
     require_writable(folder)
     require_torch_stack()
 

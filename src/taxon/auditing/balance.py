@@ -7,7 +7,7 @@ from taxon.auditing.finding import Finding
 from taxon.auditing.wording import counted, pictures
 from taxon.data.imbalance import advise, imbalance_ratio
 from taxon.data.manifest import SPLITS
-from taxon.data.sources.words import some
+from taxon.data.sources.words import agree, some
 
 FEW_PICTURES = 20
 HIGH_IMBALANCE = 3.0
@@ -75,9 +75,9 @@ def _empty(evidence: Evidence, counts: dict[str, int]) -> list[Finding]:
             severity="error",
             record_ids=(),
             score=float(len(empty)),
-            advice=f"{some(empty)} {'has' if len(empty) == 1 else 'have'} no picture that can be "
+            advice=f"{some(empty)} {agree(len(empty), 'has', 'have')} no picture that can be "
             "used: training and splitting will refuse the data. Restore the pictures, or take "
-            "the class out.",
+            f"the {agree(len(empty), 'class', 'classes')} out.",
         )
     ]
 
@@ -105,9 +105,9 @@ def _too_small(evidence: Evidence, counts: dict[str, int]) -> list[Finding]:
             score=float(len(small)),
             advice=f"{counted(len(small), 'class has', 'classes have')} fewer than {USUAL_PARTS} "
             f"pictures or groups of pictures that belong together ('{name}' has {units[name]}): "
-            "they cannot be in train, validation and test, and `taxon split` and `taxon train` "
-            "will refuse them. Add pictures, merge or remove the class, or ask for fewer parts "
-            "(--test-share 0).",
+            f"{agree(len(small), 'it', 'they')} cannot be in train, validation and test, and "
+            f"`taxon split` and `taxon train` will refuse {agree(len(small), 'it', 'them')}. Add "
+            "pictures, merge or remove the class, or ask for fewer parts (--test-share 0).",
         )
     ]
 
@@ -148,8 +148,8 @@ def _small(counts: dict[str, int]) -> list[Finding]:
             record_ids=(),
             score=float(small[name]),
             advice=f"{counted(len(small), 'class has', 'classes have')} fewer than {FEW_PICTURES} "
-            f"pictures (the smallest: '{name}' with {small[name]}); their figures will be "
-            "uncertain.",
+            f"pictures (the smallest: '{name}' with {small[name]}); "
+            f"{agree(len(small), 'its', 'their')} figures will be uncertain.",
         )
     ]
 

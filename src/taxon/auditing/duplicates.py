@@ -10,6 +10,7 @@ from taxon.auditing.finding import Finding
 from taxon.auditing.wording import counted, labels_of, pictures
 from taxon.data import Record
 from taxon.data.plan import Drop, Plan, Regroup, Relabel
+from taxon.data.sources.words import agree
 
 Group = Sequence[Record]
 # Of copies in several parts, the one that measures stays.
@@ -71,14 +72,16 @@ def _equal(groups: Sequence[Group], evidence: Evidence) -> list[Finding]:
     copies = sum(len(group) - 1 for group in groups)
     if not copies:
         return []
+    are = counted(copies, "picture is a copy of another", "pictures are copies of others")
+    add, them = agree(copies, "it adds", "they add"), agree(copies, "it", "them")
     return [
         _grouped(
             "equal_files",
             "info",
             groups,
             score=copies / len(evidence.records),
-            advice=f"{copies} pictures are copies of others, byte for byte; a split by taxon "
-            "keeps them together, but they add nothing: leave them out.",
+            advice=f"{are}, byte for byte; a split by taxon keeps {agree(copies, 'both', 'them')} "
+            f"together, but {add} nothing: leave {them} out.",
             plan=Plan(drop=tuple(_superfluous(groups))),
         )
     ]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from taxon.auditing.finding import NotRun
+from taxon.auditing.wording import counted, pictures
 from taxon.core.predictions import FloatArray
 from taxon.data import Manifest, Record
 from taxon.data.duplicates.near_duplicates import near_duplicate_groups
@@ -105,7 +106,8 @@ def gather(
         ValueError: not one row of features for each record.
     """
     if features is not None and len(features) != len(manifest):
-        raise ValueError(f"{len(features)} rows of features for {len(manifest)} pictures")
+        rows = counted(len(features), "row", "rows")
+        raise ValueError(f"{rows} of features for {pictures(len(manifest))}")
     evidence = Evidence(manifest, spec, seed, features, features_from, probabilities)
     return _with_near_duplicates(evidence) if search else evidence
 

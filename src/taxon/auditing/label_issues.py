@@ -129,12 +129,18 @@ def find_label_issues(manifest: Manifest, probabilities: FloatArray) -> list[Fin
             record_ids=tuple(record.id for record in records),
             details=tuple(doubt.words for doubt in doubts),
             score=share,
-            advice=f"{pictures(len(doubts))} ({percent(share)}) may have a wrong label, the most "
-            f"doubtful first (say {records[0].id}: {doubts[0].words}). Some are merely hard: look "
-            f"at them. {_proposal(len(plan.relabel))}",
+            advice=f"{pictures(len(doubts))} ({percent(share)}) may have a wrong label"
+            f"{_first(records[0].id, doubts[0].words, len(doubts))} "
+            f"{_proposal(len(plan.relabel))}",
             plan=plan,
         )
     ]
+
+
+def _first(name: str, words: str, count: int) -> str:
+    if count == 1:
+        return f" ({name}: {words}). It may be merely hard: look at it."
+    return f", the most doubtful first (say {name}: {words}). Some are merely hard: look at them."
 
 
 def _proposal(count: int) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import defaultdict
 
 from taxon.auditing.evidence import Evidence
@@ -11,8 +9,7 @@ from taxon.auditing.finding import Finding
 from taxon.auditing.wording import counted, labels_of
 from taxon.data import Record
 from taxon.data.plan import Plan, Relabel
-
-_SEPARATORS = re.compile(r"[\s_-]+")
+from taxon.data.sources.words import agree, spelling
 
 
 def check_label_names(evidence: Evidence) -> list[Finding]:
@@ -20,7 +17,7 @@ def check_label_names(evidence: Evidence) -> list[Finding]:
     space = evidence.manifest.label_space
     spellings: dict[str, list[str]] = defaultdict(list)
     for name in sorted({*space.names, *space.parents, *space.parents.values()}):
-        spellings[_plain(name)].append(name)
+        spellings[spelling(name)].append(name)
     twice = [names for names in spellings.values() if len(names) > 1]
     if not twice:
         return []
@@ -40,17 +37,11 @@ def check_label_names(evidence: Evidence) -> list[Finding]:
             details=tuple(labels_of(record) for record in concerned),
             score=float(len(twice)),
             advice=f"{counted(len(twice), 'class is', 'classes are')} spelt in several ways "
-            f"({listed}), which makes them several classes. The plan takes the spelling that most "
-            "pictures have; correct it at the source.",
+            f"({listed}), which makes {agree(len(twice), 'it', 'them')} several classes. The plan "
+            "takes the spelling that most pictures have; correct it at the source.",
             plan=Plan(relabel=tuple(_relabel(record, better) for record in concerned)),
         )
     ]
-
-
-def _plain(name: str) -> str:
-    """The name without case, with plain spaces, in the compatible composed form of Unicode."""
-    text = unicodedata.normalize("NFKC", name).casefold()
-    return "/".join(_SEPARATORS.sub(" ", part).strip() for part in text.split("/"))
 
 
 def _relabel(record: Record, better: dict[str, str]) -> Relabel:

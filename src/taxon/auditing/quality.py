@@ -13,6 +13,7 @@ from taxon.auditing.finding import Finding, NotRun, Severity
 from taxon.auditing.wording import percent, pictures
 from taxon.data.look import Look
 from taxon.data.plan import Drop, Plan
+from taxon.data.sources.words import agree
 
 # Brightness and contrast are 0 to 1. Two standard deviations from the mean: of a dark picture
 # even the bright areas are dark.
@@ -94,6 +95,7 @@ def _constant(evidence: Evidence, constant: BoolArray, contrast: Floats) -> list
     if not len(positions):
         return []
     ids = tuple(evidence.records[position].id for position in positions)
+    them = agree(len(ids), "it", "them")
     return [
         Finding(
             check="constant",
@@ -102,7 +104,7 @@ def _constant(evidence: Evidence, constant: BoolArray, contrast: Floats) -> list
             details=tuple(f"contrast {contrast[position]:.3f}" for position in positions),
             score=len(ids) / len(evidence.records),
             advice=f"{pictures(len(ids))} of (nearly) one colour: there is nothing to learn from "
-            "them. Leave them out, unless emptiness is what a class means.",
+            f"{them}. Leave {them} out, unless emptiness is what a class means.",
             plan=Plan(drop=tuple(Drop(id=name, reason="of one colour") for name in ids)),
         )
     ]
@@ -117,6 +119,7 @@ def _outliers(
         return []
     positions = positions[np.argsort(values[positions], kind="stable")]
     share = len(positions) / len(evidence.records)
+    them = agree(len(positions), "it", "them")
     return [
         Finding(
             check=check,
@@ -124,8 +127,8 @@ def _outliers(
             record_ids=tuple(evidence.records[position].id for position in positions),
             details=tuple(f"{figure} {values[position]:.2g}" for position in positions),
             score=share,
-            advice=f"{pictures(len(positions))} ({percent(share)}) {words}; keep them if such "
-            "pictures come in use too, else leave them out.",
+            advice=f"{pictures(len(positions))} ({percent(share)}) {words}; keep {them} if "
+            f"such pictures come in use too, else leave {them} out.",
         )
     ]
 

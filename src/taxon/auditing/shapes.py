@@ -9,6 +9,7 @@ from taxon.auditing.evidence import Evidence
 from taxon.auditing.finding import Finding, Severity
 from taxon.auditing.wording import identifiers, percent, pictures
 from taxon.data import Manifest, Record
+from taxon.data.sources.words import agree
 from taxon.preprocessing import Preprocessing
 from taxon.preprocessing.transform import kept_area
 
@@ -29,7 +30,8 @@ def check_shapes(evidence: Evidence) -> list[Finding]:
         tiny.sort(key=_shorter)
         advice = (
             f"{pictures(len(tiny))} below {TINY} pixels (the smallest {_size(tiny[0])}): there is "
-            "little to see in them. Leave out what you cannot tell yourself."
+            f"little to see in {agree(len(tiny), 'it', 'them')}. Leave out what you cannot tell "
+            "yourself."
         )
         found.append(_finding("tiny", "warning", tiny, evidence, advice))
     side = min(evidence.spec.width, evidence.spec.height)
@@ -38,8 +40,9 @@ def check_shapes(evidence: Evidence) -> list[Finding]:
         small.sort(key=_shorter)
         advice = (
             f"{pictures(len(small))} smaller than half of the model's input of "
-            f"{evidence.spec.width}x{evidence.spec.height} (the smallest {_size(small[0])}): they "
-            "are enlarged. A smaller input (preprocessing.size) is faster and may do as well."
+            f"{evidence.spec.width}x{evidence.spec.height} (the smallest {_size(small[0])}): "
+            f"{agree(len(small), 'it is', 'they are')} enlarged. A smaller input "
+            "(preprocessing.size) is faster and may do as well."
         )
         found.append(_finding("enlarged", "info", small, evidence, advice))
     return [*found, *_long(records, evidence), *_cut_away(records, evidence)]
@@ -62,10 +65,11 @@ def _long(records: list[Record], evidence: Evidence) -> list[Finding]:
     if not long:
         return []
     long.sort(key=lambda record: -_aspect(record))
+    them, belong = agree(len(long), "it", "them"), agree(len(long), "it belongs", "they belong")
     advice = (
         f"{pictures(len(long))} more than {limit:.1f} times as long as wide (the longest "
         f"{_size(long[0])}; the median of all is {np.median(ratios):.1f}): a crop shows a small "
-        "part of them, squashing distorts them. Cut them, or look whether they belong here."
+        f"part of {them}, squashing distorts {them}. Cut {them}, or look whether {belong} here."
     )
     return [_finding("extreme_aspect", "info", long, evidence, advice)]
 

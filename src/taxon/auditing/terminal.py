@@ -8,7 +8,8 @@ from taxon.auditing.wording import counted, pictures
 
 
 def text_lines(report: AuditReport) -> list[str]:
-    """Return one line about the data, one a finding (the severity first), and what did not run."""
+    """Return one line about the data, one a note on them, one a finding (the severity first), and
+    what did not run."""
     about = report.about
     what = ("tag", "tags") if about.task == "multilabel" else ("class", "classes")
     parts = ", ".join(f"{part} {count:,}" for part, count in about.parts.items())
@@ -17,6 +18,7 @@ def text_lines(report: AuditReport) -> list[str]:
         + (f" ({parts})" if parts else "")
         + (f", {about.skipped:,} left out" if about.skipped else "")
     ]
+    lines += [f"data     {note}" for note in about.notes]
     lines += [
         f"{finding.severity:<8} {finding.check}: {finding.advice}" for finding in report.findings
     ]

@@ -28,6 +28,7 @@ GOLDEN_FILE = "golden/expected.npz"
 REPORT_FOLDER = "report"
 ARTEFACTS_FOLDER = "artefacts"
 ARTEFACT_FILE = "artefact.json"
+EVALUATIONS_FOLDER = "evaluations"
 
 # What the answers depend on. Metrics, card and report may be rewritten without touching it.
 HASHED_FILES = (
@@ -38,6 +39,26 @@ HASHED_FILES = (
     LABELS_FILE,
     DECISION_FILE,
     GOLDEN_FILE,
+)
+
+# All that taxon writes into a model folder.
+ENTRIES = frozenset(
+    {
+        BUNDLE_FILE,
+        CONFIG_FILE,
+        WEIGHTS_FILE,
+        HEAD_FILE,
+        MANIFEST_FILE,
+        PREPROCESSING_FILE,
+        LABELS_FILE,
+        DECISION_FILE,
+        METRICS_FILE,
+        CARD_FILE,
+        GOLDEN_FOLDER,
+        REPORT_FOLDER,
+        ARTEFACTS_FOLDER,
+        EVALUATIONS_FOLDER,
+    }
 )
 
 

@@ -35,7 +35,11 @@ def command(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for audit.html and audit.json.", show_default="written nowhere"),
+        typer.Option(
+            help="Folder for audit.html and audit.json.",
+            show_default="written nowhere",
+            readable=False,
+        ),
     ] = None,
     fix: Annotated[
         Path | None,
@@ -43,6 +47,7 @@ def command(
             help="YAML file for the plan (drop, regroup, relabel): edit it, then "
             "`taxon split DATA --plan FILE --out manifest.parquet`.",
             show_default="written nowhere",
+            readable=False,
         ),
     ] = None,
     model: Annotated[

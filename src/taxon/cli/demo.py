@@ -9,9 +9,9 @@ import typer
 
 
 def command(
-    out: Annotated[Path, typer.Option(help="Folder for the demo's data and models.")] = Path(
-        "demo"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for the demo's data and models.", readable=False)
+    ] = Path("demo"),
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer epochs: a check of the installation.")
     ] = False,

@@ -33,8 +33,12 @@ def command(
         typer.Option(
             help="Folder for metrics.json and report/.",
             show_default="RUN; with DATA, RUN/evaluations/DATA",
+            readable=False,
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what an earlier evaluation wrote to --out.")
+    ] = False,
     path_column: options.PathColumn = "path",
     label_column: options.LabelColumn = None,
     tag_columns: options.TagColumns = None,
@@ -55,6 +59,7 @@ def command(
         data,
         split=split,
         out=out,
+        overwrite=overwrite,
         columns=options.columns(
             path_column,
             label_column,

@@ -17,7 +17,11 @@ def command(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder that gets a sub-folder a format.", show_default="RUN/artefacts"),
+        typer.Option(
+            help="Folder that gets a sub-folder a format.",
+            show_default="RUN/artefacts",
+            readable=False,
+        ),
     ] = None,
 ) -> None:
     """Export a model, and prove that the artefact gives the same answers.

@@ -7,6 +7,7 @@ import sys
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from taxon.cli import (
     audit,
@@ -22,9 +23,11 @@ from taxon.cli import (
     train,
     verify,
 )
+from taxon.cli.usage import require_no_empty_path, usage_words
 from taxon.core.errors import InputError, TaxonError
 
 DEBUG = "--debug"
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="taxon",
@@ -88,11 +91,20 @@ def run(arguments: list[str]) -> int:
     """Run with these arguments and return the exit code."""
     debug = DEBUG in arguments
     arguments = [argument for argument in arguments if argument != DEBUG]
+    if not arguments:
+        app(args=["--help"], prog_name="taxon", standalone_mode=False)
+        return InputError.exit_code
     try:
-        app(args=arguments, prog_name="taxon")
+        require_no_empty_path(arguments)
+        code = app(args=arguments, prog_name="taxon", standalone_mode=False)
     except SystemExit as end:
-        # Typer ends this way: 0 done, 2 wrong usage, 130 interrupted.
+        # A pipe that nobody reads any more ends this way.
         return end.code if isinstance(end.code, int) else 0
+    except TyperException as error:
+        if debug:
+            raise
+        print(f"error: {usage_words(error, arguments)}", file=sys.stderr)
+        return InputError.exit_code
     except TaxonError as error:
         if debug:
             raise
@@ -112,4 +124,6 @@ def run(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 1
-    return 0
+    if code == INTERRUPTED:
+        print("interrupted", file=sys.stderr)
+    return code if isinstance(code, int) else 0

@@ -37,13 +37,15 @@ def command(
         typer.Option("--format", help="How to write.", show_default="from --out, else table"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File to write.", show_default="standard output")
+        Path | None,
+        typer.Option(help="File to write.", show_default="standard output", readable=False),
     ] = None,
     sort_into: Annotated[
         Path | None,
         typer.Option(
             help="Copy the pictures into one folder a class here; never moves, never overwrites.",
             show_default=False,
+            readable=False,
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to list for each picture.")] = 5,

@@ -148,7 +148,8 @@ class _Bars:
 
 
 def _stage_words(event: StageStarted) -> str:
+    epochs = "1 epoch" if event.epochs == 1 else f"{event.epochs} epochs"
     return (
-        f"stage {event.position}/{event.count}, {event.name}: {event.epochs} epochs of "
+        f"stage {event.position}/{event.count}, {event.name}: {epochs} of "
         f"{event.steps} steps, {event.trainable:,} of {event.total:,} parameters train"
     )

@@ -19,7 +19,8 @@ def command(
         ),
     ],
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Folder to write.", show_default=False)
+        Path,
+        typer.Argument(metavar="OUT", help="Folder to write.", show_default=False, readable=False),
     ],
     seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
     overwrite: Annotated[

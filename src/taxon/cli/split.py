@@ -28,7 +28,9 @@ def command(
     out: Annotated[
         Path,
         typer.Option(
-            help="Manifest to write, .parquet or .csv; with --folds a folder.", show_default=False
+            help="Manifest to write, .parquet or .csv; with --folds a folder.",
+            show_default=False,
+            readable=False,
         ),
     ],
     plan: Annotated[

@@ -24,7 +24,8 @@ def command(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Model folder to write.", show_default="runs/DATA-DATE")
+        Path | None,
+        typer.Option(help="Model folder to write.", show_default="runs/DATA-DATE", readable=False),
     ] = None,
     model: Annotated[
         str | None,

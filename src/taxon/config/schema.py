@@ -7,6 +7,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from taxon.core.errors import nearest
+from taxon.core.seeds import SEEDS
 
 ImbalanceStrategy = Literal[
     "auto",
@@ -217,7 +218,7 @@ class TrainConfig(_Config):
     weight_decay: float = Field(default=0.05, ge=0, le=10)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     gradient_clip: float | None = Field(default=None, gt=0)
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=SEEDS)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     augment: AugmentConfig = AugmentConfig()
     imbalance: ImbalanceConfig = ImbalanceConfig()

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,11 +88,13 @@ def replace_folder(source: Path, target: Path) -> None:
         os.replace(source, target)
 
 
-def require_free(path: Path, *, replace_if: str | None) -> None:
+def require_free(path: Path, *, replace_if: str | None, ours: Container[str] | None = None) -> None:
     """Refuse an output folder that already holds something which may not be replaced.
 
     Args:
         replace_if: a folder with a file of this name may be replaced; None: none may.
+        ours: the names that taxon writes into such a folder; with any other in it, it may not
+            be replaced. None lets everything in it go.
 
     Raises:
         OutputError: `path` is a file, or a folder that is not empty.
@@ -111,6 +113,12 @@ def require_free(path: Path, *, replace_if: str | None) -> None:
         raise OutputError(
             f"refused to replace {path}: taxon did not write it (there is no {replace_if} in it), "
             "and what it holds would be lost; choose another --out"
+        )
+    foreign = sorted(file.name for file in path.iterdir() if ours and file.name not in ours)
+    if foreign:
+        raise OutputError(
+            f"refused to replace {path}: {foreign[0]} in it was not written by taxon and would "
+            "be lost; move it away, or choose another --out"
         )
 
 

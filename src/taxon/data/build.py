@@ -22,7 +22,7 @@ Progress = Callable[[int, int], None]
 
 
 def load_manifest(
-    path: Path,
+    path: str | Path,
     columns: Columns | None = None,
     *,
     label_space: LabelSpace | None = None,
@@ -69,11 +69,13 @@ def build_manifest(
     records = tuple(result for result in results if isinstance(result, Record))
     skipped = tuple(result for result in results if isinstance(result, Skipped))
     if not records:
-        first = (*skipped, *listing.skipped)[0]
-        raise DataError(
-            f"none of the {len(skipped) + len(listing.skipped)} pictures of {listing.root} can "
-            f"be used; the first: {first.id}: {first.reason}"
-        )
+        first, *others = (*skipped, *listing.skipped)
+        words = f"the only picture of {listing.root} cannot be used: "
+        if others:
+            words = (
+                f"none of the {len(others) + 1} pictures of {listing.root} can be used; the first: "
+            )
+        raise DataError(f"{words}{first.id}: {first.reason}")
     # Links are kept: what they lead to may have a name that is not UTF-8.
     root = Path(os.path.abspath(listing.root))
     return Manifest(records, space, root, (*listing.skipped, *skipped), notes)

@@ -11,8 +11,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from taxon.core.errors import DataError, nearest
 from taxon.core.labels import LabelSpace
 from taxon.data.manifest import Manifest, Record, Skipped
-from taxon.data.sources.words import some
+from taxon.data.sources.words import counted, some
 from taxon.data.splitting.units import together
+
+_NO_REASON = "dropped by the plan"
 
 
 def _listed(value: object) -> object:
@@ -112,22 +114,24 @@ def _keep_first(steps: dict[str, _OfPicture], step: _OfPicture) -> None:
 def apply_plan(manifest: Manifest, plan: Plan) -> Manifest:
     """Make the manifest that the plan describes; dropped pictures are listed as skipped.
 
-    Steps that are not accepted do nothing, with a note. Groups are joined: a step that names a
-    picture of an existing group joins that whole group, and so on. A class that loses its last
-    picture leaves the label space, with a note. A plan that was applied before changes nothing
-    more.
+    Steps that are not accepted do nothing, with a note. A picture that is dropped is not
+    relabelled, with a note; of several drops of it the first gives the reason. Groups are joined:
+    a step that names a picture of an existing group joins that whole group, and so on. A class
+    that loses its last picture leaves the label space, with a note. A plan that was applied before
+    changes nothing more.
 
     Raises:
         DataError: a picture that is not there, a class that is not there, labels that changed
-            since the plan was written, or nothing left.
+            since the plan was written, two different labels for one picture, or nothing left.
     """
-    waiting = len(plan) - len(plan.accepted())
-    plan = plan.accepted()
+    accepted = plan.accepted()
     known = {record.id: record for record in manifest.records}
-    _require_known(manifest, plan, known)
-    dropped = {step.id: step.reason or "dropped by the plan" for step in plan.drop}
+    _require_known(manifest, accepted, known)
+    dropped: dict[str, str] = {}
+    for step in accepted.drop:
+        dropped.setdefault(step.id, f"plan: {step.reason}" if step.reason else _NO_REASON)
     labels = _new_labels(manifest, plan, known, dropped)
-    groups = _merged_groups(manifest, plan.regroup)
+    groups = _merged_groups(manifest, accepted.regroup)
     records = tuple(
         replace(
             record,
@@ -140,16 +144,65 @@ def apply_plan(manifest: Manifest, plan: Plan) -> Manifest:
     if manifest.records and not records:
         raise DataError(f"the plan drops all {len(manifest)} pictures")
     skipped = tuple(
-        Skipped(name, f"plan: {reason}", "plan")
-        for name, reason in dropped.items()
-        if name in known
+        Skipped(name, reason, "plan") for name, reason in dropped.items() if name in known
     )
-    notes = manifest.notes
-    if waiting:
-        steps = "1 step is a proposal" if waiting == 1 else f"{waiting} steps are proposals"
-        notes = (*notes, f"{steps} of the plan and did nothing (accept: false)")
-    changed = replace(manifest, records=records, skipped=(*manifest.skipped, *skipped), notes=notes)
+    notes = (*manifest.notes, *_notes_on_idle_steps(plan, known))
+    changed = replace(
+        manifest,
+        records=records,
+        skipped=(*manifest.skipped, *skipped),
+        notes=tuple(dict.fromkeys(notes)),  # a plan that is applied again says nothing twice
+    )
     return _without_empty_classes(manifest, changed)
+
+
+def account(before: Manifest, after: Manifest, plan: Plan) -> str:
+    """What `apply_plan` did, with counts, in a sentence; what did nothing has notes of its own."""
+    if not plan:
+        return "the plan has no step, so it changed nothing"
+    old = {record.id: record.labels for record in before.records}
+    dropped = len(before) - len(after)
+    relabelled = sum(record.labels != old[record.id] for record in after.records)
+    named = {name for step in plan.accepted().regroup for name in step.ids}
+    groups = {record.group for record in after.records if record.id in named}
+    grouped = sum(record.group in groups for record in after.records)
+    done = []
+    if dropped:
+        done.append(f"{counted(dropped, 'picture', 'pictures')} dropped")
+    if relabelled:
+        done.append(f"{counted(relabelled, 'picture', 'pictures')} relabelled")
+    if grouped:
+        pictures = counted(grouped, "picture", "pictures")
+        done.append(f"{pictures} kept together in {counted(len(groups), 'group', 'groups')}")
+    if done:
+        return f"the plan was applied: {', '.join(done)}"
+    why = "what it asks for is so already" if plan.accepted() else "no step of it is accepted"
+    return f"the plan changed nothing: {why}"
+
+
+def _notes_on_idle_steps(plan: Plan, known: Container[str]) -> list[str]:
+    """Proposals, and the relabelling of pictures that are dropped: both do nothing."""
+    notes = []
+    if waiting := len(plan) - len(plan.accepted()):
+        steps = counted(waiting, "step is a proposal", "steps are proposals")
+        notes.append(f"{steps} of the plan and did nothing (accept: false)")
+    drops: dict[str, int] = {}
+    for number, step in enumerate(plan.drop, start=1):
+        if step.accept and step.id in known:
+            drops.setdefault(step.id, number)
+    # Not refused: the audit relabels whole classes for certain, and proposes to drop some of them.
+    both = [
+        f"'{change.id}' (drop, step {drops[change.id]}; relabel, step {number})"
+        for number, change in enumerate(plan.relabel, start=1)
+        if change.accept and change.id in drops
+    ]
+    if both:
+        more = f" and {len(both) - 1} more" if len(both) > 1 else ""
+        notes.append(
+            f"the plan both drops and relabels {both[0]}{more}: dropped; to relabel a picture "
+            "instead, delete its step under drop"
+        )
+    return notes
 
 
 def _require_known(manifest: Manifest, plan: Plan, known: Mapping[str, Record]) -> None:
@@ -167,12 +220,24 @@ def _new_labels(
     manifest: Manifest, plan: Plan, known: Mapping[str, Record], dropped: Container[str]
 ) -> dict[str, tuple[str, ...]]:
     labels: dict[str, tuple[str, ...]] = {}
-    for step in plan.relabel:
-        if step.id in labels:
-            raise DataError(f"the plan relabels '{step.id}' twice; keep one of the steps")
-        if step.id in known and step.id not in dropped:
+    first: dict[str, tuple[int, Relabel]] = {}
+    for number, step in enumerate(plan.relabel, start=1):  # as a person counts them in the file
+        if not step.accept or step.id in dropped:
+            continue
+        earlier, other = first.setdefault(step.id, (number, step))
+        if set(step.labels) != set(other.labels):
+            raise DataError(
+                f"the plan relabels '{step.id}' in two ways: to {_words(other.labels)} (relabel, "
+                f"step {earlier}) and to {_words(step.labels)} (relabel, step {number}); delete "
+                "one of the two steps"
+            )
+        if step.id in known:
             labels[step.id] = _checked(step, known[step.id], manifest.label_space)
     return labels
+
+
+def _words(labels: Sequence[str]) -> str:
+    return ", ".join(labels) or "no label"
 
 
 def _checked(step: Relabel, record: Record, space: LabelSpace) -> tuple[str, ...]:
@@ -181,7 +246,7 @@ def _checked(step: Relabel, record: Record, space: LabelSpace) -> tuple[str, ...
         return record.labels  # the plan was applied before
     if sorted(set(step.was)) != sorted(record.labels):
         raise DataError(
-            f"the plan relabels '{step.id}' from {', '.join(step.was) or 'no label'}, but its "
+            f"the plan relabels '{step.id}' from {_words(step.was)}, but its "
             f"label now is {', '.join(record.labels) or 'none'}; make the plan anew with "
             "taxon audit --fix"
         )

@@ -11,7 +11,14 @@ from typing import Any
 from taxon.core.errors import DataError
 from taxon.data.manifest import Skipped
 from taxon.data.sources.listing import Columns, Entry, Listing, Row, locate, make_listing
-from taxon.data.sources.words import clean, has_control, is_encodable, some
+from taxon.data.sources.words import (
+    agree,
+    clean,
+    counted,
+    has_control,
+    is_encodable,
+    some,
+)
 
 _PREFIX = "instances_"
 _LOOKED_AT = 20  # pictures by which the folder is chosen
@@ -110,7 +117,8 @@ def _require_unique(keys: Sequence[str], path: Path) -> None:
     repeated = [key for key, count in Counter(keys).items() if count > 1]
     if repeated:
         raise DataError(
-            f"{path}: {len(repeated)} ids stand for several pictures (say {repeated[0]}), so "
+            f"{path}: {counted(len(repeated), 'id stands', 'ids stand')} for several pictures "
+            f"(say {repeated[0]}), so "
             "nobody can tell which of them an annotation means"
         )
 
@@ -135,14 +143,17 @@ def _tags(
     if not lost:
         return tags, []
     if known and len(lost) == len(annotations):
+        none = f"none of the {len(annotations)} annotations belongs"
+        none = agree(len(annotations), "the only annotation does not belong", none)
         raise DataError(
-            f"{path}: none of the {len(annotations)} annotations belongs to a picture in 'images' "
+            f"{path}: {none} to a picture in 'images' "
             f"(say {lost[0]}; the first id in 'images' is {_key(images[0], 'id')}); their ids must "
             "match"
         )
     # Files that were cut down to some of their pictures often keep all annotations.
     return tags, [
-        f"{len(lost)} annotations belong to pictures that 'images' lacks and were passed over "
+        f"{counted(len(lost), 'annotation belongs', 'annotations belong')} to pictures that "
+        f"'images' lacks and {agree(len(lost), 'was', 'were')} passed over "
         f"(say {', '.join(lost[:3])})"
     ]
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from taxon.core.errors import DataError
 from taxon.data.sources.unpacked import unpacked
+from taxon.data.sources.words import agree, counted
 from taxon.preprocessing.decode import SUFFIXES
 
 PICTURES = "pictures"  # the kind of cache that they are unpacked into
@@ -78,7 +79,8 @@ def translate(
             return None
         if not isinstance(value, int) or not 0 <= value < len(known):
             raise DataError(
-                f"{place}: class number {value!r} has no name; there are {len(known)} names"
+                f"{place}: class number {value!r} has no name; there "
+                f"{agree(len(known), 'is', 'are')} {counted(len(known), 'name', 'names')}"
             )
         return known[value]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,14 +13,19 @@ from taxon.data.manifest import SPLIT_WORDS, Skipped
 from taxon.data.sources.listing import Entry, Listing, Row, make_listing
 from taxon.data.sources.words import (
     Kind,
+    agree,
     clean,
     counted,
     has_control,
+    how_to_open,
     is_encodable,
     readable,
     some,
 )
 from taxon.preprocessing.decode import SUFFIXES
+
+# What file systems keep for themselves, and often close, on top of a disk.
+_OF_THE_SYSTEM = ("lost+found", "System Volume Information", "$RECYCLE.BIN")
 
 
 @dataclass
@@ -29,7 +34,8 @@ class _Found:
 
     pictures: list[Path] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
-    closed: list[Skipped] = field(default_factory=list)
+    closed: list[OSError] = field(default_factory=list)
+    broken: list[Path] = field(default_factory=list)  # links that may have been folders
     models: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
     hidden_pictures: int = 0
@@ -40,14 +46,15 @@ def read_folder(root: Path) -> Listing:
     """List class folders, nested folders (a taxonomy), or either below `train`, `val`, `test`.
 
     Raises:
-        DataError: no pictures, pictures outside of class folders, parts beside classes.
+        DataError: no pictures, pictures outside of class folders, parts beside classes, a folder
+            that cannot be read.
     """
     found = _walk(root)
     if not found.pictures:
-        closed = f"; {found.closed[0].id}: {found.closed[0].reason}" if found.closed else ""
-        models = f"; {len(found.models)} folders of models" if found.models else ""
+        models = counted(len(found.models), "folder of a model", "folders of models")
         raise DataError(
-            f"no pictures in {root} ({len(found.others)} other files{closed}{models}); name a "
+            f"no pictures in {root} ({counted(len(found.others), 'other file', 'other files')}"
+            f"{f'; {models}' if found.models else ''}); name a "
             "folder with one sub-folder a class, holding JPEG, PNG, WebP, BMP, TIFF or GIF files"
         )
     relative = [picture.relative_to(root) for picture in found.pictures]
@@ -59,11 +66,13 @@ def read_folder(root: Path) -> Listing:
     loose = [path for path in relative if len(path.parts) < start + 2]
     if loose:
         raise DataError(
-            f"{len(loose)} pictures in {root} lie outside of class folders (say {loose[0]}); "
+            f"{counted(len(loose), 'picture', 'pictures')} in {root} "
+            f"{agree(len(loose), 'lies', 'lie')} outside of class folders (say {loose[0]}); "
             "the folder's name is the class: put each picture into one"
         )
     nested = any(len(path.parts) > start + 2 for path in relative)
-    entries, skipped = [], found.closed
+    entries: list[Entry] = []
+    skipped: list[Skipped] = []
     for path in relative:
         name = path.as_posix()
         if reason := _wrong_name(path):
@@ -95,6 +104,12 @@ def _notes(found: _Found, pictures: list[Path], root: Path) -> list[str]:
     if found.others:
         what = counted(len(found.others), "file that is no picture", "files that are no pictures")
         notes.append(f"passed over: {what} ({named(found.others)})")
+    if found.broken:
+        what = counted(len(found.broken), "link that leads", "links that lead")
+        which = agree(len(found.broken), "it was a folder", "they were folders")
+        notes.append(
+            f"passed over: {what} nowhere ({named(found.broken)}); if {which}, pictures are missing"
+        )
     if found.models:
         what = counted(len(found.models), "folder", "folders")
         notes.append(f"passed over: {what} of a model that taxon wrote ({named(found.models)})")
@@ -114,7 +129,8 @@ def _notes(found: _Found, pictures: list[Path], root: Path) -> list[str]:
         if folder not in filled and folder.parent in filled
     )
     if empty:
-        notes.append(f"no pictures in {some(empty)}: no class is made of it")
+        of_it = agree(len(empty), "it", "them")
+        notes.append(f"no pictures in {some(empty)}: no class is made of {of_it}")
     return notes
 
 
@@ -135,6 +151,9 @@ def list_pictures(root: Path) -> tuple[list[Path], int]:
 
     Hidden files and folders are passed over, and so are models that were trained below `root`.
     Links are followed, also out of `root`, each folder once.
+
+    Raises:
+        DataError: a folder below cannot be read.
     """
     found = _walk(root)
     return found.pictures, len(found.others)
@@ -149,13 +168,8 @@ def _is_model(files: Collection[str]) -> bool:
 
 def _walk(root: Path) -> _Found:
     found = _Found()
-
-    def refused(error: OSError) -> None:
-        name = readable(os.path.relpath(error.filename or root, root))
-        found.closed.append(Skipped(name, error.strerror or str(error), "missing"))
-
     visited: set[Path] = set()
-    for name, names, files in os.walk(root, followlinks=True, onerror=refused):
+    for name, names, files in os.walk(root, followlinks=True, onerror=found.closed.append):
         folder = Path(name)
         if (real := folder.resolve()) in visited:
             names.clear()  # a link back to a folder that was read before
@@ -167,14 +181,47 @@ def _walk(root: Path) -> _Found:
             continue
         if folder != root:
             found.folders.append(folder)
-        found.hidden_folders += sum(name.startswith(".") for name in names)
-        names[:] = sorted(name for name in names if not name.startswith("."))
+        shown = [name for name in names if not name.startswith(".") and name not in _OF_THE_SYSTEM]
+        found.hidden_folders += len(names) - len(shown)
+        names[:] = sorted(shown)
         for file in files:
             is_picture = Path(file).suffix.lower() in SUFFIXES
             if file.startswith("."):
                 found.hidden_pictures += is_picture
+            elif is_picture:
+                found.pictures.append(folder / file)
             else:
-                (found.pictures if is_picture else found.others).append(folder / file)
+                _pass_over(folder / file, found)
+    _require_open(found.closed, root)
     found.pictures.sort()
     found.others.sort()
     return found
+
+
+def _pass_over(path: Path, found: _Found) -> None:
+    """List a file that is no picture; what looks like one may be a link to a folder that is gone
+    (a disk that is not there) or closed."""
+    if not path.suffix and path.is_symlink():
+        try:
+            path.stat()
+        except PermissionError as error:
+            found.closed.append(error)
+            return
+        except OSError:
+            found.broken.append(path)
+            return
+    found.others.append(path)
+
+
+def _require_open(closed: Sequence[OSError], root: Path) -> None:
+    """Refuse folders that cannot be read: all their pictures, and whole classes, would lack."""
+    if not closed:
+        return
+    folder = Path(closed[0].filename or root)
+    more = f" (and {len(closed) - 1} more)" if len(closed) > 1 else ""
+    remedy = how_to_open(folder) if isinstance(closed[0], PermissionError) else "mend it"
+    raise DataError(
+        f"cannot read the folder {readable(str(folder))}{more}: "
+        f"{closed[0].strerror or closed[0]}. All pictures in it, perhaps a whole class, would be "
+        f"missing: {remedy}, or move it away"
+    )

@@ -22,7 +22,7 @@ from taxon.data.sources.embedded import class_names, extract_pictures, image_col
 from taxon.data.sources.listing import Columns, Listing
 from taxon.data.sources.table_files import Table, load_json, read_text
 from taxon.data.sources.tables import LABEL_NAMES, list_table, wanted_columns
-from taxon.data.sources.words import some
+from taxon.data.sources.words import agree, some
 
 _DICT_FILE, _STATE_FILE, _INFO_FILE = "dataset_dict.json", "state.json", "dataset_info.json"
 _SHARD = re.compile(r"(?P<part>\w+(\.\w+)*)-\d{5}-of-\d{5}(-[0-9a-f]+)?\.parquet")
@@ -146,7 +146,8 @@ def _check_names(parts: list[_Part], source: Path) -> tuple[list[_Part], list[st
     unknown = sorted(part.name for part in parts if part.name.lower() not in SPLIT_WORDS)
     if unknown:
         raise DataError(
-            f"{source} has the part {some(unknown)}, which is none of "
+            f"{source} has the {agree(len(unknown), 'part', 'parts')} {some(unknown)}, which "
+            f"{agree(len(unknown), 'is', 'are')} none of "
             f"{', '.join(sorted(SPLIT_WORDS))}; name the files of one part alone"
         )
     return parts, []

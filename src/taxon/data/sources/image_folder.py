@@ -13,7 +13,7 @@ from taxon.data.sources.folders import list_pictures, read_folder
 from taxon.data.sources.listing import Columns, Listing
 from taxon.data.sources.table_files import Table, read_table_file
 from taxon.data.sources.tables import FILE_NAME, LABEL_NAMES, list_table, wanted_columns
-from taxon.data.sources.words import counted, readable, some
+from taxon.data.sources.words import agree, counted, readable, some
 
 _NumberedRow = tuple[int, dict[str, object]]
 _NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -101,9 +101,11 @@ def _part_words(rows: list[_NumberedRow], column: str) -> tuple[list[str], list[
         return (words, []) if inside else ([], [])
     if not inside:
         return [], []
+    are = agree(len(inside), "is not taken as a part", "are not taken as parts")
+    none = agree(len(outside), "is", "are")
     return [], [
-        f"{some(inside)} are not taken as parts of a split, as {some(sorted(outside))} beside "
-        "them are none"
+        f"{some(inside)} {are} of a split, as {some(sorted(outside))} beside "
+        f"{agree(len(inside), 'it', 'them')} {none} none"
     ]
 
 
@@ -111,7 +113,12 @@ def _unlisted(root: Path, listing: Listing, rows: Iterable[_NumberedRow], column
     """Note the pictures that lie in the folder and in no row, not even in one passed over."""
     listed = {os.path.abspath(row.path) for row in listing.rows}
     listed.update(os.path.abspath(root / str(row[column] or "").strip()) for _, row in rows)
-    left = [path for path in list_pictures(root)[0] if os.path.abspath(path) not in listed]
+    try:
+        pictures = list_pictures(root)[0]
+    except DataError as error:
+        # The rows say which pictures count; those in a closed folder are listed one by one.
+        return [f"not looked for: pictures that no row lists ({error})"]
+    left = [path for path in pictures if os.path.abspath(path) not in listed]
     if not left:
         return []
     first = readable(left[0].relative_to(root).as_posix())

@@ -6,11 +6,14 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence, Set
 
-from taxon.data.sources.words import TAG_SEPARATOR, Kind, counted, some
+from taxon.core.labels import SEPARATOR
+from taxon.data.sources.words import TAG_SEPARATOR, Kind, agree, counted, some, spelling
 
 _SEPARATORS = re.compile(r"[,;|]")
 _LIST = re.compile(r"""[\[({]\s*(['"]).*\1\s*,?\s*[\])}]""")  # a list of Python or JSON, as text
-_NOTHING = {"nan", "n/a", "#n/a", "null"}  # what other programs write for an empty cell
+# What people and programs write where there is no label; a class may be called so all the same.
+_NOTHING = {"nan", "<na>", "n/a", "#n/a", "na", "n.a.", "null", "nil", "none", "-", "--", "?"}
+_GROUPS_NAMED = 3
 
 
 def label_notes(labels: Sequence[tuple[str, ...]], kind: Kind, declared: Set[str]) -> list[str]:
@@ -21,15 +24,13 @@ def label_notes(labels: Sequence[tuple[str, ...]], kind: Kind, declared: Set[str
         declared: class names that the source knows; those without a picture are noted.
     """
     names = sorted({name for row in labels for name in row})
+    what = ("tag", "tags") if kind == "tags" else ("class", "classes")
     notes = []
     if unused := sorted(declared - set(names)):
-        notes.append(f"no picture has {some(unused)}: no class is made of it")
-    notes += _alike(names)
-    if nothing := [name for name in names if name.casefold() in _NOTHING]:
-        what = "tag" if kind == "tags" else "class"
-        notes.append(
-            f"{some(nothing)} is taken for a {what}; where it stands for none, empty the cell"
-        )
+        of_it = agree(len(unused), "it", "them")
+        notes.append(f"no picture has {some(unused)}: no {what[0]} is made of {of_it}")
+    notes += _alike(names, what[1])
+    notes += _missing(names, kind)
     if kind != "taxonomy":
         notes += _several(names, kind)
     without = sum(not row for row in labels)
@@ -41,16 +42,34 @@ def label_notes(labels: Sequence[tuple[str, ...]], kind: Kind, declared: Set[str
     return notes
 
 
-def _alike(names: Sequence[str]) -> list[str]:
+def _alike(names: Sequence[str], what: str) -> list[str]:
+    """Note, once for all, the names that differ by case and by what stands between words only."""
     alike: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        alike[name.casefold()].append(name)
+        alike[spelling(name)].append(name)
+    same = [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
+    if not same:
+        return []
+    more = f"; and {len(same) - _GROUPS_NAMED} more" if len(same) > _GROUPS_NAMED else ""
     return [
-        f"{' and '.join(repr(name) for name in same)} differ by upper and lower case only and "
-        "remain classes of their own"
-        for same in alike.values()
-        if len(same) > 1
+        f"{what} that differ by case, spaces or hyphens only remain {what} of their own: "
+        f"{'; '.join(same[:_GROUPS_NAMED])}{more}"
     ]
+
+
+def _missing(names: Sequence[str], kind: Kind) -> list[str]:
+    """Note names that may stand for a label that is missing."""
+    parts = {name: name.casefold().split(SEPARATOR) for name in names}
+    if kind != "taxonomy":
+        parts = {name: [name.casefold()] for name in names}
+    found = [name for name in names if _NOTHING.intersection(parts[name])]
+    if not found:
+        return []
+    are = agree(len(found), "is taken for a", "are taken for")
+    what, remedy = agree(len(found), "class", "classes"), "leave the pictures out"
+    if kind == "tags":
+        what, remedy = agree(len(found), "tag", "tags"), "take it out"
+    return [f"{some(found)} {are} {what}; where the word stands for no label, {remedy}"]
 
 
 def _several(names: Sequence[str], kind: Kind) -> list[str]:
@@ -65,8 +84,9 @@ def _several(names: Sequence[str], kind: Kind) -> list[str]:
         listed += joined
     if not listed:
         return []
+    names = list(dict.fromkeys(listed))
     column = "" if kind == "tags" else " in a column named 'labels' or 'tags'"
     return [
-        f"{some(list(dict.fromkeys(listed)), 2)} looks like several tags in one; separate them by "
-        f"'{TAG_SEPARATOR}'{column}"
+        f"{some(names, 2)} {agree(len(names), 'looks', 'look')} like several tags in one; "
+        f"separate them by '{TAG_SEPARATOR}'{column}"
     ]

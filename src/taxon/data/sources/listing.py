@@ -14,7 +14,7 @@ from taxon.core.errors import DataError
 from taxon.core.labels import SEPARATOR, LabelSpace
 from taxon.data.manifest import Skipped, Split
 from taxon.data.sources.label_notes import label_notes
-from taxon.data.sources.words import Kind, counted
+from taxon.data.sources.words import Kind, agree, counted
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,9 @@ def make_listing(
         first = f"; the first: {skipped[0].id}: {skipped[0].reason}" if skipped else ""
         raise DataError(f"{source} lists no picture that can be used{first}")
     if repeated:
-        notes = (*notes, f"{len(repeated)} repeated rows of {source.name} were passed over")
+        what = counted(len(repeated), "repeated row", "repeated rows")
+        was = agree(len(repeated), "was", "were")
+        notes = (*notes, f"{what} of {source.name} {was} passed over")
     notes = (*notes, *label_notes([row.labels for row in rows], kind, set(declared)))
     ordered = tuple(sorted(rows, key=attrgetter("id")))
     return Listing(root, ordered, kind, notes, tuple(skipped))

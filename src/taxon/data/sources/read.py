@@ -26,13 +26,27 @@ from taxon.data.sources.image_folder import find_metadata, read_image_folder
 from taxon.data.sources.listing import Columns, Listing, Row
 from taxon.data.sources.table_files import READERS, load_json, read_text
 from taxon.data.sources.tables import read_table
-from taxon.data.sources.words import Kind, is_encodable, readable, some
+from taxon.data.sources.words import Kind, agree, how_to_open, is_encodable, readable, some
 
 TABLE_SUFFIXES = tuple(READERS)
 TABLES_IN_FOLDER = tuple(f"labels{suffix}" for suffix in TABLE_SUFFIXES)
 
 
-def read_source(path: Path, columns: Columns | None = None) -> Listing:
+def data_path(data: str | Path) -> Path:
+    """Return the path of a data set as it was named; a `Path` cannot tell "" from ".".
+
+    Raises:
+        DataError: the name is empty, as a variable of the shell is that was never set.
+    """
+    if isinstance(data, str) and not data.strip():
+        raise DataError(
+            f"the name of the data set is empty, received '{data}' (a variable that is not set?); "
+            "name a folder, table, archive or manifest, or . for the current folder"
+        )
+    return Path(data)
+
+
+def read_source(path: str | Path, columns: Columns | None = None) -> Listing:
     """List a data set.
 
     A folder is read, in this order, by a table `labels.*` in it, as a saved data set or an image
@@ -46,12 +60,17 @@ def read_source(path: Path, columns: Columns | None = None) -> Listing:
         OutputError: an archive or embedded pictures cannot be written to the cache.
     """
     columns = columns or Columns()
+    path = data_path(path)
     _require_utf8(path)
-    if columns.image_root is not None:
-        _require_utf8(columns.image_root)
-        if not columns.image_root.is_dir():
-            raise DataError(f"--image-root {columns.image_root} is not a folder")
-    if path.is_file():
+    try:
+        is_file = path.is_file()
+        if columns.image_root is not None:
+            _require_utf8(columns.image_root)
+            if not columns.image_root.is_dir():
+                raise DataError(f"--image-root {columns.image_root} is not a folder")
+    except OSError as error:
+        raise _unreadable(error, path) from error
+    if is_file:
         listing = _read_archive(path, columns) if is_archive(path) else _read_file(path, columns)
     else:
         listing = _read_folder(path, columns)
@@ -75,7 +94,17 @@ def _read_folder(path: Path, columns: Columns) -> Listing:
     try:
         return _read_directory(path, columns)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+        raise _unreadable(error, path) from error
+
+
+def _unreadable(error: OSError, path: Path) -> DataError:
+    """Name the folder that is closed, and not the file that was looked for in it."""
+    place = Path(error.filename or path)
+    remedy = ""
+    if isinstance(error, PermissionError):
+        place = place if os.path.isdir(place) else place.parent  # noqa: PTH112 (a closed one raises)
+        remedy = f"; {how_to_open(place)}"
+    return DataError(f"cannot read {place}: {error.strerror or error}{remedy}")
 
 
 def _read_file(path: Path, columns: Columns) -> Listing:
@@ -102,7 +131,8 @@ def _read_directory(path: Path, columns: Columns) -> Listing:
     if tables:
         listing = _read_file(tables[0], columns)
         others = [table.name for table in tables[1:]]
-        note = f"read from {tables[0].name}; {some(others)} beside it was passed over"
+        was = agree(len(others), "was", "were")
+        note = f"read from {tables[0].name}; {some(others)} beside it {was} passed over"
         return _noted(listing, note) if others else listing
     if is_saved(path):
         return read_saved(path, columns)
@@ -135,7 +165,8 @@ def _read_plain(path: Path, columns: Columns) -> Listing:
             # One folder alone holds the pictures of a table; several are the classes.
             tops = {row.id.partition("/")[0] for row in listing.rows}
             if len(tables) != 1 or len(tops) > 1:
-                note = f"{names} may list pictures too and was passed over; name it to read it"
+                were = agree(len(tables), "was passed over; name it", "were passed over; name one")
+                note = f"{names} may list pictures too and {were} to read it"
                 return _noted(listing, note) if tables else listing
     return _noted(_read_file(tables[0], columns), f"read from {names}")
 

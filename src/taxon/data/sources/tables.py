@@ -12,11 +12,19 @@ from taxon.core.labels import SEPARATOR
 from taxon.data.manifest import SPLIT_WORDS, Skipped, Split
 from taxon.data.sources.listing import Columns, Entry, Listing, Row, locate, make_listing
 from taxon.data.sources.table_files import Cells, Table, read_table_file
-from taxon.data.sources.words import TAG_SEPARATOR, Kind, clean, has_control, is_encodable
+from taxon.data.sources.words import (
+    TAG_SEPARATOR,
+    Kind,
+    agree,
+    clean,
+    has_control,
+    is_encodable,
+    some,
+)
 
 LABEL_NAMES: dict[str, Kind] = {"label": "flat", "labels": "tags", "tags": "tags"}
 FILE_NAME = "file_name"  # what `datasets` and COCO call the path
-_TRUE, _FALSE = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")
+_TRUE, _FALSE = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 
 
 def read_table(path: Path, columns: Columns) -> Listing:
@@ -47,13 +55,13 @@ class _Layout:
 
 
 class _NoClass(Exception):
-    """A row names no picture or no class; it is passed over."""
+    """A row names no picture or no class, or leaves a tag open; it is passed over."""
 
 
 def list_table(table: Table, columns: Columns) -> Listing:
     """Understand the rows of a table; paths count from `columns.image_root` or the table.
 
-    A row without a path or a class is passed over and listed.
+    A row without a path, without a class or with an unknown tag is passed over and listed.
 
     Raises:
         DataError: a column missing, a cell that cannot be understood, rows that contradict.
@@ -71,7 +79,11 @@ def list_table(table: Table, columns: Columns) -> Listing:
             name = _text(cells.get(layout.path), layout.path)
             row = _row(cells, name, root, layout)
         except _NoClass as reason:
-            skipped.append(Skipped(name or f"{table.path.name}, {place}", f"{place}: {reason}"))
+            # A row without a path has no name but its place.
+            if name:
+                skipped.append(Skipped(name, f"{place}: {reason}"))
+            else:
+                skipped.append(Skipped(f"{table.path.name}, {place}", str(reason)))
         except DataError as error:
             raise DataError(f"{table.path}, {place}: {error}") from error
         else:
@@ -112,6 +124,15 @@ def _require(name: str, table: Table, what: str, option: str) -> None:
         )
 
 
+def _require_once(names: Sequence[str], option: str) -> None:
+    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if repeated:
+        raise DataError(
+            f"{option} names {some(repeated)} more than once, received {', '.join(names)}; name "
+            "each column once"
+        )
+
+
 def _named(header: Sequence[str]) -> str:
     """The columns in one short line, whatever a file may call them."""
     names = [name if len(name) <= 40 else f"{name[:40]}..." for name in header[:20]]
@@ -120,6 +141,8 @@ def _named(header: Sequence[str]) -> str:
 
 
 def _label_columns(table: Table, columns: Columns) -> tuple[tuple[str, ...], Kind]:
+    _require_once(columns.label, "--label-column")
+    _require_once(columns.tags, "--tag-columns")
     for name in columns.label:
         _require(name, table, "the labels", "--label-column")
     for name in columns.tags:
@@ -181,11 +204,7 @@ def _text(cell: object, column: str) -> str:
 
 def _labels(cells: Cells, layout: _Layout) -> tuple[str, ...]:
     if layout.columns.tags:
-        flags = {name: _text(cells.get(name), name) for name in layout.labels}
-        for name, flag in flags.items():
-            if flag.lower() not in _TRUE + _FALSE:
-                raise DataError(f"'{name}' must be 0 or 1, received '{flag}'")
-        return tuple(sorted(name for name, flag in flags.items() if flag.lower() in _TRUE))
+        return _flagged(cells, layout.labels)
     if layout.kind == "tags":
         column = layout.labels[0]
         cell = cells.get(column)
@@ -202,6 +221,24 @@ def _labels(cells: Cells, layout: _Layout) -> tuple[str, ...]:
         if layout.kind == "taxonomy" and SEPARATOR in name:
             raise DataError(f"'{name}' in '{column}' may not hold a '{SEPARATOR}'")
     return (SEPARATOR.join(name for _, name in names),)
+
+
+def _flagged(cells: Cells, columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the tags whose column says yes; of one that says nothing, nobody knows."""
+    flags = {name: _text(cells.get(name), name) for name in columns}
+    for name, flag in flags.items():
+        if flag and flag.lower() not in _TRUE + _FALSE:
+            raise DataError(
+                f"'{name}' must be 0 or 1, received '{flag}'; where it is not known, empty the "
+                "cell, and the row is passed over"
+            )
+    if unknown := [name for name, flag in flags.items() if not flag]:
+        raise _NoClass(
+            f"the {agree(len(unknown), 'column', 'columns')} {some(unknown)} "
+            f"{agree(len(unknown), 'is', 'are')} empty, and an unknown tag is not a no; write 1 "
+            "where the picture has the tag and 0 where it has not"
+        )
+    return tuple(sorted(name for name, flag in flags.items() if flag.lower() in _TRUE))
 
 
 def _require_printable(name: str, column: str) -> None:
@@ -246,6 +283,7 @@ def _require_some_splits(entries: Sequence[Entry], column: str, table: Table) ->
     without = [entry.row for entry in entries if entry.row.split is None]
     if column in table.header and 0 < len(without) < len(entries):
         raise DataError(
-            f"{table.path}: {len(without)} of {len(entries)} rows have no '{column}' (say "
+            f"{table.path}: {len(without)} of {len(entries)} rows "
+            f"{agree(len(without), 'has', 'have')} no '{column}' (say "
             f"{without[0].id}); fill it everywhere or leave the column out"
         )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 Kind = Literal["flat", "taxonomy", "tags"]
 TAG_SEPARATOR = "|"  # between the tags in a cell
 # Characters that move the cursor or end a line, wherever a name of them is shown.
 _CONTROL = ("Cc", "Zl", "Zp")
+# What joins words: `t-shirt`, `t_shirt`, `t - shirt`; not the minus of `-1` or the `-` of `A-`.
+_JOINTS = re.compile(r"(?<=[^\W_])(?:\s*[_-]+\s+|[_-]+)(?=[^\W_])")
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:
@@ -18,14 +23,28 @@ def some(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(f"'{name}'" for name in names[:limit]) + more
 
 
+def agree(count: int, one: str, many: str) -> str:
+    """The word that goes with a number of things: `is` or `are`."""
+    return one if count == 1 else many
+
+
 def counted(count: int, one: str, many: str) -> str:
     """`1 row`, `3 rows`."""
-    return f"{count} {one if count == 1 else many}"
+    return f"{count} {agree(count, one, many)}"
 
 
 def clean(label: str) -> str:
     """Return a label without space around it, accents in one form (Unicode NFC)."""
     return unicodedata.normalize("NFC", label.strip())
+
+
+def spelling(name: str) -> str:
+    """Return what is left of a name without case, kind of space and hyphens between words.
+
+    Two names of the same spelling are most probably meant to be one.
+    """
+    text = _JOINTS.sub(" ", unicodedata.normalize("NFKC", name).casefold())
+    return "/".join(" ".join(part.split()) for part in text.split("/"))
 
 
 def has_control(text: str) -> bool:
@@ -48,3 +67,8 @@ def readable(name: str) -> str:
         return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # a surrogate that stands for no byte
         return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def how_to_open(folder: Path) -> str:
+    """Return what to do, and to type, about a folder that may not be read."""
+    return f"make it readable (chmod -R u+rX {shlex.quote(readable(str(folder)))})"

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from taxon.data.duplicates.near_duplicates import near_duplicate_groups
 from taxon.data.manifest import Manifest
-from taxon.data.sources.words import some
-from taxon.data.splitting.units import Contents, Units, make_units
+from taxon.data.sources.words import counted, some
+from taxon.data.splitting.units import Contents, Link, Units, make_units
 
 
 def look_alikes(manifest: Manifest, notes: list[str]) -> tuple[Contents, ...]:
@@ -41,7 +41,7 @@ def loosen(
     manifest: Manifest,
     alike: Sequence[Contents],
     shares: Sequence[float],
-    old: Mapping[str, str],
+    old: Mapping[Link, str],
 ) -> tuple[list[Contents], list[str]]:
     """Let groups of look-alikes go until every class can be split that could be without them.
 
@@ -51,7 +51,7 @@ def loosen(
 
     Args:
         shares: of the parts that get pictures.
-        old: the part of old pictures, as for `make_units`.
+        old: what is known of an old split, as for `make_units`.
 
     Returns:
         the groups that stay, and a note on those that do not.
@@ -83,12 +83,13 @@ def loosen(
 
 
 def kept_together(manifest: Manifest, alike: Sequence[Contents]) -> list[str]:
-    """Return a note on the look-alikes that a split of these pictures keeps together."""
+    """Return a note on look-alikes that a split of these pictures keeps together."""
     contents = {content for group in alike for content in group}
     count = sum(record.sha256 in contents for record in manifest.records)
     if not count:
         return []
-    return [f"{len(alike)} groups of near-duplicates ({count} pictures) kept together"]
+    groups = counted(len(alike), "group", "groups")
+    return [f"{groups} of near-duplicates ({count} pictures) kept together"]
 
 
 def _largest(

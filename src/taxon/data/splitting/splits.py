@@ -6,23 +6,20 @@ pictures: what is of one group, of the same content, or looks the same stays in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
-
-import numpy as np
 
 from taxon.core.errors import ConfigError, DataError
 from taxon.data.manifest import SPLITS, Manifest, Split
 from taxon.data.sources.words import some
+from taxon.data.splitting.assign import Part, Rules, assign
 from taxon.data.splitting.look_alikes import kept_together, look_alikes, loosen
-from taxon.data.splitting.split_checks import require_enough, shortcomings
-from taxon.data.splitting.stratify import stratify
-from taxon.data.splitting.units import Contents, make_units
+from taxon.data.splitting.previous import old_parts, on_known
+from taxon.data.splitting.split_checks import on_torn, torn_links
+from taxon.data.splitting.units import ALIKE, PICTURE, Link, make_units
 
 MINIMUM_CALIBRATION_PER_CLASS = 20
 LARGEST_HELD_OUT = 0.9
-Part = TypeVar("Part", bound=str)
 
 
 @dataclass(frozen=True)
@@ -31,15 +28,6 @@ class SplitPlan:
 
     manifest: Manifest
     notes: tuple[str, ...]
-
-
-@dataclass
-class _Rules:
-    """What holds whenever pictures are divided: what stays together, chance, and the notes."""
-
-    alike: Sequence[Contents]
-    seed: int
-    notes: list[str]
 
 
 def ensure_split(
@@ -65,12 +53,12 @@ def ensure_split(
             where so many look the same that a class could not be split any more (a fixed camera
             before an empty belt), the largest groups of it are let go, and a note says so.
         previous: an older manifest with a split. Its pictures, known by their content, keep
-            their part; a new picture joins the part of its group, its copies and its
-            near-duplicates; the rest is handed out so that the shares are approached.
+            their part; a new picture goes to the part of its group, else of its copies, else of
+            its near-duplicates; the rest is handed out so that the shares are approached.
 
     Raises:
         DataError: a class is too small to be in every part, there is no training part, or both
-            the data and `previous` have a split.
+            the data and `previous` have a split, or `previous` has none of the pictures.
     """
     given = any(record.split is not None for record in manifest.records)
     if given and previous is not None:
@@ -83,8 +71,11 @@ def ensure_split(
     rules = _rules(pool, seed, near_duplicates)
     if given:
         return _finish(_complete(manifest, validation, rules), {}, rules)
-    old = _old_parts(manifest, previous) if previous is not None else {}
-    return _finish(_split(manifest, validation, test, old, rules), old, rules)
+    old = old_parts(manifest, previous) if previous is not None else {}
+    if previous is not None:
+        rules.notes.append(on_known(manifest, previous, old))
+    divided, decided = _split(manifest, validation, test, old, rules)
+    return _finish(divided, decided, rules)
 
 
 def k_folds(
@@ -122,48 +113,36 @@ def k_folds(
     halves = ("half of ", "other half of ") if folds == 2 and validation else ("",)
     fold_of = {f"{half}fold {row + 1}": row for row in range(folds) for half in halves}
     equal = dict.fromkeys(fold_of, 1 / len(fold_of))
-    _loosen(manifest, equal, {}, rules)
-    rules.notes.extend(kept_together(manifest, rules.alike))
-    held_in = [fold_of[place] for place in _assign(manifest, equal, {}, rules)]
+    rules.notes.extend(_loosen(manifest, equal, {}, rules))
+    held_in = [fold_of[place] for place in assign(manifest, equal, {}, rules, folds)]
     plans = []
     for row in range(folds):
         mine = replace(rules, notes=list(rules.notes))
         fold = manifest.with_splits("test" if held == row else "train" for held in held_in)
         if validation:
             shares: dict[Split, float] = {"train": rest - validation, "validation": validation}
-            _loosen(fold.part("train"), shares, {}, mine)
+            mine.notes.extend(_loosen(fold.part("train"), shares, {}, mine))
             fold = _divide(fold, "train", shares, {}, mine)
+        mine.notes.extend(kept_together(manifest, mine.alike))
         plans.append(_finish(fold, {}, mine))
     return tuple(plans)
 
 
-def _rules(manifest: Manifest, seed: int, near_duplicates: bool) -> _Rules:
+def _rules(manifest: Manifest, seed: int, near_duplicates: bool) -> Rules:
     notes: list[str] = []
-    return _Rules(look_alikes(manifest, notes) if near_duplicates else (), seed, notes)
+    return Rules(look_alikes(manifest, notes) if near_duplicates else (), seed, notes)
 
 
 def _loosen(
-    manifest: Manifest, shares: Mapping[Part, float], old: Mapping[str, str], rules: _Rules
-) -> None:
-    """Keep as many look-alikes together as the classes allow."""
+    manifest: Manifest, shares: Mapping[Part, float], old: Mapping[Link, str], rules: Rules
+) -> list[str]:
+    """Keep as many look-alikes together as the classes allow; return a note on the others."""
     open_shares = [share for share in shares.values() if share > 0]
     rules.alike, notes = loosen(manifest, rules.alike, open_shares, old)
-    rules.notes.extend(notes)
+    return notes
 
 
-def _old_parts(manifest: Manifest, previous: Manifest) -> dict[str, Split]:
-    """The part of each content that the old manifest has; train, where it has it in several."""
-    parts: dict[str, Split] = {}
-    for part in reversed(SPLITS):
-        parts |= {record.sha256: part for record in previous.part(part).records}
-    if not parts:
-        raise DataError("the old manifest has no split that pictures could keep; leave it out")
-    return {
-        record.sha256: parts[record.sha256] for record in manifest.records if record.sha256 in parts
-    }
-
-
-def _complete(manifest: Manifest, validation: float, rules: _Rules) -> Manifest:
+def _complete(manifest: Manifest, validation: float, rules: Rules) -> Manifest:
     rules.notes.append("split as the data give it")
     if not len(manifest.part("train")):
         found = ", ".join(manifest.split_counts())
@@ -173,14 +152,15 @@ def _complete(manifest: Manifest, validation: float, rules: _Rules) -> Manifest:
     shares: dict[Split, float] = {"train": 1 - validation, "validation": validation}
     rules.notes.append(f"no validation part in the data: {validation:.0%} of train taken for it")
     train = manifest.part("train")
-    _loosen(train, shares, {}, rules)
+    rules.notes.extend(_loosen(train, shares, {}, rules))
     rules.notes.extend(kept_together(train, rules.alike))
     return _divide(manifest, "train", shares, {}, rules)
 
 
 def _split(
-    manifest: Manifest, validation: float, test: float, old: Mapping[str, Split], rules: _Rules
-) -> Manifest:
+    manifest: Manifest, validation: float, test: float, old: Mapping[Link, Split], rules: Rules
+) -> tuple[Manifest, dict[Link, Split]]:
+    """Give every picture a part; return also those that the old split decides."""
     shares: dict[Split, float] = {"train": 1 - validation - test}
     if validation and "calibration" in old.values():
         shares |= {"validation": validation / 2, "calibration": validation / 2}
@@ -188,20 +168,25 @@ def _split(
         shares["validation"] = validation
     if test:
         shares["test"] = test
-    rules.notes.append(f"split by seed {rules.seed}, groups and equal files kept together")
-    if old:
-        kept = sum(record.sha256 in old for record in manifest.records)
-        rules.notes.append(
-            f"{kept} pictures keep their part of the old split, {len(manifest) - kept} are new"
-        )
-        # Parts that only the old split has keep their pictures, and get no others.
-        shares |= {part: 0.0 for part in SPLITS if part in old.values() and part not in shares}
-    _loosen(manifest, shares, old, rules)
-    rules.notes.extend(kept_together(manifest, rules.alike))
-    return manifest.with_splits(_assign(manifest, shares, old, rules))
+    # Parts that only the old split has keep their pictures, and get no others.
+    shares |= {part: 0.0 for part in SPLITS if part in old.values() and part not in shares}
+    let_go = _loosen(manifest, shares, old, rules)
+    decided = make_units(manifest, rules.alike, old)[1] if old else {}
+    torn = torn_links(manifest, rules.alike, decided) if old else {}
+    whole = [
+        contents for number, contents in enumerate(rules.alike) if (ALIKE, str(number)) not in torn
+    ]
+    but = " but for those below" if any(kind != ALIKE for kind, _ in torn) else ""
+    rules.notes += [
+        f"split by seed {rules.seed}, groups and equal files kept together{but}",
+        *let_go,
+        *kept_together(manifest, whole),
+        *on_torn(torn),
+    ]
+    return manifest.with_splits(assign(manifest, shares, decided, rules)), decided
 
 
-def _finish(manifest: Manifest, old: Mapping[str, Split], rules: _Rules) -> SplitPlan:
+def _finish(manifest: Manifest, old: Mapping[Link, Split], rules: Rules) -> SplitPlan:
     manifest = _take_calibration(manifest, old, rules)
     if not manifest.part("validation"):
         rules.notes.append("no validation part: the last epoch is kept and nothing is calibrated")
@@ -214,13 +199,13 @@ def _finish(manifest: Manifest, old: Mapping[str, Split], rules: _Rules) -> Spli
     return SplitPlan(manifest, tuple(dict.fromkeys(rules.notes)))
 
 
-def _take_calibration(manifest: Manifest, old: Mapping[str, Split], rules: _Rules) -> Manifest:
+def _take_calibration(manifest: Manifest, old: Mapping[Link, Split], rules: Rules) -> Manifest:
     pool = manifest.part("validation")
     if len(manifest.part("calibration")) or not len(pool):
         return manifest
     # 40 pictures of a class that are all of one group cannot be divided, and old ones stay.
     units, _ = make_units(pool, rules.alike, old)
-    new = pool.where(lambda record: record.sha256 not in old)
+    new = pool.where(lambda record: (PICTURE, record.id) not in old)
     if (
         min(pool.counts().values()) < 2 * MINIMUM_CALIBRATION_PER_CLASS
         or min(new.counts().values()) < MINIMUM_CALIBRATION_PER_CLASS
@@ -236,42 +221,13 @@ def _divide(
     manifest: Manifest,
     part: Split,
     shares: Mapping[Split, float],
-    old: Mapping[str, Split],
-    rules: _Rules,
+    old: Mapping[Link, Split],
+    rules: Rules,
 ) -> Manifest:
     """Divide one part; the others stay as they are."""
     pool = manifest.part(part)
-    chosen = iter(_assign(pool, shares, old, rules))
+    chosen = iter(assign(pool, shares, old, rules))
     return manifest.with_splits(
         next(chosen) if record.split == part else record.split or "train"
         for record in manifest.records
     )
-
-
-def _assign(
-    manifest: Manifest, shares: Mapping[Part, float], old: Mapping[str, Part], rules: _Rules
-) -> list[Part]:
-    """Return a part for each record; the first part takes what the others leave."""
-    units, torn = make_units(manifest, rules.alike, old)
-    if torn:
-        groups = "1 group has" if torn == 1 else f"{torn} groups have"
-        rules.notes.append(
-            f"{groups} pictures in several parts of the old split: these stay there, and new ones "
-            "go where most of their group is"
-        )
-    require_enough(manifest, units, [part for part, share in shares.items() if share > 0])
-    parts = list(shares)
-    place: dict[str | None, int] = {None: -1, **{part: row for row, part in enumerate(parts)}}
-    wanted = np.array(list(shares.values()))
-    chosen = stratify(
-        units,
-        wanted / wanted.sum(),
-        np.array([place[side] for side in units.sides], np.int64),
-        np.random.default_rng(rules.seed),
-    )
-    result = [parts[0]] * len(manifest)
-    for unit, row in zip(units.members, chosen, strict=True):
-        for position in unit:
-            result[position] = parts[row]
-    rules.notes.extend(shortcomings(manifest, result, dict(zip(parts, wanted, strict=True))))
-    return result

@@ -13,7 +13,13 @@ import numpy.typing as npt
 from taxon.data.manifest import Manifest, Record
 
 Key = TypeVar("Key", bound=Hashable)
+Side = TypeVar("Side", bound=str)
 Contents = tuple[str, ...]  # the sha256 of pictures that look the same
+Link = tuple[str, str]  # what pictures share: its kind, and which one
+
+PICTURE = "picture"  # itself, by its id
+# What joins pictures, the strongest first: what a person declared, the same bytes, a likeness.
+FORCE = GROUP, CONTENT, ALIKE = "group", "content", "alike"
 
 
 @dataclass(frozen=True)
@@ -68,58 +74,126 @@ def together(sets: Iterable[Iterable[Key]]) -> dict[Key, Key]:
 
 
 def make_units(
-    manifest: Manifest, alike: Iterable[Contents], old: Mapping[str, str]
-) -> tuple[Units, int]:
+    manifest: Manifest, alike: Iterable[Contents], old: Mapping[Link, Side]
+) -> tuple[Units, dict[Link, Side]]:
     """Join pictures of one group, of one content, and of contents that look alike.
 
     Args:
         alike: contents to keep together.
-        old: for contents of an old manifest their part. They keep it, and what is joined with
-            them gets it too.
+        old: the part of old pictures, and of the groups and contents of an old manifest.
 
     Returns:
-        the units, and how many had old pictures in several parts. Such a unit is divided: what
-        is old stays where it was, what is new goes where most of it is.
+        the units, and the part of every picture that the old ones decide: theirs, and of those
+        that go with them. A unit that they have in several parts is divided.
     """
-    members: list[tuple[int, ...]] = []
-    sides: list[str | None] = []
-    torn = 0
-    for positions in _joined(manifest.records, alike):
-        pieces = _by_side(manifest.records, positions, old)
-        torn += len(pieces) > 1
-        sides.extend(pieces)
-        members.extend(tuple(piece) for piece in pieces.values())
-    kinds, patterns = _patterns(manifest, members)
-    return Units(tuple(members), kinds, patterns, tuple(sides)), torn
-
-
-def _joined(records: Sequence[Record], alike: Iterable[Contents]) -> list[list[int]]:
-    def keys(record: Record) -> Iterable[tuple[str, str]]:
-        yield "content", record.sha256
-        if record.group is not None:
-            yield "group", record.group
-
-    known = {record.sha256 for record in records}
-    chains = ([("content", name) for name in names if name in known] for names in alike)
-    stands_for = together([*map(keys, records), *chains])
-    joined: dict[tuple[str, str], list[int]] = defaultdict(list)
+    records = manifest.records
+    links = links_of(records, alike)
+    sides = _sides(records, links, old)
     # By content: the order of the rows and the files' names must not change a split.
-    for position in sorted(range(len(records)), key=lambda row: records[row].sha256):
-        joined[stands_for["content", records[position].sha256]].append(position)
+    order = sorted(range(len(records)), key=lambda row: records[row].sha256)
+    pieces: list[tuple[str | None, tuple[int, ...]]] = []
+    for positions in _joined({row: links[row] for row in order}):
+        found: dict[str | None, list[int]] = defaultdict(list)
+        for row in positions:
+            found[sides[row]].append(row)
+        pieces.extend((side, tuple(rows)) for side, rows in found.items())
+    units = _units(manifest, pieces)
+    decided = {
+        (PICTURE, record.id): side
+        for record, side in zip(records, sides, strict=True)
+        if side is not None
+    }
+    return units, decided
+
+
+def single_units(manifest: Manifest, old: Mapping[Link, str]) -> Units:
+    """Return units of one picture each, as if nothing had to stay together.
+
+    Args:
+        old: the part of old pictures.
+    """
+    records = manifest.records
+    order = sorted(range(len(records)), key=lambda row: records[row].sha256)
+    return _units(manifest, [(old.get((PICTURE, records[row].id)), (row,)) for row in order])
+
+
+def links_of(records: Sequence[Record], alike: Iterable[Contents]) -> list[list[Link]]:
+    """Return what each record shares with others; look-alikes by their place in `alike`."""
+    likeness: dict[str, list[Link]] = defaultdict(list)
+    for number, contents in enumerate(alike):
+        for content in contents:
+            likeness[content].append((ALIKE, str(number)))
+    return [
+        [
+            *([(GROUP, record.group)] if record.group is not None else []),
+            (CONTENT, record.sha256),
+            *likeness.get(record.sha256, []),
+        ]
+        for record in records
+    ]
+
+
+def _joined(links: Mapping[int, Sequence[Link]]) -> list[list[int]]:
+    """Rows that share a link, directly or by way of others; in the order of their first ones."""
+    keys = {row: own or [(PICTURE, str(row))] for row, own in links.items()}
+    stands_for = together(keys.values())
+    joined: dict[Link, list[int]] = defaultdict(list)
+    for row, own in keys.items():
+        joined[stands_for[own[0]]].append(row)
     return list(joined.values())
 
 
-def _by_side(
-    records: Sequence[Record], positions: Sequence[int], old: Mapping[str, str]
-) -> dict[str | None, list[int]]:
-    found = Counter(old[name] for row in positions if (name := records[row].sha256) in old)
-    if not found:
-        return {None: list(positions)}
-    most = min(found, key=lambda side: (-found[side], side))
-    pieces: dict[str | None, list[int]] = defaultdict(list)
-    for row in positions:
-        pieces[old.get(records[row].sha256, most)].append(row)
-    return dict(pieces)
+def _sides(
+    records: Sequence[Record], links: Sequence[Sequence[Link]], old: Mapping[Link, Side]
+) -> list[Side | None]:
+    """The part of each record that the old ones decide, or None.
+
+    An old picture keeps its own. A new one goes where most of its group is; failing that, where
+    most of its equal files are; failing that, most look-alikes. New pictures of one group go
+    together: no group is torn for the sake of an equal file, no equal files for a look-alike.
+    """
+    sides = [old.get((PICTURE, record.id)) for record in records]
+    for rank, kind in enumerate(FORCE if old else (), start=1):
+        votes = _votes(kind, links, sides, old)
+        free = {
+            row: [link for link in links[row] if link[0] in FORCE[:rank]]
+            for row, side in enumerate(sides)
+            if side is None
+        }
+        for rows in _joined(free):
+            found: Counter[Side] = Counter()
+            for link in {link for row in rows for link in free[row]}:
+                found.update(votes.get(link, {}))
+            if found:
+                most = min(found, key=lambda side: (-found[side], side))
+                for row in rows:
+                    sides[row] = most
+    return sides
+
+
+def _votes(
+    kind: str,
+    links: Sequence[Sequence[Link]],
+    sides: Sequence[Side | None],
+    old: Mapping[Link, Side],
+) -> dict[Link, Counter[Side]]:
+    """How many pictures each link of a kind has in each part; a group of which no old picture is
+    left has its old part all the same."""
+    votes: dict[Link, Counter[Side]] = defaultdict(Counter)
+    for own, side in zip(links, sides, strict=True):
+        for link in own:
+            if side is not None and link[0] == kind:
+                votes[link][side] += 1
+    for link, side in old.items():
+        if link[0] == kind and link not in votes:
+            votes[link][side] = 1
+    return votes
+
+
+def _units(manifest: Manifest, pieces: Sequence[tuple[str | None, tuple[int, ...]]]) -> Units:
+    members = tuple(rows for _, rows in pieces)
+    kinds, patterns = _patterns(manifest, members)
+    return Units(members, kinds, patterns, tuple(side for side, _ in pieces))
 
 
 def _patterns(
