@@ -748,17 +748,21 @@ def test_manifest_survives_parquet(tmp_path: Path) -> None:
     assert again.fingerprint == manifest.fingerprint
 
 
-@pytest.mark.parametrize("content", [None, b"", b"PAR1 no table PAR1"])
-def test_damaged_manifest_is_refused(tmp_path: Path, content: bytes | None) -> None:
-    if content is not None:
-        (tmp_path / "m.parquet").write_bytes(content)
-    with pytest.raises(DataError, match=r"m\.parquet is not a manifest"):
+@pytest.mark.parametrize("content", [b"", b"PAR1 no table PAR1"])
+def test_damaged_manifest_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.parquet").write_bytes(content)
+    with pytest.raises(DataError, match=r"m\.parquet is damaged, .*not a whole Parquet file"):
+        read_manifest(tmp_path / "m.parquet")
+
+
+def test_absent_manifest_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no such file: .*m\.parquet"):
         read_manifest(tmp_path / "m.parquet")
 
 
 def test_parquet_table_of_another_kind_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [1]}), tmp_path / "m.parquet")
-    with pytest.raises(DataError, match="is not a manifest"):
+    with pytest.raises(DataError, match=r"no manifest that taxon wrote \(it lacks 'taxon"):
         read_manifest(tmp_path / "m.parquet")
 
 

@@ -245,10 +245,25 @@ def test_pictures_of_a_manifest_that_are_gone_are_looked_for_by_the_user(
     first = taxon.split(photos, out=tmp_path / "first.parquet").paths[0]
     moved = photos.rename(tmp_path / "moved")
     out = tmp_path / "m.parquet"
-    said = f"none of the 30 pictures of {first} is in {photos} any more; name the folder that"
+    said = "If they have moved, name the folder that they are in: --image-root FOLDER"
     fails(2, "split", first, "--out", out, saying=said)
     taxon.split(first, out=out, columns=Columns(image_root=moved))
     assert _parts(read_manifest(out)) == _parts(read_manifest(first))
+
+
+def test_manifest_does_not_become_the_table_of_its_own_pictures(photos: Path) -> None:
+    for name in ("labels.parquet", "labels.csv"):
+        with pytest.raises(OutputError, match="would be read as the table"):
+            taxon.split(photos, out=photos / name)
+        assert not (photos / name).exists()
+    taxon.split(photos, out=photos / "manifest.parquet")
+    assert len(load_manifest(photos)) == 30
+
+
+def test_file_names_do_not_break_the_lines_of_a_terminal(photos: Path, tmp_path: Path) -> None:
+    (photos / "good" / "two\nlines.png").write_bytes(b"no picture")
+    done = command("split", photos, "--out", tmp_path / "m.parquet")
+    assert "good/two\\nlines.png: " in done.stdout
 
 
 def test_files_that_end_early_are_filled_on_request(photos: Path, tmp_path: Path) -> None:

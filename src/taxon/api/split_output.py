@@ -49,10 +49,16 @@ def require_output(
         raise OutputError(f"{target} is a folder; name a file in it, or another one")
     else:
         _require_replaceable(target, overwrite)
-    sources = {source, manifest, *(source / name for name in TABLES_IN_FOLDER)}
+    tables = {source / name for name in TABLES_IN_FOLDER}
+    sources = {source, manifest, *tables}
     held = {path.resolve() for path in sources if path.exists()}
     if any(path.is_relative_to(target.resolve()) for path in held):
         raise OutputError(f"{target} would replace the data in {source}; choose another --out")
+    if target.resolve() in {path.resolve() for path in tables}:
+        raise OutputError(
+            f"from then on {target} would be read as the table of the pictures in {source}; "
+            "choose another --out"
+        )
     require_writable(target)
 
 

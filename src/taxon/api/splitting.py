@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +14,8 @@ from taxon.config.schema import SplitConfig
 from taxon.core.errors import ConfigError, DataError
 from taxon.core.files import atomic_folder
 from taxon.core.seeds import require_seed
-from taxon.data import Columns, Manifest, Skipped, load_manifest, read_manifest, write_manifest
-from taxon.data.manifest import SPLITS, is_manifest
+from taxon.data import Columns, Manifest, Skipped, load_manifest, write_manifest
+from taxon.data.manifest import SPLITS
 from taxon.data.plan import Plan, account, apply_plan
 from taxon.data.plan_file import read_plan
 from taxon.data.sources.words import some
@@ -117,16 +116,12 @@ def split(
     changes = None if plan is None else read_plan(Path(plan))
     spec = decoding_spec(truncated, max_pixels)
     older = None if previous is None else read_previous(_manifest_file(Path(previous)), spec)
-    try:
-        manifest = load_manifest(
-            _manifest_file(source),
-            columns,
-            spec=spec,
-            progress=None if progress is None else lambda *done: progress("pictures", *done),
-        )
-    except DataError:
-        _require_pictures(_manifest_file(source), columns)
-        raise
+    manifest = load_manifest(
+        _manifest_file(source),
+        columns,
+        spec=spec,
+        progress=None if progress is None else lambda *done: progress("pictures", *done),
+    )
     if changes is not None:
         changed = apply_plan(manifest, changes)
         said = account(manifest, changed, changes)
@@ -163,24 +158,6 @@ def split(
 
 def _manifest_file(path: Path) -> Path:
     return path / MANIFEST_FILE if (path / BUNDLE_FILE).is_file() else path
-
-
-def _require_pictures(path: Path, columns: Columns | None) -> None:
-    """Refuse a manifest all of whose pictures are gone, and name the folder that they were in.
-
-    Raises:
-        DataError: they are gone.
-    """
-    if (columns is not None and columns.image_root is not None) or not is_manifest(path):
-        return
-    manifest = read_manifest(path)
-    places = (place for r in manifest.records for place in (r.path, path.parent / r.id))
-    # Path.is_file would raise where a folder is closed.
-    if not any(os.path.isfile(place) for place in places):  # noqa: PTH113
-        raise DataError(
-            f"none of the {len(manifest)} pictures of {path} is in {manifest.root} any more; name "
-            "the folder that they are in now: --image-root FOLDER"
-        )
 
 
 def _require_groups_whole(manifest: Manifest, plan: Plan) -> None:

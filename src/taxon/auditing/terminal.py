@@ -5,6 +5,7 @@ from __future__ import annotations
 from taxon.auditing.finding import SEVERITIES
 from taxon.auditing.report import AuditReport
 from taxon.auditing.wording import counted, pictures
+from taxon.core.text import one_line
 
 
 def text_lines(report: AuditReport) -> list[str]:
@@ -23,7 +24,7 @@ def text_lines(report: AuditReport) -> list[str]:
         f"{finding.severity:<8} {finding.check}: {finding.advice}" for finding in report.findings
     ]
     lines += [f"not run  {check}: {reason}" for check, reason in report.not_run.items()]
-    return [*lines, verdict(report)]
+    return [one_line(line) for line in (*lines, verdict(report))]
 
 
 def verdict(report: AuditReport) -> str:

@@ -25,6 +25,7 @@ from taxon.cli import (
 )
 from taxon.cli.usage import require_no_empty_path, usage_words
 from taxon.core.errors import InputError, TaxonError
+from taxon.core.text import one_line
 
 DEBUG = "--debug"
 INTERRUPTED = 130
@@ -108,7 +109,7 @@ def run(arguments: list[str]) -> int:
     except TaxonError as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
         if debug:

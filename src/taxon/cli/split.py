@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from taxon.cli import options
+from taxon.core.text import one_line
 
 if TYPE_CHECKING:
     from taxon.api import Splitting
@@ -131,13 +132,13 @@ def command(
 def _show(result: Splitting) -> None:
     _print_table(result)
     for note in result.notes:
-        typer.echo(f"note: {note}")
+        typer.echo(one_line(f"note: {note}"))
     if result.skipped:
         kinds = Counter(row.kind for row in result.skipped)
         counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         typer.echo(f"skipped: {len(result.skipped)} ({counted})")
         for row in result.skipped[:_MOST_SKIPPED]:
-            typer.echo(f"  {row.id}: {row.reason}")
+            typer.echo(one_line(f"  {row.id}: {row.reason}"))
         if len(result.skipped) > _MOST_SKIPPED:
             typer.echo(f"  and {len(result.skipped) - _MOST_SKIPPED} more")
     paths = [shlex.quote(str(path)) for path in result.paths]

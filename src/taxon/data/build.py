@@ -68,16 +68,10 @@ def build_manifest(
         notes += (f"the next run looks into every picture again: {cache.problem}",)
     records = tuple(result for result in results if isinstance(result, Record))
     skipped = tuple(result for result in results if isinstance(result, Skipped))
-    if not records:
-        first, *others = (*skipped, *listing.skipped)
-        words = f"the only picture of {listing.root} cannot be used: "
-        if others:
-            words = (
-                f"none of the {len(others) + 1} pictures of {listing.root} can be used; the first: "
-            )
-        raise DataError(f"{words}{first.id}: {first.reason}")
     # Links are kept: what they lead to may have a name that is not UTF-8.
     root = Path(os.path.abspath(listing.root))
+    if not records:
+        raise DataError(_nothing_left(root, skipped, listing.skipped))
     return Manifest(records, space, root, (*listing.skipped, *skipped), notes)
 
 
@@ -142,3 +136,20 @@ def _look(path: Path, source: str, spec: Preprocessing, cache: LookCache, stamp:
         raise
     cache.put(stamp, look)
     return look
+
+
+def _nothing_left(root: Path, looked: Sequence[Skipped], before: Sequence[Skipped]) -> str:
+    """Say that no picture can be used, and why the first cannot.
+
+    Args:
+        looked: those that were to be looked into.
+        before: rows that name no picture.
+    """
+    first, *others = (*looked, *before)
+    if not others:
+        return f"the only picture of {root} cannot be used: {first.id}: {first.reason}"
+    words = f"none of the {len(others) + 1} pictures of {root} can be used; the first: "
+    words += f"{first.id}: {first.reason}"
+    if looked and all(row.kind == "missing" for row in looked):
+        words += ". If they have moved, name the folder that they are in: --image-root FOLDER"
+    return words

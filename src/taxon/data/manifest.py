@@ -214,6 +214,21 @@ def read_manifest(path: Path) -> Manifest:
         root = Path(metadata[b"taxon.root"].decode())
         skipped = tuple(Skipped(*row) for row in json.loads(metadata[b"taxon.skipped"]))
         notes = tuple(json.loads(metadata[b"taxon.notes"]))
+    except FileNotFoundError as error:
+        raise DataError(f"there is no such file: {path}") from error
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is not a manifest that can be read: {error}") from error
+        raise DataError(
+            f"{path} is damaged, or no manifest that taxon wrote ({_in_words(error)}); "
+            "`taxon split DATA --out manifest.parquet` writes one"
+        ) from error
     return Manifest(records, label_space, root, skipped, notes)
+
+
+def _in_words(error: Exception) -> str:
+    """What a library says of a file that does not fit, as far as people can use it."""
+    if isinstance(error, KeyError):
+        key = error.args[0]
+        return f"it lacks '{key.decode() if isinstance(key, bytes) else key}'"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "not a whole Parquet file" if isinstance(error, pa.ArrowException) else "it does not fit"

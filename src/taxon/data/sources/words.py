@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from taxon.core.text import is_control
+
 Kind = Literal["flat", "taxonomy", "tags"]
 TAG_SEPARATOR = "|"  # between the tags in a cell
-# Characters that move the cursor or end a line, wherever a name of them is shown.
-_CONTROL = ("Cc", "Zl", "Zp")
 # What joins words: `t-shirt`, `t_shirt`, `t - shirt`; not the minus of `-1` or the `-` of `A-`.
 _JOINTS = re.compile(r"(?<=[^\W_])(?:\s*[_-]+\s+|[_-]+)(?=[^\W_])")
 
@@ -49,7 +49,7 @@ def spelling(name: str) -> str:
 
 def has_control(text: str) -> bool:
     """Whether a text holds a line end or another character that controls a terminal."""
-    return any(unicodedata.category(character) in _CONTROL for character in text)
+    return any(map(is_control, text))
 
 
 def is_encodable(text: str) -> bool:
