@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import taxon
-from taxon.core.errors import ConfigError, OutputError, WeightsError
+from taxon.core.errors import ConfigError, DataError, OutputError, WeightsError
 from taxon.data import load_manifest, read_manifest
 from taxon.models.backbones import create_backbone
 
@@ -67,7 +67,7 @@ def test_the_command_that_the_audit_prints_mends_the_leak(defects: Path, tmp_pat
     assert "leaked_near_duplicates" in done.stdout, done.stdout + done.stderr
     lines = [line.strip() for line in done.stdout.splitlines()]
     printed = next(line for line in lines if line.startswith("taxon split"))
-    assert "--resplit" in printed and "--resplit" in plan.read_text()
+    assert "--resplit" in printed and f"#   {printed}\n" in plan.read_text()
     arguments = shlex.split(printed.replace("manifest.parquet", str(out)))[1:]
     assert _run(*arguments).returncode == 0
     parts = {record.id: record.split for record in read_manifest(out).records}
@@ -156,11 +156,31 @@ def test_audit_replaces_what_it_wrote_and_nothing_else(defects: Path, tmp_path: 
     assert (out / "notes.txt").read_text() == "mine"
     picture = next(path for path in sorted(defects.rglob("*")) if path.is_file())
     before = picture.read_bytes()
-    with pytest.raises(OutputError, match="no plan that taxon wrote"):
+    with pytest.raises(OutputError, match="cannot be read as a plan"):
         taxon.audit(defects, weights="none", fix=picture, overwrite=True)
     assert picture.read_bytes() == before
     taxon.audit(defects, weights="none", fix=plan, overwrite=True)
     assert "# edited" not in plan.read_text()
+
+
+@pytest.mark.parametrize("content", ["", "# Notes\n", "keep this\n", "a: 1\n"])
+def test_fix_replaces_plans_only(defects: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "notes.md").write_text(content)
+    with pytest.raises(OutputError, match="cannot be read as a plan"):
+        taxon.audit(defects, weights="none", fix=tmp_path / "notes.md", overwrite=True)
+    assert (tmp_path / "notes.md").read_text() == content
+
+
+def test_an_empty_name_is_not_the_current_folder(defects: Path, run: Path, tmp_path: Path) -> None:
+    for verb in (
+        lambda: taxon.audit(""),
+        lambda: taxon.split("", out=tmp_path / "m.parquet"),
+        lambda: taxon.train("", out=tmp_path / "run"),
+        lambda: taxon.evaluate(run, ""),
+        lambda: taxon.verify(run, data=""),
+    ):
+        with pytest.raises(DataError, match="the name of the data set is empty"):
+            verb()
 
 
 def test_plan_and_page_need_names_of_their_own(defects: Path, tmp_path: Path) -> None:

@@ -330,6 +330,7 @@ def test_full_disk_leaves_nothing_behind(defects: Path, tmp_path: Path, limit: i
         (["train", "a", "b"], "extra argument"),
         (["audit", ""], "the word after 'audit' is empty"),
         (["split", ".", "--out", ""], "the word after '--out' is empty"),
+        (["split", ".", ""], "the word after '.' is empty"),
         (["train"], "missing argument 'DATA'; `taxon train --help`"),
     ],
 )

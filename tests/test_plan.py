@@ -12,15 +12,8 @@ from pictures import make_classes, make_manifest, make_record
 from taxon.core.errors import DataError
 from taxon.core.labels import LabelSpace
 from taxon.data import Manifest
-from taxon.data.plan import (
-    Drop,
-    Plan,
-    Regroup,
-    Relabel,
-    account,
-    apply_plan,
-    merge_plans,
-)
+from taxon.data.plan import Drop, Plan, Regroup, Relabel, apply_plan, merge_plans
+from taxon.data.plan_account import account
 from taxon.data.plan_file import read_plan, write_plan
 
 property_test = settings(max_examples=60, deadline=None)
@@ -357,9 +350,10 @@ def test_proposals_do_nothing_until_they_are_accepted(tmp_path: Path) -> None:
         drop=steps, relabel=(Relabel(id=_id(2), was=("a",), labels=("b",), accept=False),)
     )
     path = tmp_path / "plan.yaml"
-    write_plan(proposed, path, resplit=True)
+    write_plan(proposed, path, ["taxon split 'two\nlines' --resplit", "taxon train m.parquet"])
     text = path.read_text("utf-8")
-    assert text.count("- accept: false\n") == 2 and "--resplit" in text
+    assert text.count("- accept: false\n") == 2 and "\n#   taxon train m.parquet\n" in text
+    assert "#   taxon split 'two\\nlines' --resplit\n" in text  # a comment stays one
     assert read_plan(path) == proposed
     after = apply_plan(manifest, read_plan(path))
     assert after.counts() == {"a": 2, "b": 3}

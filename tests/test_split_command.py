@@ -427,7 +427,7 @@ def test_folder_of_folds_is_replaced_unless_it_holds_more(photos: Path, tmp_path
     names = sorted(path.name for path in folds.iterdir())
     assert names == ["fold-1.parquet", "fold-2.parquet", "fold-3.parquet"]
     (folds / "run-1").mkdir()
-    with pytest.raises(OutputError, match="also holds run-1"):
+    with pytest.raises(OutputError, match="run-1 in it was not written by taxon"):
         taxon.split(photos, out=folds, folds=3, overwrite=True)
     with pytest.raises(OutputError, match="would replace the data"):
         taxon.split(folds / "fold-1.parquet", out=folds / "fold-1.parquet", overwrite=True)

@@ -295,6 +295,7 @@ def test_what_others_keep_in_a_model_folder_is_not_lost(
     run: Path, defects: Path, copy_of: Any
 ) -> None:
     copy = copy_of(run)
+    (copy / ".DS_Store").write_text("made by the system")
     (copy / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"notes\.txt in it was not written by taxon"):
         taxon.train(defects, out=copy, weights="none", overwrite=True)
@@ -325,6 +326,10 @@ def test_evaluations_of_sets_of_one_name_lie_apart(
     again = taxon.evaluate(copy, tmp_path / "a" / "defects", split="all").folder
     assert [folder.name for folder in folders] == ["defects-all", "defects-all-2"]
     assert again == folders[0]
+    (folders[0] / "metrics.json").write_text("damaged")
+    kept = taxon.evaluate(copy, tmp_path / "a" / "defects", split="all").folder
+    assert kept.name == "defects-all-3"
+    assert (folders[0] / "metrics.json").read_text() == "damaged"
 
 
 def test_model_folder_around_the_data_is_refused(defects: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from taxon.core.errors import ConfigError, DataError, ImageError, nearest
 from taxon.core.files import require_free, require_writable, write_json
 from taxon.core.fingerprint import sha256_bytes
 from taxon.core.predictions import PredictionTable
-from taxon.data import Columns, Manifest, Record, load_manifest, read_manifest
+from taxon.data import Columns, Manifest, Record, data_path, load_manifest, read_manifest
 from taxon.data.manifest import SPLIT_WORDS
 from taxon.inference import load_predictor
 from taxon.inference.load import BackendName
@@ -93,14 +92,15 @@ def evaluate(
         raise ConfigError(
             f"unknown part '{split}'; allowed: {', '.join(allowed)}.{nearest(split, allowed)}"
         )
+    source = None if data is None else data_path(data)
     bundle = read_bundle(Path(path))
     if out is not None:
         folder = Path(out)
         require_free(folder, replace_if=REPORT_FILE if overwrite else None)
     else:
-        folder = _default_folder(bundle, data, split)
+        folder = _default_folder(bundle, source, split)
     require_writable(folder / REPORT_FILE)
-    manifest, notes = _choose(bundle, data, split, columns)
+    manifest, notes = _choose(bundle, source, split, columns)
     manifest, changed = _still_there(manifest)
     notes += changed
     predictor = load_predictor(bundle.path, backend=backend)
@@ -111,7 +111,7 @@ def evaluate(
         bundle.spec.label_space,
         bundle.spec.policy,
         groups=_groups(manifest.records),
-        about=_about(bundle, data, split, predictor.backend.name, notes),
+        about=_about(bundle, source, split, predictor.backend.name, notes),
     )
     write_table(table, folder / REPORT_FOLDER / "predictions.parquet")
     write_report(
@@ -128,31 +128,34 @@ def evaluate(
     return Evaluation(metrics, table, folder, tuple(notes))
 
 
-def _default_folder(bundle: Bundle, data: str | Path | None, split: str | None) -> Path:
-    """The model's own folder; of other data one by their name, and by their path where two sets
-    have the same name (`labels.csv`)."""
+def _default_folder(bundle: Bundle, data: Path | None, split: str | None) -> Path:
+    """The model's own folder; of other data one by their name, numbered where other data of that
+    name (`labels.csv`) have it."""
     if data is None:
         return bundle.path
-    source = Path(data).resolve()
-    name = source.stem if split is None else f"{source.stem}-{split}"
-    for number in itertools.count(1):
-        folder = bundle.path / EVALUATIONS_FOLDER / (name if number == 1 else f"{name}-{number}")
-        if _evaluated(folder) in (None, str(source)):
-            return folder
-    raise AssertionError("counting ends never")
+    name = data.resolve().stem if split is None else f"{data.resolve().stem}-{split}"
+    home = bundle.path / EVALUATIONS_FOLDER
+    folder, number = home / name, 1
+    while not _is_free_for(data, folder):
+        number += 1
+        folder = home / f"{name}-{number}"
+    return folder
 
 
-def _evaluated(folder: Path) -> str | None:
-    """The path of the data whose figures are in a folder, or None where it holds none."""
+def _is_free_for(data: Path, folder: Path) -> bool:
+    """Whether a folder holds no figures yet, or older ones of the same data."""
+    file = folder / METRICS_FILE
+    if not file.exists():
+        return True
     try:
-        about = json.loads((folder / METRICS_FILE).read_text("utf-8"))["about"]
-    except (OSError, ValueError, KeyError):
-        return None
-    return str(about.get("data_path"))
+        evaluated: object = json.loads(file.read_text("utf-8"))["about"]["data_path"]
+    except (ValueError, LookupError, TypeError):
+        return False  # damaged, or by an older version: left as it is
+    return evaluated == str(data.resolve())
 
 
 def _choose(
-    bundle: Bundle, data: str | Path | None, split: str | None, columns: Columns | None
+    bundle: Bundle, data: Path | None, split: str | None, columns: Columns | None
 ) -> tuple[Manifest, list[str]]:
     """The pictures to score, and what was left out."""
     seen = read_manifest(bundle.path / MANIFEST_FILE)
@@ -167,7 +170,7 @@ def _choose(
             )
         return manifest, []
     manifest = load_manifest(
-        Path(data),
+        data,
         columns,
         label_space=bundle.spec.label_space,
         spec=bundle.spec.preprocessing,
@@ -225,7 +228,7 @@ def _groups(records: Sequence[Record]) -> npt.NDArray[np.int64] | None:
 
 
 def _about(
-    bundle: Bundle, data: str | Path | None, split: str | None, backend: str, notes: list[str]
+    bundle: Bundle, data: Path | None, split: str | None, backend: str, notes: list[str]
 ) -> dict[str, Any]:
     provenance = bundle.info.provenance
     return {
@@ -234,7 +237,7 @@ def _about(
         "fingerprint": bundle.info.fingerprint,
         "data_fingerprint": provenance.data_fingerprint,
         "data": str(data) if data is not None else "the run's own manifest",
-        **({} if data is None else {"data_path": str(Path(data).resolve())}),
+        **({} if data is None else {"data_path": str(data.resolve())}),
         "part": split or ("test" if data is None else f"unseen pictures of {data}"),
         "computed_with": backend,
         "command": provenance.command,

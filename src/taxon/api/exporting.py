@@ -15,7 +15,7 @@ from taxon.bundle.read import read_model
 from taxon.core.errors import BundleError, CheckFailed, ConfigError, nearest
 from taxon.core.files import atomic_folder, write_json
 from taxon.core.fingerprint import sha256_file
-from taxon.data import Columns, load_manifest
+from taxon.data import Columns, data_path, load_manifest
 from taxon.exporters import ParityReport, compare_backends, compare_golden
 from taxon.inference.onnx_runtime import OnnxRuntimeBackend
 from taxon.models.stack import require_torch_stack
@@ -117,7 +117,7 @@ def verify(
         )
     reports = [compare_golden(backend, read_golden(bundle.path), bundle.spec)]
     if data is not None:
-        reports.append(_compare_on_data(bundle, backend, Path(data), columns))
+        reports.append(_compare_on_data(bundle, backend, data_path(data), columns))
     return reports
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from taxon.bundle.layout import BUNDLE_FILE, MANIFEST_FILE
-from taxon.core.errors import ConfigError, DataError, OutputError, WeightsError
+from taxon.core.errors import ConfigError, OutputError, WeightsError
 from taxon.core.files import require_free, require_writable, write_json
-from taxon.core.seeds import require_seed
-from taxon.data import Columns, Manifest, load_manifest
-from taxon.data.plan_file import read_plan, write_plan
+from taxon.core.limits import require_seed
+from taxon.data import Columns, Manifest, data_path, load_manifest
+from taxon.data.plan_file import is_plan, write_plan
 from taxon.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
-    from taxon.auditing import AuditReport, NextCommands
+    from taxon.auditing import AuditReport
     from taxon.core.predictions import FloatArray
 
 REPORT_FILE = "audit.json"
@@ -78,21 +78,17 @@ def audit(
         DataError: no data set there.
         WeightsError: `weights` names a file that cannot be used.
     """
-    from taxon.auditing import run_audit, write_page
+    from taxon.auditing import NextCommands, run_audit, write_page
 
     require_seed(seed)
     folder = None if out is None else Path(out)
     plan_file = None if fix is None else Path(fix)
     _require_outputs(folder, plan_file, overwrite)
-    source = Path(data)
+    source = data_path(data)
     is_run = (source / BUNDLE_FILE).is_file()
+    listed = source / MANIFEST_FILE if is_run else source
     decoding = decoding_spec(truncated, max_pixels)
-    manifest = load_manifest(
-        source / MANIFEST_FILE if is_run else source,
-        columns,
-        spec=decoding,
-        progress=_part(progress, "pictures"),
-    )
+    manifest = load_manifest(listed, columns, spec=decoding, progress=_part(progress, "pictures"))
     if is_run:
         if model is not None or weights is not None:
             raise ConfigError(
@@ -109,48 +105,25 @@ def audit(
         probabilities=embedding.probabilities,
         seed=seed,
     )
-    if folder is not None:
-        commands = next_commands(
-            data,
-            fix=fix,
-            model=model,
-            weights=weights,
-            columns=columns,
-            truncated=truncated,
-            max_pixels=max_pixels,
-        )
-        # File by file: whatever else somebody keeps in the folder, an edited plan say, stays.
-        write_page(report, manifest, folder / PAGE_FILE, commands)
-        write_json(folder / REPORT_FILE, report.model_dump(mode="json"))
-    if plan_file is not None:
-        write_plan(report.plan, plan_file, resplit=report.leaks)
-    return report
-
-
-def next_commands(
-    data: str | Path,
-    *,
-    fix: str | Path | None = None,
-    model: str | None = None,
-    weights: str | Path | None = None,
-    columns: Columns | None = None,
-    truncated: Literal["refuse", "fill"] = "refuse",
-    max_pixels: int | None = None,
-) -> NextCommands:
-    """The commands to run after `audit` with these arguments."""
-    from taxon.auditing import NextCommands
-
-    source = Path(data)
-    is_run = (source / BUNDLE_FILE).is_file()
-    return NextCommands(
+    commands = NextCommands(
         audited=str(data),
-        data=str(source / MANIFEST_FILE if is_run else data),
+        data=str(listed),
         columns=columns or Columns(),
-        decoding=decoding_spec(truncated, max_pixels),
+        decoding=decoding,
         model=model,
         weights=None if weights is None else str(weights),
-        plan=None if fix is None else Path(fix),
+        plan=plan_file,
+        resplit=report.leaks,
     )
+    if plan_file is not None:
+        following = (commands.split(), commands.train_on_split())
+        report = report.model_copy(update={"next_commands": following})
+        write_plan(report.plan, plan_file, following)
+    if folder is not None:
+        # File by file: whatever else somebody keeps in the folder, an edited plan say, stays.
+        write_json(folder / REPORT_FILE, report.model_dump(mode="json"))
+        write_page(report, manifest, folder / PAGE_FILE, commands)
+    return report
 
 
 def decoding_spec(truncated: Literal["refuse", "fill"], max_pixels: int | None) -> Preprocessing:
@@ -174,18 +147,11 @@ def _require_outputs(folder: Path | None, plan_file: Path | None, overwrite: boo
     if plan_file.exists():
         if not overwrite:
             raise OutputError(f"{plan_file} exists; add --overwrite to replace it")
-        _require_plan(plan_file)
+        if not is_plan(plan_file):
+            raise OutputError(
+                f"refused to replace {plan_file}: it cannot be read as a plan; choose another --fix"
+            )
     require_writable(plan_file)
-
-
-def _require_plan(file: Path) -> None:
-    """Refuse to replace what is no plan: a picture, or somebody's notes."""
-    try:
-        read_plan(file)
-    except DataError as error:
-        raise OutputError(
-            f"refused to replace {file}: it is no plan that taxon wrote; choose another --fix"
-        ) from error
 
 
 def _embed(

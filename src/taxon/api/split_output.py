@@ -36,13 +36,7 @@ def require_output(
     if folds is not None:
         if is_file_name:
             raise ConfigError(f"with folds --out is a folder, received {target}; leave the suffix")
-        require_free(target, replace_if=FIRST_FOLD if overwrite else None)
-        foreign = [path for path in _entries(target) if not _FOLD.fullmatch(path.name)]
-        if foreign:
-            raise OutputError(
-                f"refused to replace {target}: it also holds {foreign[0].name}, which would be "
-                "lost; choose another --out"
-            )
+        require_free(target, replace_if=FIRST_FOLD if overwrite else None, ours=_is_fold)
     elif not is_file_name:
         raise ConfigError(f"--out must end in .parquet or .csv, received {target}")
     elif target.is_dir():
@@ -75,5 +69,5 @@ def _require_replaceable(target: Path, overwrite: bool) -> None:
         )
 
 
-def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+def _is_fold(name: str) -> bool:
+    return _FOLD.fullmatch(name) is not None

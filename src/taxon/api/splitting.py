@@ -13,12 +13,13 @@ from taxon.bundle.layout import BUNDLE_FILE, MANIFEST_FILE
 from taxon.config.schema import SplitConfig
 from taxon.core.errors import ConfigError, DataError
 from taxon.core.files import atomic_folder
-from taxon.core.seeds import require_seed
-from taxon.data import Columns, Manifest, Skipped, load_manifest, write_manifest
+from taxon.core.limits import require_seed
+from taxon.core.text import some
+from taxon.data import Columns, Manifest, Skipped, data_path, load_manifest, write_manifest
 from taxon.data.manifest import SPLITS
-from taxon.data.plan import Plan, account, apply_plan
+from taxon.data.plan import Plan, apply_plan
+from taxon.data.plan_account import account
 from taxon.data.plan_file import read_plan
-from taxon.data.sources.words import some
 from taxon.data.splitting.previous import read_previous
 from taxon.data.splitting.splits import LARGEST_HELD_OUT, SplitPlan, ensure_split, k_folds
 from taxon.data.splitting.units import make_units
@@ -109,7 +110,7 @@ def split(
             manifest that cannot be read or has none of the pictures.
         OutputError: `out` exists, or is something that taxon did not write.
     """
-    source, target = Path(data), Path(out)
+    source, target = data_path(data), Path(out)
     require_seed(seed)
     _require_options(folds, previous, validation, test)
     require_output(source, _manifest_file(source), target, folds, overwrite)

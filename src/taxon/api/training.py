@@ -17,7 +17,7 @@ from taxon.config import TrainConfig, load_config
 from taxon.core.errors import OutputError
 from taxon.core.files import atomic_folder, require_free, require_writable
 from taxon.core.versions import versions
-from taxon.data import Columns, Manifest, build_manifest, read_source, write_manifest
+from taxon.data import Columns, Manifest, build_manifest, data_path, read_source, write_manifest
 from taxon.data.imbalance import require_compatible
 from taxon.data.loading.rare_augmentation import with_pipeline
 from taxon.data.sources import Listing
@@ -88,9 +88,10 @@ def train(
     if recipe is None and settings.weights == "none":
         listener(Note("recipe: scratch, since there are no pretrained weights to fine-tune"))
         settings = load_config("scratch", file=file, options=options, overrides=overrides)
-    folder = Path(out) if out is not None else default_run(Path(data))
-    _require_apart(Path(data), folder)
-    require_free(folder, replace_if=BUNDLE_FILE if overwrite else None, ours=ENTRIES)
+    source = data_path(data)
+    folder = Path(out) if out is not None else default_run(source)
+    _require_apart(source, folder)
+    require_free(folder, replace_if=BUNDLE_FILE if overwrite else None, ours=ENTRIES.__contains__)
     require_writable(folder)
     require_torch_stack()
 
@@ -98,7 +99,7 @@ def train(
     from taxon.api.classifier import choose_start, train_classifier
 
     # What is cheap and can fail comes first: names and labels, backbone and weights.
-    listing = read_source(Path(data), columns)
+    listing = read_source(source, columns)
     require_compatible(settings.imbalance.strategy, listing.label_space().task)
     settings = with_pipeline(settings)
     beginning = choose_start(settings, listener)

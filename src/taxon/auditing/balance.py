@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from taxon.auditing.evidence import Evidence
 from taxon.auditing.finding import Finding
-from taxon.auditing.wording import counted, pictures
+from taxon.auditing.wording import pictures
+from taxon.core.text import agree, counted, some
 from taxon.data.imbalance import advise, imbalance_ratio
 from taxon.data.manifest import SPLITS
-from taxon.data.sources.words import agree, some
 
 FEW_PICTURES = 20
 HIGH_IMBALANCE = 3.0

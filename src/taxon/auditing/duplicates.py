@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from taxon.auditing.evidence import Evidence
 from taxon.auditing.finding import Finding
-from taxon.auditing.wording import counted, labels_of, pictures
+from taxon.auditing.wording import labels_of, pictures
+from taxon.core.text import agree, counted
 from taxon.data import Record
 from taxon.data.plan import Drop, Plan, Regroup, Relabel
-from taxon.data.sources.words import agree
 
 Group = Sequence[Record]
 # Of copies in several parts, the one that measures stays.

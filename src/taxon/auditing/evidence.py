@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from taxon.auditing.finding import NotRun
-from taxon.auditing.wording import counted, pictures
+from taxon.auditing.wording import pictures
 from taxon.core.predictions import FloatArray
+from taxon.core.text import counted
 from taxon.data import Manifest, Record
 from taxon.data.duplicates.near_duplicates import near_duplicate_groups
 from taxon.data.look import Look

@@ -7,11 +7,11 @@ from pathlib import PurePosixPath
 
 from taxon.auditing.evidence import Evidence
 from taxon.auditing.finding import Finding, Severity
-from taxon.auditing.wording import counted, identifiers, pictures
-from taxon.config.schema import LARGEST_PICTURE
+from taxon.auditing.wording import identifiers, pictures
+from taxon.core.limits import LARGEST_PICTURE
+from taxon.core.text import agree, counted
 from taxon.data import Skipped
 from taxon.data.plan import Drop, Plan
-from taxon.data.sources.words import agree
 from taxon.preprocessing.decode import MAXIMUM_FILE_BYTES, SUFFIX_FORMATS
 
 MANY_UNREADABLE = 0.1

@@ -6,10 +6,11 @@ from collections import defaultdict
 
 from taxon.auditing.evidence import Evidence
 from taxon.auditing.finding import Finding
-from taxon.auditing.wording import counted, labels_of
+from taxon.auditing.wording import labels_of
+from taxon.core.text import agree, counted
 from taxon.data import Record
 from taxon.data.plan import Plan, Relabel
-from taxon.data.sources.words import agree, spelling
+from taxon.data.sources.words import spelling
 
 
 def check_label_names(evidence: Evidence) -> list[Finding]:

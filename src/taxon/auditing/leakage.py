@@ -12,7 +12,8 @@ import numpy.typing as npt
 from taxon.auditing.duplicates import Group, equal_files, ids_of, near_duplicates, regroup
 from taxon.auditing.evidence import BoolArray, Evidence
 from taxon.auditing.finding import Finding
-from taxon.auditing.wording import counted, percent, pictures
+from taxon.auditing.wording import percent, pictures
+from taxon.core.text import counted
 from taxon.data import Record
 
 EVALUATION_PARTS = ("test", "validation", "calibration")

@@ -22,6 +22,7 @@ class NextCommands:
         columns, decoding: how the data are read.
         model, weights: the backbone that was asked for; None where none was.
         plan: the file with the plan, written by the audit; None where it wrote none.
+        resplit: the split that the data bring leaks, and another is to be made.
     """
 
     audited: str = "DATA"
@@ -31,6 +32,7 @@ class NextCommands:
     model: str | None = None
     weights: str | None = None
     plan: Path | None = None
+    resplit: bool = False
 
     def write_plan(self) -> str:
         """Audit again, and write the plan."""
@@ -40,10 +42,10 @@ class NextCommands:
         """Audit again, and write the page."""
         return self._audit("--out", "audit", "--overwrite")
 
-    def split(self, *, resplit: bool) -> str:
+    def split(self) -> str:
         """Apply the plan."""
         words = ["split", self.data, "--plan", str(self.plan or "plan.yaml"), "--out", MANIFEST]
-        words += ["--resplit"] if resplit else []
+        words += ["--resplit"] if self.resplit else []
         return _command(*words, *column_words(self.columns), *self._decoding())
 
     def train(self) -> str:

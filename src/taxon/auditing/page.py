@@ -11,14 +11,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from taxon.auditing.charts import class_rows, short_names, size_chart
 from taxon.auditing.finding import SEVERITIES, Finding
 from taxon.auditing.next_commands import NextCommands
+from taxon.auditing.next_steps import next_steps, plan_words
 from taxon.auditing.report import AuditReport
 from taxon.auditing.terminal import verdict
 from taxon.auditing.thumbnails import Cards, Shown, ShownGroup, breaks, prose
-from taxon.auditing.wording import counted, percent, pictures
+from taxon.auditing.wording import percent, pictures
 from taxon.core.files import write_text
+from taxon.core.text import counted
 from taxon.data import Manifest
 from taxon.data.manifest import SPLITS
-from taxon.data.plan import Plan
 
 PICTURES_A_FINDING = 24
 GROUPS_A_FINDING = 12
@@ -101,26 +102,6 @@ class Section:
     plan: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Next:
-    """What to do after reading.
-
-    Attributes:
-        needed: there is something that should be mended first.
-        plan: what the plan of all findings says and proposes; empty where it has no step.
-        by_hand: how many errors and warnings the plan does not answer, a sentence; or empty.
-        resplit: the split that the data bring leaks.
-        named: the commands name the data; else they hold the word DATA.
-    """
-
-    needed: bool
-    commands: NextCommands
-    plan: tuple[str, ...]
-    by_hand: str
-    resplit: bool
-    named: bool
-
-
 def write_page(
     report: AuditReport, manifest: Manifest, path: Path, commands: NextCommands | None = None
 ) -> None:
@@ -144,7 +125,7 @@ def write_page(
             subtitle=_subtitle(report),
             verdict=verdict(report),
             severities=[(name, report.count(name)) for name in SEVERITIES],
-            next=_next(report, commands),
+            next=next_steps(report, commands),
             sections=_sections(report, manifest),
             classes=class_rows(report.class_counts, short_names(manifest.label_space)),
             parts=[part for part in SPLITS if part in report.about.parts],
@@ -207,20 +188,6 @@ def _concerned(finding: Finding) -> str:
     return counted(count, "row", "rows") if finding.check.startswith("rows_") else pictures(count)
 
 
-def _next(report: AuditReport, commands: NextCommands | None) -> Next:
-    serious = [finding for finding in report.findings if finding.severity != "info"]
-    alone = sum(not finding.plan for finding in serious)
-    words = counted(alone, "error or warning has", "errors and warnings have")
-    return Next(
-        needed=bool(serious),
-        commands=commands or NextCommands(),
-        plan=_plan_words(report.plan),
-        by_hand=f"{words} no step in it: decide yourself." if alone else "",
-        resplit=report.leaks,
-        named=commands is not None,
-    )
-
-
 def _sections(report: AuditReport, manifest: Manifest) -> list[Section]:
     """The findings, each group of pictures under the first that has it."""
     cards = Cards(manifest, report.plan, short_names(manifest.label_space))
@@ -255,7 +222,7 @@ def _section(finding: Finding, cards: Cards, homes: Mapping[frozenset[str], Find
         lines=tuple(lines[:LINES_A_FINDING]),
         elsewhere=_elsewhere(finding, homes),
         more=more,
-        plan=_plan_words(finding.plan),
+        plan=plan_words(finding.plan),
     )
 
 
@@ -270,26 +237,6 @@ def _elsewhere(
     return tuple(
         (check, _title(check), counted(count, "group", "groups")) for check, count in found.items()
     )
-
-
-def _plan_words(plan: Plan) -> tuple[str, ...]:
-    """What happens as it stands, and what a person must accept first."""
-    certain, proposed = _steps(plan, accept=True), _steps(plan, accept=False)
-    said = [f"The plan would {certain}."] if certain else []
-    if proposed:
-        said.append(f"{'It' if certain else 'The plan'} proposes to {proposed}, if you accept.")
-    return tuple(said)
-
-
-def _steps(plan: Plan, *, accept: bool) -> str:
-    drop, relabel, regroup = (
-        sum(step.accept is accept for step in steps)
-        for steps in (plan.drop, plan.relabel, plan.regroup)
-    )
-    words = [f"leave out {pictures(drop)}"] if drop else []
-    words += [f"relabel {pictures(relabel)}"] if relabel else []
-    words += [f"keep {counted(regroup, 'group', 'groups')} together"] if regroup else []
-    return ", ".join(words)
 
 
 def _facts(report: AuditReport) -> Sequence[tuple[str, str]]:

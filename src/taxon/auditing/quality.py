@@ -11,9 +11,9 @@ import numpy.typing as npt
 from taxon.auditing.evidence import NO_LOOKS, BoolArray, Evidence
 from taxon.auditing.finding import Finding, NotRun, Severity
 from taxon.auditing.wording import percent, pictures
+from taxon.core.text import agree
 from taxon.data.look import Look
 from taxon.data.plan import Drop, Plan
-from taxon.data.sources.words import agree
 
 # Brightness and contrast are 0 to 1. Two standard deviations from the mean: of a dark picture
 # even the bright areas are dark.

@@ -83,6 +83,8 @@ class AuditReport(_Model):
         findings: errors first, then warnings, then what is good to know.
         ran: check -> seconds.
         not_run: check -> why, and how it could be.
+        next_commands: what to type once the plan was read and edited; empty where none was
+            written.
     """
 
     about: About
@@ -91,6 +93,7 @@ class AuditReport(_Model):
     findings: tuple[Finding, ...]
     ran: dict[str, float]
     not_run: dict[str, str]
+    next_commands: tuple[str, ...] = ()
 
     def count(self, severity: Severity) -> int:
         """How many findings have this severity."""

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from taxon.auditing.evidence import Evidence
 from taxon.auditing.finding import Finding, Severity
 from taxon.auditing.wording import identifiers, percent, pictures
+from taxon.core.text import agree
 from taxon.data import Manifest, Record
-from taxon.data.sources.words import agree
 from taxon.preprocessing import Preprocessing
 from taxon.preprocessing.transform import kept_area
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from taxon.auditing.finding import SEVERITIES
 from taxon.auditing.report import AuditReport
-from taxon.auditing.wording import counted, pictures
-from taxon.core.text import one_line
+from taxon.auditing.wording import pictures
+from taxon.core.text import counted, one_line
 
 
 def text_lines(report: AuditReport) -> list[str]:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from taxon.core.text import counted
 from taxon.data import Record
 
 
 def pictures(count: int) -> str:
     """`1 picture`, `1,234 pictures`."""
-    return f"{count:,} picture{'' if count == 1 else 's'}"
-
-
-def counted(count: int, one: str, many: str) -> str:
-    """`1 class`, `3 classes`."""
-    return f"{count:,} {one if count == 1 else many}"
+    return counted(count, "picture", "pictures")
 
 
 def percent(share: float) -> str:

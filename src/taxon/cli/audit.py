@@ -10,6 +10,7 @@ import typer
 
 from taxon.cli import options
 from taxon.core.errors import CheckFailed
+from taxon.core.text import counted
 
 if TYPE_CHECKING:
     from taxon.data.plan import Plan
@@ -88,7 +89,7 @@ def command(
     label issues, shortcuts, drift. The pictures are never touched.
     """
     from taxon.api import audit
-    from taxon.api.inspection import PAGE_FILE, next_commands
+    from taxon.api.inspection import PAGE_FILE
     from taxon.auditing import text_lines
     from taxon.cli.progress import counting_display
 
@@ -122,17 +123,8 @@ def command(
         typer.echo(f"page: {out / PAGE_FILE}")
     if fix is not None:
         typer.echo(f"plan: {fix} ({_steps(report.plan)}); read and edit it, then:")
-        commands = next_commands(
-            data,
-            fix=fix,
-            model=model,
-            weights=weights,
-            columns=columns,
-            truncated=options.truncated_policy(truncated),
-            max_pixels=max_pixels,
-        )
-        typer.echo(f"  {commands.split(resplit=report.leaks)}")
-        typer.echo(f"  {commands.train_on_split()}")
+        for line in report.next_commands:
+            typer.echo(f"  {line}")
     severities = {finding.severity for finding in report.findings}
     wrong = severities & ({"error"} if fail_on is FailOn.error else {"error", "warning"})
     if fail_on is not FailOn.never and wrong:
@@ -142,7 +134,7 @@ def command(
 def _steps(plan: Plan) -> str:
     """`5 steps, 12 proposals to accept`."""
     certain = len(plan.accepted())
-    steps = f"{certain} step{'' if certain == 1 else 's'}"
+    steps = counted(certain, "step", "steps")
     proposals = len(plan) - certain
-    waiting = f", {proposals} proposal{'' if proposals == 1 else 's'} to accept or delete"
+    waiting = f", {counted(proposals, 'proposal', 'proposals')} to accept or delete"
     return steps + (waiting if proposals else "")

@@ -23,7 +23,7 @@ from taxon.cli import (
     train,
     verify,
 )
-from taxon.cli.usage import require_no_empty_path, usage_words
+from taxon.cli.usage import require_no_empty_word, usage_words
 from taxon.core.errors import InputError, TaxonError
 from taxon.core.text import one_line
 
@@ -96,7 +96,7 @@ def run(arguments: list[str]) -> int:
         app(args=["--help"], prog_name="taxon", standalone_mode=False)
         return InputError.exit_code
     try:
-        require_no_empty_path(arguments)
+        require_no_empty_word(arguments)
         code = app(args=arguments, prog_name="taxon", standalone_mode=False)
     except SystemExit as end:
         # A pipe that nobody reads any more ends this way.
@@ -114,7 +114,8 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         if debug:
             raise
-        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        words = f"{error.filename or 'system'}: {error.strerror or error}"
+        print(f"error: {one_line(words)}", file=sys.stderr)
         return InputError.exit_code
     except Exception as error:
         if debug:

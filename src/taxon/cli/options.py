@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from taxon.core.errors import ConfigError
+from taxon.core.limits import LARGEST_PICTURE
 
 if TYPE_CHECKING:
     from taxon.data import Columns
@@ -81,7 +82,7 @@ MaxPixels = Annotated[
     typer.Option(
         help="Larger pictures are refused, as decompression bombs.",
         min=1,
-        max=178_956_970,
+        max=LARGEST_PICTURE,
         show_default="89478485",
     ),
 ]

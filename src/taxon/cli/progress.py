@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from taxon.core.text import counted
 from taxon.training import (
     EpochDone,
     Event,
@@ -148,7 +149,7 @@ class _Bars:
 
 
 def _stage_words(event: StageStarted) -> str:
-    epochs = "1 epoch" if event.epochs == 1 else f"{event.epochs} epochs"
+    epochs = counted(event.epochs, "epoch", "epochs")
     return (
         f"stage {event.position}/{event.count}, {event.name}: {epochs} of "
         f"{event.steps} steps, {event.trainable:,} of {event.total:,} parameters train"

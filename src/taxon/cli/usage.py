@@ -8,8 +8,6 @@ from typer.exceptions import TyperException
 
 from taxon.core.errors import ConfigError
 
-PATH_OPTIONS = ("--out", "--fix", "--plan", "--previous", "--image-root", "--weights", "--data")
-
 
 def usage_words(error: TyperException, arguments: list[str]) -> str:
     """Say what is wrong, what was received where that is known, and where to look."""
@@ -23,22 +21,23 @@ def usage_words(error: TyperException, arguments: list[str]) -> str:
     return f"{message[:1].lower()}{message[1:]}{join}`{command} --help` lists what is allowed"
 
 
-def require_no_empty_path(arguments: list[str]) -> None:
-    """Refuse an empty word where a path stands: an unset shell variable would mean this folder.
+def require_no_empty_word(arguments: list[str]) -> None:
+    """Refuse an empty word: of an unset shell variable, it would mean the current folder.
 
     Raises:
-        ConfigError: the second word or a later one is empty, and no option's value.
+        ConfigError: there is one.
     """
     for before, word in pairwise(arguments):
-        if not word and (not before.startswith("-") or before in PATH_OPTIONS):
+        if not word:
             raise ConfigError(
-                f"the word after '{before}' is empty (an unset variable?); "
-                "name a path, or '.' for the current folder"
+                f"the word after '{before}' is empty (an unset variable?); write it out, '.' for "
+                "the current folder, or leave the option out"
             )
 
 
 def _value(arguments: list[str], names: list[str]) -> str | None:
     """The value that the last option of one of these names was given."""
+    names = [name for name in names if name.startswith("-")]  # an argument's name is never typed
     found = None
     for position, word in enumerate(arguments):
         name, equals, value = word.partition("=")

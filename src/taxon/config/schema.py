@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from taxon.core.errors import nearest
-from taxon.core.seeds import SEEDS
+from taxon.core.limits import LARGEST_PICTURE, SEEDS
 
 ImbalanceStrategy = Literal[
     "auto",
@@ -19,10 +19,6 @@ ImbalanceStrategy = Literal[
     "balanced-softmax",
     "logit-adjust",
 ]
-
-
-# Pillow's own limit, twice the one from which it warns.
-LARGEST_PICTURE = 178_956_970
 
 
 class _Config(BaseModel):

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,13 +88,15 @@ def replace_folder(source: Path, target: Path) -> None:
         os.replace(source, target)
 
 
-def require_free(path: Path, *, replace_if: str | None, ours: Container[str] | None = None) -> None:
+def require_free(
+    path: Path, *, replace_if: str | None, ours: Callable[[str], bool] | None = None
+) -> None:
     """Refuse an output folder that already holds something which may not be replaced.
 
     Args:
         replace_if: a folder with a file of this name may be replaced; None: none may.
-        ours: the names that taxon writes into such a folder; with any other in it, it may not
-            be replaced. None lets everything in it go.
+        ours: whether taxon writes an entry of this name into such a folder; one with any other
+            may not be replaced. Hidden files, which systems make, go. None lets everything go.
 
     Raises:
         OutputError: `path` is a file, or a folder that is not empty.
@@ -114,7 +116,8 @@ def require_free(path: Path, *, replace_if: str | None, ours: Container[str] | N
             f"refused to replace {path}: taxon did not write it (there is no {replace_if} in it), "
             "and what it holds would be lost; choose another --out"
         )
-    foreign = sorted(file.name for file in path.iterdir() if ours and file.name not in ours)
+    shown = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
+    foreign = [name for name in shown if ours is not None and not ours(name)]
     if foreign:
         raise OutputError(
             f"refused to replace {path}: {foreign[0]} in it was not written by taxon and would "

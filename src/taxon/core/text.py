@@ -1,8 +1,9 @@
-"""Text for a terminal: file names may hold anything."""
+"""Words for people: numbers with the right noun, lists cut short, names on one line."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 # Characters that end a line or move the cursor.
 _CONTROL = ("Cc", "Zl", "Zp")
@@ -19,3 +20,19 @@ def one_line(text: str) -> str:
         character.encode("unicode_escape").decode("ascii") if is_control(character) else character
         for character in text
     )
+
+
+def agree(count: int, one: str, many: str) -> str:
+    """The word that goes with a number of things: `is` or `are`."""
+    return one if count == 1 else many
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """`1 row`, `1,234 rows`."""
+    return f"{count:,} {agree(count, one, many)}"
+
+
+def some(names: Sequence[str], limit: int = 5) -> str:
+    """Return the first names, quoted, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(f"'{name}'" for name in names[:limit]) + more

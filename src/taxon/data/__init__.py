@@ -2,7 +2,7 @@
 
 from taxon.data.build import build_manifest, load_manifest
 from taxon.data.manifest import Manifest, Record, Skipped, read_manifest, write_manifest
-from taxon.data.sources import Columns, read_source
+from taxon.data.sources import Columns, data_path, read_source
 
 __all__ = [
     "Columns",
@@ -10,6 +10,7 @@ __all__ = [
     "Record",
     "Skipped",
     "build_manifest",
+    "data_path",
     "load_manifest",
     "read_manifest",
     "read_source",

@@ -10,8 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from taxon.core.errors import DataError, nearest
 from taxon.core.labels import LabelSpace
+from taxon.core.text import counted, some
 from taxon.data.manifest import Manifest, Record, Skipped
-from taxon.data.sources.words import counted, some
 from taxon.data.splitting.units import together
 
 _NO_REASON = "dropped by the plan"
@@ -154,30 +154,6 @@ def apply_plan(manifest: Manifest, plan: Plan) -> Manifest:
         notes=tuple(dict.fromkeys(notes)),  # a plan that is applied again says nothing twice
     )
     return _without_empty_classes(manifest, changed)
-
-
-def account(before: Manifest, after: Manifest, plan: Plan) -> str:
-    """What `apply_plan` did, with counts, in a sentence; what did nothing has notes of its own."""
-    if not plan:
-        return "the plan has no step, so it changed nothing"
-    old = {record.id: record.labels for record in before.records}
-    dropped = len(before) - len(after)
-    relabelled = sum(record.labels != old[record.id] for record in after.records)
-    named = {name for step in plan.accepted().regroup for name in step.ids}
-    groups = {record.group for record in after.records if record.id in named}
-    grouped = sum(record.group in groups for record in after.records)
-    done = []
-    if dropped:
-        done.append(f"{counted(dropped, 'picture', 'pictures')} dropped")
-    if relabelled:
-        done.append(f"{counted(relabelled, 'picture', 'pictures')} relabelled")
-    if grouped:
-        pictures = counted(grouped, "picture", "pictures")
-        done.append(f"{pictures} kept together in {counted(len(groups), 'group', 'groups')}")
-    if done:
-        return f"the plan was applied: {', '.join(done)}"
-    why = "what it asks for is so already" if plan.accepted() else "no step of it is accepted"
-    return f"the plan changed nothing: {why}"
 
 
 def _notes_on_idle_steps(plan: Plan, known: Container[str]) -> list[str]:

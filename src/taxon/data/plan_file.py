@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from taxon.core.errors import DataError, nearest
 from taxon.core.files import write_text
+from taxon.core.text import one_line
 from taxon.data.plan import Drop, Plan, Regroup, Relabel
 
 _KINDS: dict[str, type[BaseModel]] = {"drop": Drop, "relabel": Relabel, "regroup": Regroup}
@@ -24,10 +26,13 @@ _UNKNOWN_KEY = ("extra_forbidden", "invalid_key")
 _LONGEST = 80  # of what is repeated of the file
 _NOTHING = "nothing"
 _LINE_ENDS = frozenset("\x85\u2028\u2029\r")
+_COMMANDS = (
+    "taxon split DATA --plan THIS_FILE --out manifest.parquet",
+    "taxon train manifest.parquet",
+)
 _HEADER = """\
 # What the audit proposes. Read it, change it, delete what you do not want, then:
-#   taxon split DATA --plan THIS_FILE --out manifest.parquet{resplit}
-#   taxon train manifest.parquet
+{commands}
 # A step with `accept: false` is a proposal that you must look at first: it does nothing until you
 # write `accept: true`. The pictures themselves are never touched.
 """
@@ -44,15 +49,25 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(str, _Dumper.represent_str)
 
 
-def write_plan(plan: Plan, path: Path, *, resplit: bool = False) -> None:
+def write_plan(plan: Plan, path: Path, commands: Sequence[str] = _COMMANDS) -> None:
     """Write a plan as YAML with a header that says what to do with it.
 
     Args:
-        resplit: the data's own split leaks, so that the header proposes another one.
+        commands: that apply it.
     """
     values = {"version": plan.version, **plan.model_dump(mode="json", exclude_defaults=True)}
     body = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-    write_text(path, _HEADER.format(resplit=" --resplit" if resplit else "") + body)
+    listed = "\n".join(f"#   {one_line(command)}" for command in commands)
+    write_text(path, _HEADER.format(commands=listed) + body)
+
+
+def is_plan(path: Path) -> bool:
+    """Whether a file is a plan; one that holds comments alone may be anybody's."""
+    try:
+        read_plan(path)
+        return _parse(path.read_text("utf-8"))[0] is not None
+    except DataError:
+        return False
 
 
 class _PlanError(yaml.MarkedYAMLError):
@@ -75,7 +90,7 @@ class _Loader(yaml.SafeLoader):
                 remedy = "keep one of the two, or begin a new step with a dash"
                 if key.value in _KINDS:
                     remedy = f"put all its steps into one `{key.value}:` list"
-                shown = _one_line(key.value)
+                shown = _shortened(key.value)
                 said = f"`{shown}:` is written again, after line {lines[name]}; {remedy}"
                 raise _PlanError(said, key.start_mark)
             lines[name] = key.start_mark.line + 1
@@ -86,7 +101,7 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError) as error:
-            said = f"{_one_line(str(node.value))} is no number or date; put it in quotes"
+            said = f"{_shortened(str(node.value))} is no number or date; put it in quotes"
             raise _PlanError(said, node.start_mark) from error
 
 
@@ -163,7 +178,7 @@ def _in_words(error: ValidationError, root: yaml.Node) -> str:
     place = [str(key)]
     for what, part in zip(("step", "key", "entry"), inner, strict=False):
         place.append(f"{what} {part + 1}" if isinstance(part, int) else part)
-    return f"line {line} ({_one_line(', '.join(place))}): {_remedy(first, received)}"
+    return f"line {line} ({_shortened(', '.join(place))}): {_remedy(first, received)}"
 
 
 def _remedy(error: ErrorDetails, received: str) -> str:
@@ -199,7 +214,7 @@ def _received(value: object, node: yaml.Node | None) -> str:
         return "keys and values"
     if isinstance(value, str):
         return repr(value[:_LONGEST])
-    typed = _one_line(node.value) if isinstance(node, yaml.ScalarNode) else ""
+    typed = _shortened(node.value) if isinstance(node, yaml.ScalarNode) else ""
     return typed or (_NOTHING if value is None else "a list")
 
 
@@ -229,5 +244,5 @@ def _find(root: yaml.Node, place: tuple[int | str, ...]) -> tuple[int, yaml.Node
     return line, node
 
 
-def _one_line(text: str) -> str:
+def _shortened(text: str) -> str:
     return " ".join(text.split())[:_LONGEST]

@@ -36,7 +36,7 @@ from taxon.training.outputs import predict_logits
 from taxon.training.stages import count_parameters, prepare_stage, snapshot
 from taxon.training.words import in_words
 
-# So many training pictures stand in where there is no validation part to look at.
+# So many training pictures stand in for a validation part.
 PROBED = 32
 
 
@@ -81,6 +81,9 @@ def fit(job: TrainingJob) -> TrainingResult:
     active = [stage for stage in job.config.stages if stage.epochs]
     for position, stage in enumerate(active, start=1):
         run.stage(stage, position, len(active))
+    if not len(job.validation):
+        # No epoch was looked at: of the one that is kept, some training pictures show enough.
+        run.outputs(replace(job.train, records=job.train.records[:PROBED]), len(run.history))
     job.classifier.load_state_dict(run.best_state)
     job.classifier.eval()
     return TrainingResult(tuple(run.history), run.best_epoch)
@@ -182,7 +185,7 @@ class _Run:
             loss = self.batch_loss(batch, step)
             value = float(loss.detach())
             if not math.isfinite(value):
-                raise self.diverged(f"the loss became {value} in step {step}")
+                raise diverged(len(self.history) + 1, f"the loss became {value} in step {step}")
             optimiser.zero_grad(set_to_none=True)
             accelerator.backward(loss)
             if self.job.config.gradient_clip is not None:
@@ -193,13 +196,6 @@ class _Run:
             self.clock.step()
             self.job.listener(StepDone(epoch, step, value, self.clock.seconds_left()))
         return total / seen
-
-    def diverged(self, what: str) -> DivergedError:
-        """The error that ends the run, saying what to try."""
-        return DivergedError(
-            f"epoch {len(self.history) + 1}: {what}; "
-            "try a lower learning rate (stages.N.learning_rate in a --config file)"
-        )
 
     def batch_loss(self, batch: Batch, step: int) -> torch.Tensor:
         """The mean loss of a batch, each picture by its weight: a scalar."""
@@ -224,9 +220,8 @@ class _Run:
         part = self.job.validation
         task = part.label_space.task
         if not len(part):
-            self.outputs(replace(self.job.train, records=self.job.train.records[:PROBED]))
             return {"validation_loss": None, "macro_f1": None}
-        logits = self.outputs(part)
+        logits = self.outputs(part, len(self.history) + 1)
         targets = part.targets()
         plain = build_loss(task, len(part.label_space.names))
         loss = plain(torch.from_numpy(logits), torch.from_numpy(targets)).mean()
@@ -234,7 +229,7 @@ class _Run:
         scores = headline(task, targets, calibrate(logits, self.policy, task))
         return {"validation_loss": float(loss), **scores}
 
-    def outputs(self, part: Manifest) -> FloatArray:
+    def outputs(self, part: Manifest, epoch: int) -> FloatArray:
         """Logits float32 [N, C]; no loss shows what the last step of an epoch did, these do."""
         logits = predict_logits(
             self.job.classifier,
@@ -245,7 +240,7 @@ class _Run:
             cache=self.cache,
         )
         if not np.isfinite(logits).all():
-            raise self.diverged("the model's outputs are not numbers any more")
+            raise diverged(epoch, "the model's outputs are not numbers any more")
         return logits
 
     def finish_epoch(self, row: dict[str, Any]) -> None:
@@ -293,3 +288,11 @@ class _Run:
     def steps(self) -> int:
         """Optimiser steps in an epoch."""
         return len(self.batches(epoch=0))
+
+
+def diverged(epoch: int, what: str) -> DivergedError:
+    """The error that ends the run, saying what to try."""
+    return DivergedError(
+        f"epoch {epoch}: {what}; try a lower learning rate (stages.N.learning_rate in a --config "
+        "file)"
+    )

@@ -9,16 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from taxon.core.errors import DataError
+from taxon.core.text import agree, counted, some
 from taxon.data.manifest import Skipped
 from taxon.data.sources.listing import Columns, Entry, Listing, Row, locate, make_listing
-from taxon.data.sources.words import (
-    agree,
-    clean,
-    counted,
-    has_control,
-    is_encodable,
-    some,
-)
+from taxon.data.sources.words import clean, has_control, is_encodable
 
 _PREFIX = "instances_"
 _LOOKED_AT = 20  # pictures by which the folder is chosen

@@ -13,8 +13,8 @@ import pyarrow as pa
 from PIL import Image
 
 from taxon.core.errors import DataError
+from taxon.core.text import agree, counted
 from taxon.data.sources.unpacked import unpacked
-from taxon.data.sources.words import agree, counted
 from taxon.preprocessing.decode import SUFFIXES
 
 PICTURES = "pictures"  # the kind of cache that they are unpacked into

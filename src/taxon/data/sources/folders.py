@@ -9,19 +9,10 @@ from pathlib import Path
 
 from taxon.core.errors import DataError
 from taxon.core.labels import SEPARATOR
+from taxon.core.text import agree, counted, some
 from taxon.data.manifest import SPLIT_WORDS, Skipped
 from taxon.data.sources.listing import Entry, Listing, Row, make_listing
-from taxon.data.sources.words import (
-    Kind,
-    agree,
-    clean,
-    counted,
-    has_control,
-    how_to_open,
-    is_encodable,
-    readable,
-    some,
-)
+from taxon.data.sources.words import Kind, clean, has_control, how_to_open, is_encodable, readable
 from taxon.preprocessing.decode import SUFFIXES
 
 # What file systems keep for themselves, and often close, on top of a disk.

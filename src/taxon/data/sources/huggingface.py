@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taxon.core.errors import DataError
+from taxon.core.text import agree, some
 from taxon.data.manifest import SPLIT_WORDS
 from taxon.data.sources.embedded import class_names, extract_pictures, image_column, translate
 from taxon.data.sources.listing import Columns, Listing
 from taxon.data.sources.table_files import Table, load_json, read_text
 from taxon.data.sources.tables import LABEL_NAMES, list_table, wanted_columns
-from taxon.data.sources.words import agree, some
 
 _DICT_FILE, _STATE_FILE, _INFO_FILE = "dataset_dict.json", "state.json", "dataset_info.json"
 _SHARD = re.compile(r"(?P<part>\w+(\.\w+)*)-\d{5}-of-\d{5}(-[0-9a-f]+)?\.parquet")

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from taxon.core.errors import DataError
+from taxon.core.text import agree, counted, some
 from taxon.data.manifest import SPLIT_WORDS
 from taxon.data.sources.folders import list_pictures, read_folder
 from taxon.data.sources.listing import Columns, Listing
 from taxon.data.sources.table_files import Table, read_table_file
 from taxon.data.sources.tables import FILE_NAME, LABEL_NAMES, list_table, wanted_columns
-from taxon.data.sources.words import agree, counted, readable, some
+from taxon.data.sources.words import readable
 
 _NumberedRow = tuple[int, dict[str, object]]
 _NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")

@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence, Set
 
 from taxon.core.labels import SEPARATOR
-from taxon.data.sources.words import TAG_SEPARATOR, Kind, agree, counted, some, spelling
+from taxon.core.text import agree, counted, some
+from taxon.data.sources.words import TAG_SEPARATOR, Kind, spelling
 
 _SEPARATORS = re.compile(r"[,;|]")
 _LIST = re.compile(r"""[\[({]\s*(['"]).*\1\s*,?\s*[\])}]""")  # a list of Python or JSON, as text

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from taxon.core.errors import DataError
 from taxon.core.labels import SEPARATOR, LabelSpace
+from taxon.core.text import agree, counted
 from taxon.data.manifest import Skipped, Split
 from taxon.data.sources.label_notes import label_notes
-from taxon.data.sources.words import Kind, agree, counted
+from taxon.data.sources.words import Kind
 
 
 @dataclass(frozen=True)

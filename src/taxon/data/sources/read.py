@@ -8,6 +8,7 @@ from pathlib import Path
 
 from taxon.core.cache import cache_folder
 from taxon.core.errors import DataError
+from taxon.core.text import agree, some
 from taxon.data.manifest import Record, is_manifest, read_manifest
 from taxon.data.sources.archives import ARCHIVE_SUFFIXES, is_archive, unpack
 from taxon.data.sources.coco import is_coco, read_coco
@@ -26,7 +27,7 @@ from taxon.data.sources.image_folder import find_metadata, read_image_folder
 from taxon.data.sources.listing import Columns, Listing, Row
 from taxon.data.sources.table_files import READERS, load_json, read_text
 from taxon.data.sources.tables import read_table
-from taxon.data.sources.words import Kind, agree, how_to_open, is_encodable, readable, some
+from taxon.data.sources.words import Kind, how_to_open, is_encodable, readable
 
 TABLE_SUFFIXES = tuple(READERS)
 TABLES_IN_FOLDER = tuple(f"labels{suffix}" for suffix in TABLE_SUFFIXES)

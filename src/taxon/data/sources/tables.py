@@ -9,18 +9,11 @@ from pathlib import Path
 
 from taxon.core.errors import DataError, nearest
 from taxon.core.labels import SEPARATOR
+from taxon.core.text import agree, some
 from taxon.data.manifest import SPLIT_WORDS, Skipped, Split
 from taxon.data.sources.listing import Columns, Entry, Listing, Row, locate, make_listing
 from taxon.data.sources.table_files import Cells, Table, read_table_file
-from taxon.data.sources.words import (
-    TAG_SEPARATOR,
-    Kind,
-    agree,
-    clean,
-    has_control,
-    is_encodable,
-    some,
-)
+from taxon.data.sources.words import TAG_SEPARATOR, Kind, clean, has_control, is_encodable
 
 LABEL_NAMES: dict[str, Kind] = {"label": "flat", "labels": "tags", "tags": "tags"}
 FILE_NAME = "file_name"  # what `datasets` and COCO call the path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import unicodedata
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,22 +14,6 @@ Kind = Literal["flat", "taxonomy", "tags"]
 TAG_SEPARATOR = "|"  # between the tags in a cell
 # What joins words: `t-shirt`, `t_shirt`, `t - shirt`; not the minus of `-1` or the `-` of `A-`.
 _JOINTS = re.compile(r"(?<=[^\W_])(?:\s*[_-]+\s+|[_-]+)(?=[^\W_])")
-
-
-def some(names: Sequence[str], limit: int = 5) -> str:
-    """Return the first names, quoted, and how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(f"'{name}'" for name in names[:limit]) + more
-
-
-def agree(count: int, one: str, many: str) -> str:
-    """The word that goes with a number of things: `is` or `are`."""
-    return one if count == 1 else many
-
-
-def counted(count: int, one: str, many: str) -> str:
-    """`1 row`, `3 rows`."""
-    return f"{count} {agree(count, one, many)}"
 
 
 def clean(label: str) -> str:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
 from taxon.data.manifest import Manifest
-from taxon.data.splitting.split_checks import require_enough, shortcomings
+from taxon.data.splitting.split_checks import Part, require_enough, shortcomings
 from taxon.data.splitting.stratify import stratify
 from taxon.data.splitting.units import Contents, Link, Units, make_units, single_units
-
-Part = TypeVar("Part", bound=str)
 
 
 @dataclass

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from taxon.core.text import counted, some
 from taxon.data.duplicates.near_duplicates import near_duplicate_groups
 from taxon.data.manifest import Manifest
-from taxon.data.sources.words import counted, some
 from taxon.data.splitting.units import Contents, Link, Units, make_units
 
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from taxon.core.errors import DataError
+from taxon.core.text import agree, counted, some
 from taxon.data.build import load_manifest
 from taxon.data.manifest import SPLITS, Manifest, Split, is_manifest, read_manifest
 from taxon.data.manifest_table import is_manifest_table
-from taxon.data.sources.words import agree, counted, some
 from taxon.data.splitting.units import CONTENT, GROUP, PICTURE, Link
 from taxon.preprocessing import Preprocessing
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from taxon.core.errors import DataError
+from taxon.core.text import agree, counted, some
 from taxon.data.manifest import Manifest
-from taxon.data.sources.words import agree, counted, some
 from taxon.data.splitting.units import (
     ALIKE,
     CONTENT,

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from taxon.core.errors import ConfigError, DataError
+from taxon.core.text import some
 from taxon.data.manifest import SPLITS, Manifest, Split
-from taxon.data.sources.words import some
-from taxon.data.splitting.assign import Part, Rules, assign
+from taxon.data.splitting.assign import Rules, assign
 from taxon.data.splitting.look_alikes import kept_together, look_alikes, loosen
 from taxon.data.splitting.previous import old_parts, on_known
-from taxon.data.splitting.split_checks import on_torn, torn_links
+from taxon.data.splitting.split_checks import Part, on_torn, torn_links
 from taxon.data.splitting.units import ALIKE, PICTURE, Link, make_units
 
 MINIMUM_CALIBRATION_PER_CLASS = 20

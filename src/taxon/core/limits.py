@@ -1,9 +1,11 @@
-"""Seeds: the numbers that make chance repeatable."""
+"""Limits that libraries set to what users may ask for."""
 
 from __future__ import annotations
 
 from taxon.core.errors import ConfigError
 
+# In pixels: Pillow's own limit, twice the one from which it warns.
+LARGEST_PICTURE = 178_956_970
 SEEDS = 2**32  # what NumPy, scikit-learn and torch all take
 
 
