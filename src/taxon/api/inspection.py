@@ -86,14 +86,12 @@ def audit(
     _require_outputs(folder, plan_file, overwrite)
     source = data_path(data)
     is_run = (source / BUNDLE_FILE).is_file()
+    if is_run and (model is not None or weights is not None):
+        raise ConfigError(f"{source} is a model: its own backbone is used; leave the options out")
     listed = source / MANIFEST_FILE if is_run else source
     decoding = decoding_spec(truncated, max_pixels)
     manifest = load_manifest(listed, columns, spec=decoding, progress=_part(progress, "pictures"))
     if is_run:
-        if model is not None or weights is not None:
-            raise ConfigError(
-                f"{source} is a model: its own backbone is used; leave the options out"
-            )
         embedding = _embed_with_run(source, manifest, device, seed, progress)
     else:
         embedding = _embed(manifest, model, weights, device, decoding, progress)
