@@ -83,7 +83,9 @@ def test_unknown_key_in_a_stage_is_named_with_the_nearest() -> None:
 
 
 def test_unknown_key_in_a_file_lists_what_is_allowed(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown key 'batches'.*allowed here: augment, batch_s"):
+    with pytest.raises(
+        ConfigError, match=r"unknown key 'batches'.*allowed here: accumulation, augment, batch_s"
+    ):
         load_config("staged", file=_file(tmp_path, "batches: 3\n"))
 
 
@@ -98,9 +100,12 @@ def test_unknown_key_in_a_file_lists_what_is_allowed(tmp_path: Path) -> None:
         "seed=-1",
         "seed=4294967296",
         "device=tpu",
-        "label_smoothing=1",
-        "weight_decay=.nan",
-        "weight_decay=.inf",
+        "loss.label_smoothing=1",
+        "optimiser.weight_decay=.nan",
+        "optimiser.weight_decay=.inf",
+        "optimiser.ema=1",
+        "accumulation=0",
+        "feature_cache.views=-1",
         "stages=[]",
         "stages=3",
         "augment=3",
@@ -154,8 +159,8 @@ def test_parts_may_not_take_nearly_everything() -> None:
     ("override", "field", "value"),
     [
         ("seed=7", "seed", 7),
-        ("weight_decay=1e-3", "weight_decay", 0.001),  # a string, to YAML
-        ("weight_decay = 0.5", "weight_decay", 0.5),
+        ("accumulation=2", "accumulation", 2),
+        ("accumulation = 2", "accumulation", 2),
         ("model=resnet18", "model", "resnet18"),
         ("model=a=b", "model", "a=b"),
         ("model=null", "model", None),
@@ -164,6 +169,11 @@ def test_parts_may_not_take_nearly_everything() -> None:
 )
 def test_override_is_read_as_yaml(override: str, field: str, value: object) -> None:
     assert getattr(load_config("staged", overrides=[override]), field) == value
+
+
+def test_a_number_that_yaml_takes_for_a_text_is_a_number() -> None:
+    config = load_config("staged", overrides=["optimiser.weight_decay=1e-3"])
+    assert config.optimiser.weight_decay == 0.001
 
 
 def test_nested_override_leaves_its_neighbours() -> None:

@@ -36,7 +36,7 @@ TINY_STAGES = (
     "{name: head, epochs: 5, unfrozen_blocks: 0, learning_rate: 0.005},"
     "{name: last 2 blocks, epochs: 10, unfrozen_blocks: 2, learning_rate: 0.005},"
     "{name: all, epochs: 10, unfrozen_blocks: all, learning_rate: 0.005, schedule: cosine}]",
-    "gradient_clip=1.0",
+    "optimiser.gradient_clip=1.0",
     "augment.crop_scale=0.7",
 )
 

@@ -10,7 +10,7 @@ from typing import Literal
 from taxon.api.inspection import Progress, decoding_spec
 from taxon.api.split_output import FIRST_FOLD, WRITERS, require_output
 from taxon.bundle.layout import BUNDLE_FILE, MANIFEST_FILE
-from taxon.config.schema import SplitConfig
+from taxon.config import SplitConfig
 from taxon.core.errors import ConfigError, DataError
 from taxon.core.files import atomic_folder
 from taxon.core.limits import require_seed

@@ -1,22 +1,21 @@
 """Configuration: the schema, YAML loading, overrides and the recipes in the package."""
 
+from taxon.config.augmentation import AugmentConfig
+from taxon.config.imbalance import ImbalanceConfig, ImbalanceStrategy
 from taxon.config.load import load_config
-from taxon.config.schema import (
-    AugmentConfig,
-    ImbalanceConfig,
-    ImbalanceStrategy,
-    LoaderConfig,
-    PreprocessingConfig,
-    SplitConfig,
-    StageConfig,
-    TrainConfig,
-)
+from taxon.config.losses import LossConfig
+from taxon.config.pictures import LoaderConfig, PreprocessingConfig, SplitConfig
+from taxon.config.schema import TrainConfig
+from taxon.config.stages import FeatureCacheConfig, OptimiserConfig, StageConfig
 
 __all__ = [
     "AugmentConfig",
+    "FeatureCacheConfig",
     "ImbalanceConfig",
     "ImbalanceStrategy",
     "LoaderConfig",
+    "LossConfig",
+    "OptimiserConfig",
     "PreprocessingConfig",
     "SplitConfig",
     "StageConfig",

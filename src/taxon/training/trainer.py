@@ -111,7 +111,7 @@ class _Run:
         self.targets = job.train.targets()
         self.mean_weight = float(np.mean([record.weight for record in job.train.records]))
         self.rare_augmentation = build_rare_augmentation(job.imbalance, (spec.height, spec.width))
-        smoothing = job.config.label_smoothing
+        smoothing = job.config.loss.label_smoothing
         self.loss = build_loss(
             space.task, len(space.names), job.imbalance, label_smoothing=smoothing
         ).to(self.device)
@@ -155,7 +155,7 @@ class _Run:
         job.accelerator.free_memory()
         job.classifier.zero_grad(set_to_none=True)
         optimiser, schedule = prepare_stage(
-            job.classifier, stage, weight_decay=job.config.weight_decay, steps=steps
+            job.classifier, stage, weight_decay=job.config.optimiser.weight_decay, steps=steps
         )
         prepared = job.accelerator.prepare_optimizer(optimiser)
         trainable, total = count_parameters(job.classifier)
@@ -188,8 +188,9 @@ class _Run:
                 raise diverged(len(self.history) + 1, f"the loss became {value} in step {step}")
             optimiser.zero_grad(set_to_none=True)
             accelerator.backward(loss)
-            if self.job.config.gradient_clip is not None:
-                accelerator.clip_grad_norm_(classifier.parameters(), self.job.config.gradient_clip)
+            clip = self.job.config.optimiser.gradient_clip
+            if clip is not None:
+                accelerator.clip_grad_norm_(classifier.parameters(), clip)
             optimiser.step()
             schedule.step()
             total, seen = total + value * len(batch.images), seen + len(batch.images)
