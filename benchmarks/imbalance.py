@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import recall_score
 
-from taxon.api.classifier import choose_start, train_classifier
+from taxon.api.classifier import choose_plan, choose_start, train_classifier
 from taxon.config import TrainConfig, load_config
 from taxon.core.files import write_json
 from taxon.data import Columns, Manifest, load_manifest
@@ -97,7 +97,9 @@ def run(manifest: Manifest, config: TrainConfig) -> dict[str, Any]:
             print(f"    {event.text}", flush=True)
 
     start = time.perf_counter()
-    trained = train_classifier(choose_start(config, listen), manifest, config, listen)
+    start = choose_start(config, Path.cwd(), listen)
+    plan = choose_plan(start, manifest, config, listen)
+    trained = train_classifier(start, manifest, plan, listen)
     spec = trained.preprocessing
     test = manifest.part("test")
     device = next(trained.classifier.parameters()).device

@@ -28,7 +28,7 @@ from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
 import taxon
-from taxon.api.classifier import Trained, choose_start, train_classifier
+from taxon.api.classifier import Trained, choose_plan, choose_start, train_classifier
 from taxon.bundle import read_bundle
 from taxon.config import ImbalanceConfig, ImbalanceStrategy, load_config
 from taxon.core.errors import ConfigError, MissingDependencyError
@@ -604,7 +604,9 @@ def _trained(manifest: Manifest, *overrides: str, events: list[Event] | None = N
     quick = ("preprocessing.size=32", "preprocessing.resize=squash", "batch_size=16")
     config = load_config("scratch", options=options, overrides=[*quick, *overrides])
     listener = events.append if events is not None else silent
-    return train_classifier(choose_start(config, silent), manifest, config, listener)
+    start = choose_start(config, Path.cwd(), silent)
+    plan = choose_plan(start, manifest, config, listener)
+    return train_classifier(start, manifest, plan, listener)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from taxon.data import read_manifest, read_source
 from taxon.training import EpochDone, Event, Note, StageStarted, StepDone
 from taxon.training.clock import Clock
 from taxon.training.losses import build_loss
-from taxon.training.stages import rate_factor
+from taxon.training.optimiser import rate_factor
 from taxon.training.words import in_words
 
 

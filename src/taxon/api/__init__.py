@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from taxon.api.sampling import sample_data
     from taxon.api.serving import serve
     from taxon.api.splitting import Splitting, split
-    from taxon.api.training import train
+    from taxon.api.training import resume, train
 
 _MODULES = {
     "Evaluation": "evaluation",
@@ -25,6 +25,7 @@ _MODULES = {
     "export": "exporting",
     "load": "model",
     "predict": "prediction",
+    "resume": "training",
     "sample_data": "sampling",
     "serve": "serving",
     "split": "splitting",
@@ -41,6 +42,7 @@ __all__ = [
     "export",
     "load",
     "predict",
+    "resume",
     "sample_data",
     "serve",
     "split",

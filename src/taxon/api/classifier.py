@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from taxon.api.workspace import Plan
 from taxon.bundle.golden import write_golden_outputs, write_golden_pictures
 from taxon.config import TrainConfig
 from taxon.core.predictions import PredictionTable
@@ -22,16 +23,19 @@ from taxon.data.manifest import Split
 from taxon.decision import DecisionPolicy, calibrate
 from taxon.decision.fit import PolicyFit, fit_policy
 from taxon.models.backbones import Backbone, create_backbone, preprocessing_of
-from taxon.models.classifier import Classifier, InferenceModule, Normalise, build_head
+from taxon.models.classifier import Classifier, InferenceModule, Normalise
 from taxon.models.weights import load_pretrained
 from taxon.models.zoo import default_backbone, find
 from taxon.preprocessing import Preprocessing, decode, prepare
 from taxon.preprocessing.decode import read_picture
 from taxon.training import Listener, Note
+from taxon.training.checkpoint import Checkpoints
 from taxon.training.device import build_accelerator, choose_device
 from taxon.training.framing import choose_framing, suits_dct_scaling
+from taxon.training.job import TrainingJob
 from taxon.training.outputs import predict_logits
-from taxon.training.trainer import TrainingJob, fit
+from taxon.training.signals import StopSignals
+from taxon.training.trainer import fit
 
 GOLDEN_PICTURES = 8
 
@@ -54,7 +58,11 @@ class Start:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained classifier with all that its bundle needs."""
+    """A trained classifier with all that its bundle needs.
+
+    Attributes:
+        diverged: why training ended before its last epoch; None if it did not.
+    """
 
     manifest: Manifest
     config: TrainConfig
@@ -65,10 +73,14 @@ class Trained:
     weights: dict[str, str]
     history: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
+    diverged: str | None = None
 
 
-def choose_start(config: TrainConfig, listener: Listener) -> Start:
+def choose_start(config: TrainConfig, folder: Path, listener: Listener) -> Start:
     """Choose the device and build the backbone; done first, so that it fails within seconds.
+
+    Args:
+        folder: from which the path of a weights file counts.
 
     Raises:
         ConfigError, WeightsError: the backbone, its weights or the device cannot be used.
@@ -80,7 +92,7 @@ def choose_start(config: TrainConfig, listener: Listener) -> Start:
         name, reason = default_backbone(device, pretrained=config.weights != "none")
     size = config.preprocessing.size
     backbone = create_backbone(name, input_size=(size, size) if size else None)
-    backbone, weights = load_pretrained(backbone, config.weights)
+    backbone, weights = load_pretrained(backbone, weights_in(folder, config.weights))
     preprocessing = _adjust(preprocessing_of(backbone.settings), config)
     entry = find(name)
     known = f", {entry.top1:.1f} % top-1 on ImageNet" if entry and config.weights == "hub" else ""
@@ -94,10 +106,13 @@ def choose_start(config: TrainConfig, listener: Listener) -> Start:
     return Start(device, backbone, preprocessing, weights, notes)
 
 
-def train_classifier(
-    start: Start, manifest: Manifest, config: TrainConfig, listener: Listener
-) -> Trained:
-    """Put a head on the backbone, fine-tune and calibrate it on a manifest with parts."""
+def weights_in(folder: Path, weights: str) -> str:
+    """The weights, a file as a path that holds from any working folder."""
+    return weights if weights in ("hub", "none") else str(folder / weights)
+
+
+def choose_plan(start: Start, manifest: Manifest, config: TrainConfig, listener: Listener) -> Plan:
+    """Choose what the configuration leaves open, looking at the training part alone."""
     notes = [*start.notes, *manifest.notes]
 
     def tell(text: str) -> None:
@@ -105,24 +120,52 @@ def train_classifier(
         listener(Note(text))
 
     preprocessing = _choose_preprocessing(start, manifest.part("train"), config, tell)
-    start = replace(start, preprocessing=preprocessing)
-    head = build_head(config.head, start.backbone.features, len(manifest.label_space.names))
+    return Plan(config=config, preprocessing=preprocessing, notes=tuple(notes))
+
+
+def train_classifier(
+    start: Start,
+    manifest: Manifest,
+    plan: Plan,
+    listener: Listener,
+    checkpoints: Checkpoints | None = None,
+) -> Trained:
+    """Put a head on the backbone, fine-tune and calibrate it on a manifest with parts.
+
+    Raises:
+        Interrupted: a signal asked for a stop; the state is in the checkpoints.
+    """
+    notes, config = list(plan.notes), plan.config
+
+    def tell(text: str) -> None:
+        notes.append(text)
+        listener(Note(text))
+
+    # Whatever the choices before drew from it, the head begins the same.
+    torch.manual_seed(config.seed)
+    classes = len(manifest.label_space.names)
+    classifier = Classifier(start.backbone, config.head, classes, config.pooling)
     train, task = manifest.part("train"), manifest.label_space.task
     imbalance = choose(config.imbalance, train.counts(), task, pictures=len(train))
     tell(imbalance.sentence())
     if rare := describe_rare(imbalance):
         tell(rare)
-    job = TrainingJob(
-        classifier=Classifier(start.backbone, head),
-        train=train,
-        validation=manifest.part("validation"),
-        preprocessing=start.preprocessing,
-        config=config,
-        imbalance=imbalance,
-        accelerator=build_accelerator(start.device),
-        listener=listener,
-    )
-    result = fit(job)
+    with StopSignals() as stop:
+        job = TrainingJob(
+            classifier=classifier,
+            train=train,
+            validation=manifest.part("validation"),
+            preprocessing=plan.preprocessing,
+            config=config,
+            imbalance=imbalance,
+            accelerator=build_accelerator(start.device),
+            listener=listener,
+            checkpoints=checkpoints,
+            stop=stop,
+        )
+        result = fit(job)
+    if result.diverged:
+        tell(f"training ended early: {result.diverged}")
     tell(f"kept: the weights of epoch {result.best_epoch} of {len(result.history)}")
     fitted = _fit_policy(job, manifest)
     for note in fitted.notes:
@@ -131,12 +174,13 @@ def train_classifier(
         manifest=manifest,
         config=config,
         classifier=job.classifier.cpu(),
-        preprocessing=start.preprocessing,
+        preprocessing=plan.preprocessing,
         policy=fitted.policy,
         device=start.device,
         weights=start.weights,
         history=result.history,
         notes=tuple(notes),
+        diverged=result.diverged,
     )
 
 

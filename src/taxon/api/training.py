@@ -11,11 +11,19 @@ from typing import TYPE_CHECKING
 
 from taxon.api.exporting import export
 from taxon.api.model import Model
-from taxon.bundle.layout import BUNDLE_FILE, ENTRIES, MANIFEST_FILE, Provenance
+from taxon.api.workspace import (
+    REQUEST_FILE,
+    Request,
+    Workspace,
+    is_unfinished,
+    new_workspace,
+    old_workspace,
+)
+from taxon.bundle.layout import BUNDLE_FILE, CHECKPOINTS_FOLDER, MANIFEST_FILE, Provenance
 from taxon.bundle.write import seal, write_parts
 from taxon.config import TrainConfig, load_config
-from taxon.core.errors import OutputError
-from taxon.core.files import atomic_folder, require_free, require_writable
+from taxon.core.errors import CheckFailed, DivergedError, Interrupted, OutputError
+from taxon.core.files import atomic_folder
 from taxon.core.versions import versions
 from taxon.data import Columns, Manifest, build_manifest, data_path, read_source, write_manifest
 from taxon.data.imbalance import require_compatible
@@ -72,8 +80,59 @@ def train(
     Raises:
         InputError: the data, the weights, the configuration or the output cannot be used.
         CheckFailed: the exported artefact is not equal to the trained model.
+        Interrupted: a signal asked for a stop; `resume` goes on from there.
     """
-    start = time.perf_counter()
+    settings = configure(
+        model=model,
+        weights=weights,
+        recipe=recipe,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        device=device,
+        imbalance=imbalance,
+        config=config,
+        overrides=overrides,
+    )
+    if recipe is None and settings.recipe == "scratch":
+        listener(Note("recipe: scratch, since there are no pretrained weights to fine-tune"))
+    source = data_path(data)
+    folder = Path(out) if out is not None else default_run(source)
+    _require_apart(source, folder)
+    require_torch_stack()
+    # What is cheap and can fail comes first: names and labels, then backbone and weights.
+    columns = columns or Columns()
+    listing = read_source(source, columns)
+    require_compatible(settings.imbalance.strategy, listing.label_space().task)
+    request = Request(
+        data=source.absolute(),
+        folder=Path.cwd(),
+        columns=columns,
+        config=with_pipeline(settings),
+        command=command,
+    )
+    with new_workspace(folder, request, overwrite=overwrite) as workspace:
+        return _run(workspace, listing, listener)
+
+
+def configure(
+    *,
+    model: str | None = None,
+    weights: str | Path | None = None,
+    recipe: str | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    imbalance: str | None = None,
+    config: str | Path | None = None,
+    overrides: Sequence[str] = (),
+) -> TrainConfig:
+    """Put the configuration of a run together; the arguments are those of `train`.
+
+    Raises:
+        ConfigError: an unknown name, or a value that is not allowed.
+    """
     file = Path(config) if config is not None else None
     options = {
         "model": model,
@@ -86,31 +145,58 @@ def train(
     }
     settings = load_config(recipe or "staged", file=file, options=options, overrides=overrides)
     if recipe is None and settings.weights == "none":
-        listener(Note("recipe: scratch, since there are no pretrained weights to fine-tune"))
         settings = load_config("scratch", file=file, options=options, overrides=overrides)
-    source = data_path(data)
-    folder = Path(out) if out is not None else default_run(source)
-    _require_apart(source, folder)
-    require_free(folder, replace_if=BUNDLE_FILE if overwrite else None, ours=ENTRIES.__contains__)
-    require_writable(folder)
+    return settings
+
+
+def resume(run: str | Path, *, listener: Listener = silent) -> Model:
+    """Go on with a run that was interrupted; it ends with the model that it would have had.
+
+    A run that is finished is returned as it is; one that was interrupted before its first
+    checkpoint starts over.
+
+    Args:
+        run: the model folder.
+        listener: told what happens.
+
+    Raises:
+        InputError: there is no such run, another training is at it, or its data are gone.
+    """
+    folder = Path(run)
+    if not is_unfinished(folder) and (folder / BUNDLE_FILE).is_file():
+        listener(Note(f"{folder} is finished already"))
+        return Model(folder)
     require_torch_stack()
+    with old_workspace(folder) as workspace:
+        return _run(workspace, None, listener)
 
+
+def _run(workspace: Workspace, listing: Listing | None, listener: Listener) -> Model:
+    """Choose, train and write the model folder, or what of it is left to do."""
     # Imported here: the command line and the server start without torch.
-    from taxon.api.classifier import choose_start, train_classifier
+    from taxon.api.classifier import choose_plan, choose_start, train_classifier
+    from taxon.training.checkpoint import Checkpoints
 
-    # What is cheap and can fail comes first: names and labels, backbone and weights.
-    listing = read_source(source, columns)
-    require_compatible(settings.imbalance.strategy, listing.label_space().task)
-    settings = with_pipeline(settings)
-    beginning = choose_start(settings, listener)
-    manifest = read_training_data(listing, settings, listener, beginning.preprocessing)
-    trained = train_classifier(beginning, manifest, settings, listener)
-    with atomic_folder(folder, replace_if=BUNDLE_FILE if overwrite else None) as temporary:
-        _write(trained, temporary, folder.name, command, start)
-    listener(Note(f"model written to {folder}"))
-    for artefact in export(folder, ["onnx"]):
-        listener(Note(f"ONNX exported: {ParityReport.model_validate(artefact.parity).sentence()}"))
-    return Model(folder)
+    start = time.perf_counter()
+    request, kept = workspace.request, workspace.load_plan()
+    settings = request.config if kept is None else kept[0].config
+    beginning = choose_start(settings, request.folder, listener)
+    if kept is None:
+        listing = listing or read_source(request.data, request.columns)
+        manifest = read_training_data(listing, settings, listener, beginning.preprocessing)
+        plan = choose_plan(beginning, manifest, settings, listener)
+        workspace.save_plan(plan, manifest)
+    else:
+        plan, manifest = kept
+    checkpoints = Checkpoints(workspace.checkpoints)
+    try:
+        trained = train_classifier(beginning, manifest, plan, listener, checkpoints)
+    except Interrupted as error:
+        raise Interrupted(f"{error}; continue with: taxon train --resume {workspace.run}") from None
+    _write(trained, workspace, listener, start)
+    if trained.diverged:
+        raise DivergedError(f"{trained.diverged}. The best epoch before is in {workspace.run}")
+    return Model(workspace.run)
 
 
 def read_training_data(
@@ -162,7 +248,24 @@ def default_run(data: Path) -> Path:
     return Path("runs") / f"{data.resolve().stem}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def _write(trained: Trained, folder: Path, name: str, command: str, start: float) -> None:
+def _write(trained: Trained, workspace: Workspace, listener: Listener, start: float) -> None:
+    """Write the model folder with its verified artefact; it takes the place of the workspace."""
+    folder, failed = workspace.run, None
+    marker = f"{CHECKPOINTS_FOLDER}/{REQUEST_FILE}"
+    with atomic_folder(folder, replace_if=marker) as temporary:
+        _write_bundle(trained, temporary, folder.name, workspace.request.command, start)
+        try:
+            for artefact in export(temporary, ["onnx"]):
+                report = ParityReport.model_validate(artefact.parity)
+                listener(Note(f"ONNX exported: {report.sentence()}"))
+        except CheckFailed as error:
+            failed = CheckFailed(str(error).replace(str(temporary), str(folder)))
+    listener(Note(f"model written to {folder}"))
+    if failed is not None:
+        raise failed
+
+
+def _write_bundle(trained: Trained, folder: Path, name: str, command: str, start: float) -> None:
     from taxon.api.classifier import write_golden
     from taxon.models.restore import save_classifier
 
@@ -189,6 +292,7 @@ def _write(trained: Trained, folder: Path, name: str, command: str, start: float
         name=name,
         backbone=classifier.spec.name,
         head=trained.config.head,
+        pooling=trained.config.pooling,
         label_space=space,
         provenance=provenance,
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from taxon.config import HeadKind, Pooling
 from taxon.core.fingerprint import sha256_json
 from taxon.core.labels import LabelSpace
 from taxon.decision import DecisionPolicy
@@ -29,6 +30,7 @@ REPORT_FOLDER = "report"
 ARTEFACTS_FOLDER = "artefacts"
 ARTEFACT_FILE = "artefact.json"
 EVALUATIONS_FOLDER = "evaluations"
+CHECKPOINTS_FOLDER = "checkpoints"
 
 # What the answers depend on. Metrics, card and report may be rewritten without touching it.
 HASHED_FILES = (
@@ -58,6 +60,7 @@ ENTRIES = frozenset(
         REPORT_FOLDER,
         ARTEFACTS_FOLDER,
         EVALUATIONS_FOLDER,
+        CHECKPOINTS_FOLDER,
     }
 )
 
@@ -99,7 +102,8 @@ class BundleInfo(BaseModel):
         format_version: raised when an older taxon could misread the folder.
         name: the model's name, as servers give it.
         backbone: timm's name of the architecture.
-        head: `mlp` or `linear`.
+        head: `mlp`, `linear` or `standardised`.
+        pooling: `last`, the backbone's own pooled features, or `blocks`, statistics of all blocks.
         files: sha256 of every file that the answers depend on.
     """
 
@@ -108,7 +112,8 @@ class BundleInfo(BaseModel):
     format_version: int = FORMAT_VERSION
     name: str
     backbone: str
-    head: str
+    head: HeadKind
+    pooling: Pooling = "last"
     files: dict[str, str]
     provenance: Provenance
 

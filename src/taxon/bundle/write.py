@@ -16,6 +16,7 @@ from taxon.bundle.layout import (
     BundleInfo,
     Provenance,
 )
+from taxon.config import HeadKind, Pooling
 from taxon.core.files import write_json, write_text
 from taxon.core.fingerprint import sha256_file
 from taxon.core.labels import LabelSpace
@@ -37,7 +38,8 @@ def seal(
     *,
     name: str,
     backbone: str,
-    head: str,
+    head: HeadKind,
+    pooling: Pooling,
     label_space: LabelSpace,
     provenance: Provenance,
 ) -> BundleInfo:
@@ -51,6 +53,7 @@ def seal(
         name=name,
         backbone=backbone,
         head=head,
+        pooling=pooling,
         files={file: sha256_file(folder / file) for file in (*HASHED_FILES, *pictures)},
         provenance=provenance,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 import typer
 
@@ -13,8 +13,9 @@ from taxon.cli import options
 
 
 def command(
+    context: typer.Context,
     data: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="DATA",
             help="A folder with one sub-folder a class (nested folders: a taxonomy; train/, val/ "
@@ -22,7 +23,7 @@ def command(
             "Parquet, JSONL), an archive, COCO JSON, a Hugging Face data set, or a manifest.",
             show_default=False,
         ),
-    ],
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Model folder to write.", show_default="runs/DATA-DATE", readable=False),
@@ -89,6 +90,18 @@ def command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing model folder.")
     ] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with an interrupted run, as it was asked for; takes no DATA.",
+            show_default=False,
+        ),
+    ] = None,
+    show_config: Annotated[
+        bool,
+        typer.Option("--show-config", help="Print the configuration as YAML, and train nothing."),
+    ] = False,
     config: Annotated[
         Path | None, typer.Option(help="YAML file with configuration keys.", show_default=False)
     ] = None,
@@ -118,29 +131,49 @@ def command(
     The result is a model folder with the weights, the one preprocessing, the split, and a
     verified ONNX artefact. Next: `taxon evaluate RUN`, `taxon serve RUN`.
     """
-    from taxon.api import train
     from taxon.cli.progress import training_display
     from taxon.core.errors import ConfigError
 
     if quiet and json_log:
         raise ConfigError("--quiet and --json-log exclude each other; choose one")
+    if resume is not None:
+        _require_alone(context)
+        from taxon.api import resume as go_on
 
+        with training_display(quiet=quiet, json_log=json_log) as listener:
+            _finish(go_on(resume, listener=listener).path, quiet=quiet, json_log=json_log)
+        return
     shares = {"split.validation": validation_share, "split.test": test_share}
     overrides = [f"{key}={value}" for key, value in shares.items() if value is not None]
+    choices = TrainingOptions(
+        model=model,
+        weights=weights,
+        recipe=recipe,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        device=device,
+        imbalance=imbalance,
+        config=config,
+        overrides=[*(set_ or []), *overrides],
+    )
+    if show_config:
+        from taxon.api.training import configure
+        from taxon.config.load import show
+
+        typer.echo(show(configure(**choices)), nl=False)
+        return
+    if data is None:
+        raise ConfigError(
+            "train what? Name a folder or a table (`taxon train DATA`), or an interrupted run "
+            "(`taxon train --resume RUN`)"
+        )
+    from taxon.api import train
+
     with training_display(quiet=quiet, json_log=json_log) as listener:
-        result = train(
+        model_folder = train(
             data,
             out=out,
-            model=model,
-            weights=weights,
-            recipe=recipe,
-            epochs=epochs,
-            batch_size=batch_size,
-            seed=seed,
-            device=device,
-            imbalance=imbalance,
-            config=config,
-            overrides=[*(set_ or []), *overrides],
             columns=options.columns(
                 path_column,
                 label_column,
@@ -153,14 +186,54 @@ def command(
             overwrite=overwrite,
             listener=listener,
             command=shlex.join(["taxon", *sys.argv[1:]]),
+            **choices,
+        ).path
+    _finish(model_folder, quiet=quiet, json_log=json_log)
+
+
+class TrainingOptions(TypedDict):
+    """The options that shape the configuration."""
+
+    model: str | None
+    weights: str | None
+    recipe: str | None
+    epochs: int | None
+    batch_size: int | None
+    seed: int | None
+    device: str | None
+    imbalance: str | None
+    config: Path | None
+    overrides: list[str]
+
+
+def _require_alone(context: typer.Context) -> None:
+    """An interrupted run goes on as it was asked for: other options would be ignored."""
+    from taxon.core.errors import ConfigError
+
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = [
+        name
+        for name, source in sources.items()
+        if source is not None
+        and source.name == "COMMANDLINE"
+        and name not in ("resume", "quiet", "json_log")
+    ]
+    if given:
+        words = ", ".join("DATA" if name == "data" else f"--{name.strip('_')}" for name in given)
+        raise ConfigError(
+            f"--resume goes on with a run as it was asked for; leave out: {words.replace('_', '-')}"
         )
+
+
+def _finish(run: Path, *, quiet: bool, json_log: bool) -> None:
+    """Say what comes next."""
     if quiet:
-        typer.echo(result.path)
+        typer.echo(run)
     elif not json_log:
         typer.echo(
-            f"\nNext:\n  taxon evaluate {result.path}{_what(result.path)}\n"
-            f"  taxon audit {result.path}   (labels that the model doubts)\n"
-            f"  taxon predict {result.path} PICTURE...\n  taxon serve {result.path}"
+            f"\nNext:\n  taxon evaluate {run}{_what(run)}\n"
+            f"  taxon audit {run}   (labels that the model doubts)\n"
+            f"  taxon predict {run} PICTURE...\n  taxon serve {run}"
         )
 
 

@@ -5,17 +5,19 @@ from taxon.config.imbalance import ImbalanceConfig, ImbalanceStrategy
 from taxon.config.load import load_config
 from taxon.config.losses import LossConfig
 from taxon.config.pictures import LoaderConfig, PreprocessingConfig, SplitConfig
-from taxon.config.schema import TrainConfig
+from taxon.config.schema import HeadKind, Pooling, TrainConfig
 from taxon.config.stages import FeatureCacheConfig, OptimiserConfig, StageConfig
 
 __all__ = [
     "AugmentConfig",
     "FeatureCacheConfig",
+    "HeadKind",
     "ImbalanceConfig",
     "ImbalanceStrategy",
     "LoaderConfig",
     "LossConfig",
     "OptimiserConfig",
+    "Pooling",
     "PreprocessingConfig",
     "SplitConfig",
     "StageConfig",

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from taxon.config.schema import TrainConfig
 from taxon.core.errors import ConfigError, nearest
 
-RECIPES = ("staged", "scratch")
+RECIPES = ("staged", "probe", "finetune", "scratch")
 
 
 def load_config(
@@ -26,7 +26,7 @@ def load_config(
     """Put a configuration together.
 
     Args:
-        recipe: `staged` or `scratch`.
+        recipe: `staged`, `probe`, `finetune` or `scratch`.
         file: YAML with any of the configuration's keys.
         options: keys from plain command-line options; None values are passed over.
         overrides: `key=value` texts, nested keys with dots (`augment.colour=0.1`).
@@ -54,6 +54,11 @@ def load_config(
     if config.total_epochs == 0:
         raise ConfigError("the stages have no epochs; give at least one stage one epoch")
     return config if epochs is None else config.with_total_epochs(epochs)
+
+
+def show(config: TrainConfig) -> str:
+    """The whole configuration as YAML, as `--config` takes it."""
+    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=100))
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -95,8 +100,27 @@ def _merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in extra.items():
         old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
+        if isinstance(old, list) and isinstance(value, Mapping):
+            merged[key] = _merge_elements(key, old, value)
+        elif isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _merge_elements(key: str, old: list[Any], extra: Mapping[str, Any]) -> list[Any]:
+    """Change elements of a list by their position, as in `stages.0.epochs=3`."""
+    merged = list(old)
+    for position, value in extra.items():
+        if not str(position).isdecimal() or int(position) >= len(old):
+            raise ConfigError(
+                f"'{key}.{position}' is no element of '{key}'; allowed: {key}.0 to "
+                f"{key}.{len(old) - 1}"
+            )
+        element = merged[int(position)]
+        both = isinstance(element, Mapping) and isinstance(value, Mapping)
+        merged[int(position)] = _merge(element, value) if both else value
     return merged
 
 

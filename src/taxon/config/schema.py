@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from taxon.config.augmentation import AugmentConfig
 from taxon.config.base import Config
@@ -14,6 +14,9 @@ from taxon.config.pictures import LoaderConfig, PreprocessingConfig, SplitConfig
 from taxon.config.stages import FeatureCacheConfig, OptimiserConfig, StageConfig
 from taxon.core.limits import SEEDS
 
+HeadKind = Literal["mlp", "linear", "standardised"]
+Pooling = Literal["last", "blocks"]
+
 
 class TrainConfig(Config):
     """Everything that shapes a training run; kept whole in the bundle.
@@ -22,7 +25,10 @@ class TrainConfig(Config):
         recipe: the recipe that it started from.
         model: a charter name or any timm name; null takes the default for the device.
         weights: `hub`, `none`, or a file in timm's names.
-        head: `mlp` (Linear 512, GELU, Dropout 0.3, Linear) or `linear`.
+        head: `mlp` (Linear 512, GELU, Dropout 0.3, Linear), `linear`, or `standardised` (a linear
+            layer on features of mean 0 and deviation 1, as a logistic stage sets it).
+        pooling: the features that the head gets: `last`, the backbone's own, or `blocks`, mean and
+            deviation of each block's output, for textures and small marks.
         stages: run in order.
         batch_size: pictures a step; at least 2 are taken where there are two.
         accumulation: parts in which a step's pictures go through the model one after the other,
@@ -38,7 +44,8 @@ class TrainConfig(Config):
     recipe: str
     model: str | None = None
     weights: str = "hub"
-    head: Literal["mlp", "linear"] = "mlp"
+    head: HeadKind = "mlp"
+    pooling: Pooling = "last"
     stages: tuple[StageConfig, ...] = Field(min_length=1)
     batch_size: int = Field(default=32, ge=1, le=65_536)
     accumulation: int = Field(default=1, ge=1, le=65_536)
@@ -55,6 +62,16 @@ class TrainConfig(Config):
     loader: LoaderConfig = LoaderConfig()
     split: SplitConfig = SplitConfig()
     preprocessing: PreprocessingConfig = PreprocessingConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        solved = [stage.name for stage in self.stages if stage.method == "logistic"]
+        if solved and self.head != "standardised":
+            raise ValueError(
+                f"the logistic stage '{solved[0]}' solves for a head=standardised; this head is "
+                f"'{self.head}'"
+            )
+        return self
 
     @property
     def total_epochs(self) -> int:

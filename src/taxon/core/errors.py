@@ -10,6 +10,7 @@
     │   ├── BundleError            a model folder or artefact: absent, altered, of a newer format
     │   ├── OutputError            an output path: exists, not writable, disk full
     │   └── MissingDependencyError an optional package, with the line that installs it
+    ├── Interrupted                exit code 130: asked to stop; the state is saved
     └── CheckFailed                exit code 3: a check said no (verify, unreadable pictures)
 
 A message says what was wrong, what was received, what is allowed and what to type next.
@@ -79,6 +80,12 @@ class OutputError(InputError):
 
 class MissingDependencyError(InputError):
     """An optional package is not installed (or does not import)."""
+
+
+class Interrupted(TaxonError):
+    """The user, or the system, asked a command to stop; what it had done is saved."""
+
+    exit_code = 130
 
 
 class CheckFailed(TaxonError):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import nn
 
+from taxon.config import HeadKind, Pooling
 from taxon.core.labels import Task
 from taxon.decision import DecisionPolicy
 from taxon.models.backbones import Backbone, create_backbone
+from taxon.models.pooling import build_features
 from taxon.models.weights import load_pretrained
 from taxon.preprocessing import Preprocessing
 
-HeadKind = Literal["mlp", "linear"]
 HIDDEN_SIZE = 512
 DROPOUT = 0.3
 
@@ -24,10 +25,13 @@ def build_head(kind: HeadKind, features: int, num_classes: int) -> nn.Module:
     """Build a head on pooled features: [N, features] -> logits [N, num_classes].
 
     `mlp` is Linear(features, 512) -> GELU -> Dropout(0.3) -> Linear(512, num_classes);
-    `linear` is one linear layer.
+    `linear` is one linear layer; `standardised` is a linear layer on features of mean 0 and
+    deviation 1.
     """
     if kind == "linear":
         return nn.Linear(features, num_classes)
+    if kind == "standardised":
+        return nn.Sequential(Standardise(features), nn.Linear(features, num_classes))
     return nn.Sequential(
         nn.Linear(features, HIDDEN_SIZE),
         nn.GELU(),
@@ -36,21 +40,48 @@ def build_head(kind: HeadKind, features: int, num_classes: int) -> nn.Module:
     )
 
 
+class Standardise(nn.Module):
+    """Features [N, F] -> (features - mean) * factor, per feature; both are constants of training.
+
+    Until they are set, features pass unchanged.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("factor", torch.ones(features))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return (features - cast(torch.Tensor, self.mean)) * cast(torch.Tensor, self.factor)
+
+
 class Classifier(nn.Module):
     """A backbone and a head: normalised float [N, 3, H, W] -> logits [N, num_classes].
 
     The head stands beside the backbone and not in one of its attributes: setting
     `model.classifier`, as tutorials do, has no effect on architectures that call it otherwise.
+
+    Attributes:
+        features: the backbone up to the pooled features.
+        pooling: which features these are.
     """
 
-    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
+    def __init__(
+        self, backbone: Backbone, kind: HeadKind, num_classes: int, pooling: Pooling = "last"
+    ) -> None:
         super().__init__()
         self.spec = backbone
-        self.backbone = backbone.module
-        self.head = head
+        self.pooling = pooling
+        self.features, size = build_features(backbone, pooling)
+        self.head = build_head(kind, size, num_classes)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The network, with parameters in timm's own names."""
+        return self.spec.module
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return cast(torch.Tensor, self.head(self.backbone(images)))
+        return cast(torch.Tensor, self.head(self.features(images)))
 
 
 class InferenceModule(nn.Module):
@@ -106,6 +137,7 @@ def build_classifier(
     *,
     weights: str | Path = "hub",
     head: HeadKind = "mlp",
+    pooling: Pooling = "last",
     input_size: tuple[int, int] | None = None,
 ) -> Classifier:
     """Build a classifier on a pretrained backbone.
@@ -114,7 +146,8 @@ def build_classifier(
         num_classes: size of the output.
         pretrained_model: a charter name or any timm name.
         weights: `hub` (timm's published weights), `none` (random), or a file.
-        head: `mlp` or `linear`.
+        head: `mlp`, `linear` or `standardised`.
+        pooling: `last`, the backbone's own pooled features, or `blocks`, statistics of all blocks.
         input_size: (height, width), for architectures that fix it at construction.
 
     Raises:
@@ -122,4 +155,4 @@ def build_classifier(
         WeightsError: the weights are unreachable or do not fit.
     """
     backbone, _ = load_pretrained(create_backbone(pretrained_model, input_size=input_size), weights)
-    return Classifier(backbone, build_head(head, backbone.features, num_classes))
+    return Classifier(backbone, head, num_classes, pooling)

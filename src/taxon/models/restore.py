@@ -13,7 +13,7 @@ from taxon.bundle.layout import CONFIG_FILE, HEAD_FILE, WEIGHTS_FILE
 from taxon.core.errors import BundleError, OutputError
 from taxon.core.files import atomic_file, write_json
 from taxon.models.backbones import create_backbone, timm_config
-from taxon.models.classifier import Classifier, HeadKind, InferenceModule, build_head
+from taxon.models.classifier import Classifier, InferenceModule
 from taxon.preprocessing import Preprocessing
 
 
@@ -43,14 +43,14 @@ def restore_classifier(bundle: Bundle) -> Classifier:
     """
     spec = bundle.spec.preprocessing
     backbone = create_backbone(bundle.info.backbone, input_size=(spec.height, spec.width))
-    kind: HeadKind = "linear" if bundle.info.head == "linear" else "mlp"
-    head = build_head(kind, backbone.features, len(bundle.spec.label_space.names))
+    info, classes = bundle.info, len(bundle.spec.label_space.names)
+    classifier = Classifier(backbone, info.head, classes, info.pooling)
     try:
-        backbone.module.load_state_dict(load_file(bundle.path / WEIGHTS_FILE))
-        head.load_state_dict(load_file(bundle.path / HEAD_FILE))
+        classifier.backbone.load_state_dict(load_file(bundle.path / WEIGHTS_FILE))
+        classifier.head.load_state_dict(load_file(bundle.path / HEAD_FILE))
     except Exception as error:  # safetensors and torch raise several kinds
         raise BundleError(f"the weights in {bundle.path} do not load: {error}") from error
-    return Classifier(backbone, head).eval()
+    return classifier.eval()
 
 
 def restore_inference_module(bundle: Bundle) -> InferenceModule:

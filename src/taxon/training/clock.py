@@ -28,6 +28,12 @@ class Clock:
         self._expected_so_far += self._steps[self._taken]
         self._taken += 1
 
+    def skip(self, steps: int) -> None:
+        """These steps will not be taken."""
+        left = self._steps[self._taken : self._taken + steps]
+        self._steps = self._steps[: self._taken] + self._steps[self._taken + len(left) :]
+        self.expected -= sum(left)
+
     def seconds_left(self) -> float:
         """Expected seconds of what is left, times how much slower the run is than expected."""
         left = self.expected - self._expected_so_far

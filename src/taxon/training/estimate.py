@@ -3,49 +3,61 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
-from taxon.config import TrainConfig
+from taxon.config import StageConfig
 from taxon.models import Classifier
 from taxon.models.backbones import freeze_all_but_last
+from taxon.training.checkpoint import Progress
+from taxon.training.pictures import PictureFeed
+from taxon.training.sources import Sources
 
 SAMPLE = 8
+# Of a step on kept features: its backward pass takes about twice its forward pass.
+_BOTH_BY_BACKWARD = 1.5
 
 
-def estimate_epochs(
-    classifier: Classifier,
-    images: torch.Tensor,
-    config: TrainConfig,
-    *,
-    training_pictures: int,
-    validation_pictures: int,
-    loading_seconds: float,
+def expected_steps(
+    feed: PictureFeed, sources: Sources, stages: Sequence[StageConfig], progress: Progress
 ) -> list[float]:
-    """Return the seconds that an epoch of each stage will take, to within some tens of per cent.
+    """Return the seconds that each step which is left will take, to within some tens of per cent.
 
-    The weights stay as they are: gradients are thrown away, and batch norm stays in
-    evaluation mode.
-
-    Args:
-        images: normalised float [N, 3, H, W] on the device.
-        loading_seconds: to load one picture.
+    The weights stay as they are: gradients are thrown away, and batch norm stays in evaluation
+    mode.
     """
-    sample = images[:SAMPLE]
+    start = time.perf_counter()
+    images = next(iter(feed.batches(0, feed.plan(1), SAMPLE))).images
+    loading = (time.perf_counter() - start) / len(images)
+    sample = feed.to_input(images)
+    classifier = feed.job.classifier
     classifier.eval()
     with torch.no_grad():
-        forward = _seconds(lambda: classifier(sample)) / len(sample)
-    epochs = []
-    for stage in config.stages:
-        blocks = None if stage.unfrozen_blocks == "all" else stage.unfrozen_blocks
-        freeze_all_but_last(classifier.spec, blocks)
-        step = _seconds(lambda: classifier(sample).sum().backward()) / len(sample)
-        classifier.zero_grad(set_to_none=True)
-        training = training_pictures * (step + loading_seconds)
-        validation = validation_pictures * (forward + loading_seconds)
-        epochs.append(training + validation)
-    return epochs
+        forward = _seconds(lambda: classifier(sample)) / len(images)
+    train, validation = len(feed.plan(1)), len(feed.validation)
+    kept_views, steps = 0, list[float]()
+    for stage in stages[progress.stage :]:
+        keeps = sources.keeps_features(stage)
+        step = _step(classifier, stage, sample)
+        each = _BOTH_BY_BACKWARD * max(0.0, step - forward) if keeps else step + loading
+        count = feed.steps() if stage.method == "gradient" else 1
+        for epoch in range(stage.epochs):
+            new = keeps and epoch >= kept_views and epoch < sources.views
+            shown = train * each + (not keeps) * validation * (forward + loading)
+            filled = new * (train + (epoch == 0) * validation) * (forward + loading)
+            steps += [(shown + filled) / count] * count
+        kept_views = max(kept_views, min(stage.epochs, sources.views)) if keeps else 0
+    return steps[progress.epochs * (feed.steps()) + progress.steps :]
+
+
+def _step(classifier: Classifier, stage: StageConfig, sample: torch.Tensor) -> float:
+    """Seconds that a picture takes forward and backward in a stage."""
+    blocks = None if stage.unfrozen_blocks == "all" else stage.unfrozen_blocks
+    freeze_all_but_last(classifier.spec, blocks)
+    seconds = _seconds(lambda: classifier(sample).sum().backward()) / len(sample)
+    classifier.zero_grad(set_to_none=True)
+    return seconds
 
 
 def _seconds(work: Callable[[], object]) -> float:

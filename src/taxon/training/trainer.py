@@ -4,296 +4,313 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from accelerate import Accelerator
 
-from taxon.config import StageConfig, TrainConfig
-from taxon.core.errors import DivergedError
+from taxon.config import StageConfig
+from taxon.core.errors import DivergedError, Interrupted
 from taxon.core.predictions import FloatArray
-from taxon.data import Manifest
-from taxon.data.imbalance import ImbalancePlan, logit_adjustment
-from taxon.data.loading.decode_cache import open_decode_cache
-from taxon.data.loading.loader import Batch, TrainingBatches, training_batches
-from taxon.data.loading.rare_augmentation import build_rare_augmentation
-from taxon.data.loading.sampling import EpochPlan, plan_epoch
-from taxon.decision import DecisionPolicy, calibrate
-from taxon.metrics import headline
-from taxon.models import Classifier
-from taxon.models.backbones import train_mode
-from taxon.models.classifier import Normalise
-from taxon.preprocessing import Preprocessing
+from taxon.models.backbones import freeze_all_but_last, train_mode
+from taxon.training.checkpoint import Progress, State
 from taxon.training.clock import Clock
-from taxon.training.device import loading_processes
-from taxon.training.estimate import estimate_epochs
-from taxon.training.events import EpochDone, Listener, Note, StageStarted, StepDone
+from taxon.training.estimate import expected_steps
+from taxon.training.events import EpochDone, Note, StageStarted, StepDone
+from taxon.training.inputs import StageInputs
+from taxon.training.job import TrainingJob, TrainingResult
 from taxon.training.losses import build_loss
-from taxon.training.mixing import mix
-from taxon.training.outputs import predict_logits
-from taxon.training.stages import count_parameters, prepare_stage, snapshot
+from taxon.training.optimiser import (
+    MovingAverage,
+    build_optimiser,
+    count_parameters,
+    load_optimiser_state,
+    optimiser_state,
+    rate_factor,
+    set_rate,
+    snapshot,
+)
+from taxon.training.pictures import PictureFeed
+from taxon.training.scoring import NO_SCORES, all_finite, score
+from taxon.training.sources import Sources
+from taxon.training.steps import Diverged, take_step
 from taxon.training.words import in_words
 
 # So many training pictures stand in for a validation part.
 PROBED = 32
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a run leaves: the classifier holds the best epoch's weights.
-
-    Attributes:
-        history: one row an epoch, as in `EpochDone`.
-        best_epoch: counted from 1 over all stages.
-    """
-
-    history: tuple[dict[str, Any], ...]
-    best_epoch: int
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """What is trained on what; constant over the run."""
-
-    classifier: Classifier
-    train: Manifest
-    validation: Manifest
-    preprocessing: Preprocessing
-    config: TrainConfig
-    imbalance: ImbalancePlan
-    accelerator: Accelerator
-    listener: Listener
+# Within an epoch the state is saved this often.
+SAVE_SECONDS = 120.0
 
 
 def fit(job: TrainingJob) -> TrainingResult:
     """Train the classifier through all stages; afterwards it holds the best epoch's weights.
 
-    Without a validation part the last epoch is the best.
+    Without a validation part the last epoch is the best. With checkpoints, a run goes on from
+    the last one, and ends with the weights that it would have had without the interruption.
 
     Raises:
         ConfigError: the augmentation of rare classes cannot be used.
-        DivergedError: the loss is not a number any more.
+        DivergedError: the loss is not a number any more, before any epoch could be kept.
+        Interrupted: asked to stop; the state is in the checkpoints.
+        OutputError: a checkpoint cannot be written; the one before is intact.
     """
     run = _Run(job)
-    run.estimate()
-    active = [stage for stage in job.config.stages if stage.epochs]
-    for position, stage in enumerate(active, start=1):
-        run.stage(stage, position, len(active))
-    if not len(job.validation):
-        # No epoch was looked at: of the one that is kept, some training pictures show enough.
-        run.outputs(replace(job.train, records=job.train.records[:PROBED]), len(run.history))
-    job.classifier.load_state_dict(run.best_state)
+    diverged = None
+    try:
+        run.all_stages()
+    except Diverged as error:
+        if not run.best:
+            raise DivergedError(error.advice()) from None
+        diverged = error.advice()
+    finally:
+        run.sources.close()
+    job.classifier.load_state_dict(run.best)
     job.classifier.eval()
-    return TrainingResult(tuple(run.history), run.best_epoch)
+    return TrainingResult(tuple(run.progress.history), run.progress.best_epoch, diverged)
 
 
 class _Run:
-    """The state of a run: history, the best epoch so far, the clock."""
+    """The state of a run."""
 
     def __init__(self, job: TrainingJob) -> None:
         self.job = job
         self.device = job.accelerator.device
         job.classifier.to(memory_format=torch.channels_last).to(self.device)
-        spec = job.preprocessing
-        self.workers = loading_processes(self.device)
-        self.cache = open_decode_cache(
-            job.train.records,
-            job.validation.records,
-            spec,
-            job.config.augment,
-            job.config.loader,
-            workers=self.workers,
-        )
-        self.normalise = Normalise(spec.mean, spec.std).to(self.device)
-        space = job.train.label_space
-        self.targets = job.train.targets()
-        self.mean_weight = float(np.mean([record.weight for record in job.train.records]))
-        self.rare_augmentation = build_rare_augmentation(job.imbalance, (spec.height, spec.width))
-        smoothing = job.config.loss.label_smoothing
+        self.feed = PictureFeed(job)
+        self.stages = [stage for stage in job.config.stages if stage.epochs]
+        self.sources = Sources(self.feed, job.classifier, self.stages)
+        space, loss = job.train.label_space, job.config.loss
         self.loss = build_loss(
-            space.task, len(space.names), job.imbalance, label_smoothing=smoothing
+            space.task, len(space.names), job.imbalance, label_smoothing=loss.label_smoothing
         ).to(self.device)
-        self.policy = DecisionPolicy.default(space, logit_adjustment(job.imbalance))
-        self.history: list[dict[str, Any]] = []
-        self.best_state: dict[str, torch.Tensor] = {}
-        self.best_score = -math.inf
-        self.best_epoch = 0
+        self.progress = Progress(parts=job.config.accumulation)
+        self.best: State = {}
+        self.average: MovingAverage | None = None
+        self.optimiser: Any = None
         self.clock = Clock(())
-        self.told = 0  # notes of the cache
+        self.saved = time.monotonic()
+        self.told = 0  # notes of the decode cache
+
+    def all_stages(self) -> None:
+        """Run what is left of the stages."""
+        resumed = self.restore()
+        self.estimate()
+        for position in range(self.progress.stage, len(self.stages)):
+            self.stage(position, resumed)
+            resumed = {}
+        if not len(self.job.validation):
+            # No epoch was looked at: of the one that is kept, some training pictures show enough.
+            self.job.classifier.load_state_dict(self.best)
+            few = replace(self.job.train, records=self.job.train.records[:PROBED])
+            logits = self.feed.logits(self.job.classifier, few)
+            if not all_finite(logits):
+                self.best = {}
+            require_finite(logits, len(self.progress.history))
+
+    def restore(self) -> State:
+        """Go back to the last checkpoint, where there is one; return what the stage needs of it."""
+        kept = self.job.checkpoints.load() if self.job.checkpoints else None
+        if kept is None:
+            return {}
+        self.progress, state, self.best = kept
+        self.job.classifier.load_state_dict(_below(state, "model."))
+        done = len(self.progress.history)
+        self.job.listener(Note(f"continued after epoch {done}, step {self.progress.steps}"))
+        return state
 
     def estimate(self) -> None:
         """Say how long it will take."""
-        job = self.job
-        if self.cache is not None:
-            job.listener(Note(self.cache.summary))
-        start = time.perf_counter()
-        images = next(iter(self.batches(epoch=0))).images
-        loading = (time.perf_counter() - start) / len(images)
-        epochs = estimate_epochs(
-            job.classifier,
-            self.to_input(images),
-            job.config,
-            training_pictures=len(self.plan(epoch=0)),
-            validation_pictures=len(job.validation),
-            loading_seconds=loading,
-        )
-        steps = self.steps()
-        self.clock = Clock(
-            seconds / steps
-            for seconds, stage in zip(epochs, job.config.stages, strict=True)
-            for _ in range(stage.epochs * steps)
-        )
-        job.listener(Note(f"estimated time: {in_words(self.clock.expected)} for training"))
+        if self.feed.cache is not None:
+            self.job.listener(Note(self.feed.cache.summary))
+        self.clock = Clock(expected_steps(self.feed, self.sources, self.stages, self.progress))
+        text = f"estimated time: {in_words(self.clock.expected)} for training"
+        self.job.listener(Note(text))
 
-    def stage(self, stage: StageConfig, position: int, count: int) -> None:
-        """Run one stage."""
-        job = self.job
-        steps = self.steps()
+    def stage(self, position: int, resumed: State) -> None:
+        """Run one stage, or what is left of it."""
+        job, stage = self.job, self.stages[position]
         # The optimiser and the gradients of the stage before would stay in memory.
+        self.optimiser = None
         job.accelerator.free_memory()
         job.classifier.zero_grad(set_to_none=True)
-        optimiser, schedule = prepare_stage(
-            job.classifier, stage, weight_decay=job.config.optimiser.weight_decay, steps=steps
-        )
-        prepared = job.accelerator.prepare_optimizer(optimiser)
+        freeze_all_but_last(job.classifier.spec, _count(stage))
+        inputs = self.sources.open(stage)
+        steps = self.feed.steps() if stage.method == "gradient" else 1
         trainable, total = count_parameters(job.classifier)
         job.listener(
-            StageStarted(stage.name, position, count, stage.epochs, steps, trainable, total)
-        )
-        for epoch in range(1, stage.epochs + 1):
-            start = time.perf_counter()
-            rate = schedule.get_last_lr()[0]
-            train_loss = self.train_epoch(prepared, schedule, epoch)
-            row = {
-                "stage": stage.name,
-                "epoch": len(self.history) + 1,
-                "train_loss": train_loss,
-                **self.validate(),
-                "learning_rate": rate,
-                "seconds": round(time.perf_counter() - start, 2),
-            }
-            self.finish_epoch(row)
-
-    def train_epoch(self, optimiser: Any, schedule: Any, epoch: int) -> float:
-        """One pass over the training part; return the mean loss."""
-        classifier, accelerator = self.job.classifier, self.job.accelerator
-        train_mode(classifier)
-        total, seen = 0.0, 0
-        for step, batch in enumerate(self.batches(len(self.history) + 1), start=1):
-            loss = self.batch_loss(batch, step)
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise diverged(len(self.history) + 1, f"the loss became {value} in step {step}")
-            optimiser.zero_grad(set_to_none=True)
-            accelerator.backward(loss)
-            clip = self.job.config.optimiser.gradient_clip
-            if clip is not None:
-                accelerator.clip_grad_norm_(classifier.parameters(), clip)
-            optimiser.step()
-            schedule.step()
-            total, seen = total + value * len(batch.images), seen + len(batch.images)
-            self.clock.step()
-            self.job.listener(StepDone(epoch, step, value, self.clock.seconds_left()))
-        return total / seen
-
-    def batch_loss(self, batch: Batch, step: int) -> torch.Tensor:
-        """The mean loss of a batch, each picture by its weight: a scalar."""
-        job, epoch = self.job, len(self.history) + 1
-        images, targets = self.to_input(batch.images), batch.targets.to(self.device)
-        weights = batch.weights.to(self.device)
-        augment, space = job.config.augment, job.train.label_space
-        if augment.mixup or augment.cutmix:
-            # By epoch and step, so that a resumed run blends the same pictures.
-            entropy = np.random.SeedSequence([job.config.seed, epoch, step])
-            generator = torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
-            images, targets, weights = mix(
-                images, targets, weights, len(space.names), augment, generator, space.task
+            StageStarted(
+                stage.name, position + 1, len(self.stages), stage.epochs, steps, trainable, total
             )
-        with job.accelerator.autocast():
-            values = self.loss(job.classifier(images).float(), targets)
-        mean: torch.Tensor = (values * weights / self.mean_weight).mean()
-        return mean
-
-    def validate(self) -> dict[str, float | None]:
-        """Loss and scores on validation; None without one."""
-        part = self.job.validation
-        task = part.label_space.task
-        if not len(part):
-            return {"validation_loss": None, "macro_f1": None}
-        logits = self.outputs(part, len(self.history) + 1)
-        targets = part.targets()
-        plain = build_loss(task, len(part.label_space.names))
-        loss = plain(torch.from_numpy(logits), torch.from_numpy(targets)).mean()
-        # With the adjustment by class frequency, as the finished model will answer.
-        scores = headline(task, targets, calibrate(logits, self.policy, task))
-        return {"validation_loss": float(loss), **scores}
-
-    def outputs(self, part: Manifest, epoch: int) -> FloatArray:
-        """Logits float32 [N, C]; no loss shows what the last step of an epoch did, these do."""
-        logits = predict_logits(
-            self.job.classifier,
-            self.normalise,
-            part,
-            self.job.preprocessing,
-            self.device,
-            cache=self.cache,
         )
-        if not np.isfinite(logits).all():
-            raise diverged(epoch, "the model's outputs are not numbers any more")
-        return logits
+        if self.sources.note:
+            job.listener(Note(self.sources.note))
+        self.prepare(stage, resumed)
+        while self.progress.epochs < stage.epochs and not self.out_of_patience(stage):
+            self.epoch(stage, inputs, steps)
+        if self.average is not None:
+            job.classifier.load_state_dict(self.average.weights(), strict=False)
+        self.progress.stage, self.progress.epochs, self.progress.waiting = position + 1, 0, 0
+
+    def prepare(self, stage: StageConfig, resumed: State) -> None:
+        """Make the optimiser and the moving average, with the state that they had."""
+        job, config = self.job, self.job.config.optimiser
+        optimiser = build_optimiser(job.classifier, stage, config)
+        self.average = MovingAverage(job.classifier, config.ema) if config.ema else None
+        if resumed:
+            load_optimiser_state(optimiser, _below(resumed, "optimiser."))
+            if self.average is not None:
+                self.average.load(_below(resumed, "average."))
+            torch.set_rng_state(resumed["random.cpu"])
+            if "random.cuda" in resumed:
+                torch.cuda.set_rng_state(resumed["random.cuda"])
+        self.optimiser = job.accelerator.prepare_optimizer(optimiser)
+
+    def epoch(self, stage: StageConfig, inputs: StageInputs, steps: int) -> None:
+        """One pass over the training part, or the rest of it; then scores, best and checkpoint."""
+        start = time.perf_counter()
+        number = len(self.progress.history) + 1
+        inputs.prepare(number)
+        self.tell_cache_notes()
+        if stage.method == "logistic":
+            rate, loss = None, self.sources.solve(inputs)
+            self.step_done(loss, 1)
+        else:
+            rate = stage.learning_rate * self.factor(stage, steps, self.progress.epochs * steps)
+            loss = self.train_epoch(stage, inputs, number, steps)
+        row = {
+            "stage": stage.name,
+            "epoch": number,
+            "train_loss": loss,
+            **self.validate(inputs),
+            "learning_rate": rate,
+            "seconds": round(time.perf_counter() - start, 2),
+        }
+        self.finish_epoch(row)
+
+    def train_epoch(
+        self, stage: StageConfig, inputs: StageInputs, number: int, steps: int
+    ) -> float:
+        """The steps of an epoch that are left; return the mean loss of all."""
+        progress = self.progress
+        train_mode(self.job.classifier)
+        for batch in inputs.batches(number, progress.steps):
+            step = progress.epochs * steps + progress.steps
+            set_rate(self.optimiser, stage.learning_rate * self.factor(stage, steps, step))
+            value = take_step(self.job, inputs.module, self.loss, self.optimiser, batch, progress)
+            if not math.isfinite(value):
+                raise self.diverged(number, value)
+            if self.average is not None:
+                self.average.update(self.job.classifier)
+            progress.loss_sum += value * len(batch.targets)
+            progress.seen += len(batch.targets)
+            self.step_done(value, 1)
+            self.save_or_leave()
+        return progress.loss_sum / progress.seen
+
+    def factor(self, stage: StageConfig, steps: int, step: int) -> float:
+        """Of the learning rate, at a step of the stage."""
+        return rate_factor(step, stage, stage.epochs * steps, round(stage.warmup_epochs * steps))
+
+    def step_done(self, loss: float, count: int) -> None:
+        """Count a step, and tell."""
+        self.progress.steps += count
+        self.progress.total_steps += count
+        self.clock.step()
+        epoch, left = self.progress.epochs + 1, self.clock.seconds_left()
+        self.job.listener(StepDone(epoch, self.progress.steps, loss, left))
+
+    def validate(self, inputs: StageInputs) -> dict[str, Any]:
+        """Loss and scores on validation; None without one. With a moving average, of that."""
+        if not len(self.job.validation):
+            return NO_SCORES
+        classifier, average = self.job.classifier, self.average
+        current = snapshot(classifier) if average is not None else None
+        if average is not None:
+            classifier.load_state_dict(average.weights(), strict=False)
+        logits = inputs.validation_logits()
+        if current is not None:
+            classifier.load_state_dict(current)
+        require_finite(logits, len(self.progress.history) + 1)
+        return score(self.job, self.job.validation, logits)
 
     def finish_epoch(self, row: dict[str, Any]) -> None:
-        """Keep the row, and the weights where they are the best so far."""
-        self.history.append(row)
-        score = row["macro_f1"]
+        """Keep the row, the weights where they are the best so far, and the state."""
+        progress, value = self.progress, row["macro_f1"]
+        progress.history.append(row)
+        progress.epochs, progress.steps = progress.epochs + 1, 0
+        progress.loss_sum, progress.seen = 0.0, 0
         # Without validation every epoch is "better" than the one before: the last is kept.
-        best = score is None or score > self.best_score
+        best = value is None or progress.best_score is None or value > progress.best_score
+        progress.waiting = 0 if best else progress.waiting + 1
         if best:
-            self.best_score = score if score is not None else -math.inf
-            self.best_epoch = row["epoch"]
-            self.best_state = snapshot(self.job.classifier)
+            progress.best_score, progress.best_epoch = value, row["epoch"]
+            self.best = snapshot(self.job.classifier)
+            if self.average is not None:
+                self.best |= {name: v.cpu().clone() for name, v in self.average.weights().items()}
+            if self.job.checkpoints is not None:
+                self.job.checkpoints.save_best(progress.best_epoch, self.best)
+        self.save()
         self.job.listener(EpochDone(row, best, self.clock.seconds_left()))
-        notes = self.cache.notes[self.told :] if self.cache else []
+        self.tell_cache_notes()
+
+    def out_of_patience(self, stage: StageConfig) -> bool:
+        """Whether the stage has gone on for too long without a better score."""
+        if stage.patience is None or self.progress.waiting < stage.patience:
+            return False
+        self.clock.skip((stage.epochs - self.progress.epochs) * self.feed.steps())
+        epochs = self.progress.waiting
+        self.job.listener(
+            Note(f"{stage.name}: ended early, {epochs} epochs without a better score")
+        )
+        return True
+
+    def save_or_leave(self) -> None:
+        """Save the state where it is time to, or where somebody asks the run to stop."""
+        stop = self.job.stop()
+        if stop or time.monotonic() - self.saved > SAVE_SECONDS:
+            self.save()
+        if stop:
+            raise Interrupted("stopped as asked")
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        if self.job.checkpoints is None:
+            return
+        state = {f"model.{name}": v for name, v in self.job.classifier.state_dict().items()}
+        state |= {f"optimiser.{name}": v for name, v in optimiser_state(self.optimiser).items()}
+        if self.average is not None:
+            state |= {f"average.{name}": v for name, v in self.average.state().items()}
+        state["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            state["random.cuda"] = torch.cuda.get_rng_state()
+        self.job.checkpoints.save(self.progress, state)
+        self.saved = time.monotonic()
+
+    def diverged(self, epoch: int, loss: float) -> Diverged:
+        """The error that names the pictures of the step that just failed."""
+        step = self.progress.steps
+        names = self.sources.names(epoch, step)
+        return Diverged(epoch, f"the loss became {loss} in step {step + 1} (pictures: {names})")
+
+    def tell_cache_notes(self) -> None:
+        """Pass on what hindered the cache of decoded pictures."""
+        notes = self.feed.cache.notes[self.told :] if self.feed.cache else []
         self.told += len(notes)
         for note in notes:
             self.job.listener(Note(note))
 
-    def batches(self, epoch: int) -> TrainingBatches:
-        """The training batches of an epoch, counted over all stages."""
-        job = self.job
-        return training_batches(
-            job.train,
-            job.preprocessing,
-            job.config.augment,
-            batch_size=job.config.batch_size,
-            seed=job.config.seed,
-            epoch=epoch,
-            workers=self.workers,
-            plan=self.plan(epoch),
-            rare_augmentation=self.rare_augmentation,
-            cache=self.cache,
-        )
 
-    def plan(self, epoch: int) -> EpochPlan:
-        """Which pictures an epoch shows."""
-        job = self.job
-        return plan_epoch(self.targets, job.imbalance, seed=job.config.seed, epoch=epoch)
-
-    def to_input(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 pictures -> normalised floats on the device."""
-        moved = images.to(self.device, non_blocking=True, memory_format=torch.channels_last)
-        return self.normalise(moved)  # type: ignore[no-any-return]
-
-    def steps(self) -> int:
-        """Optimiser steps in an epoch."""
-        return len(self.batches(epoch=0))
+def require_finite(logits: FloatArray, epoch: int) -> None:
+    """No loss shows what the last step of an epoch did; the outputs do."""
+    if not all_finite(logits):
+        raise Diverged(epoch, "the model's outputs are not numbers any more")
 
 
-def diverged(epoch: int, what: str) -> DivergedError:
-    """The error that ends the run, saying what to try."""
-    return DivergedError(
-        f"epoch {epoch}: {what}; try a lower learning rate (stages.N.learning_rate in a --config "
-        "file)"
-    )
+def _count(stage: StageConfig) -> int | None:
+    return None if stage.unfrozen_blocks == "all" else stage.unfrozen_blocks
+
+
+def _below(state: State, prefix: str) -> State:
+    """The entries whose names start with a prefix, without it."""
+    cut = len(prefix)
+    return {name[cut:]: value for name, value in state.items() if name.startswith(prefix)}

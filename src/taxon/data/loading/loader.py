@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
@@ -57,8 +58,9 @@ class Batch(NamedTuple):
 class _Views:
     """Random views of the training pictures in one epoch.
 
-    A view depends on (seed, epoch, its place in the epoch) alone, so it is the same whatever
-    the batch size and the number of threads and processes.
+    A view depends on (seed, epoch, its place in the epoch) alone, or, of a bounded number, on
+    (seed, number of the view, picture); so it is the same whatever the batch size and the number
+    of threads and processes.
     """
 
     records: tuple[Record, ...]
@@ -73,10 +75,16 @@ class _Views:
     def view(self, place: int) -> Pixels:
         """uint8 [H, W, 3]."""
         record = self.records[self.plan.positions[place]]
-        rng = np.random.default_rng([self.seed, self.epoch, place])
+        rng = np.random.default_rng([self.seed, *self.drawn_by(place)])
         rare = self.rare if self.plan.extra[place] else None
         image = self.picture(record)
         return np.asarray(augment(image, self.preprocessing, self.config, rng, rare))
+
+    def drawn_by(self, place: int) -> tuple[int, int]:
+        """What else than the seed the chance in a view depends on."""
+        if self.plan.views is None:
+            return self.epoch, place
+        return int(self.plan.views[place]), int(self.plan.positions[place])
 
     def picture(self, record: Record) -> Image.Image:
         """The picture that views are made of: with a cache it is reduced, kept or not."""
@@ -113,10 +121,16 @@ class TrainingBatches(Dataset[tuple[Batch | TaxonError, list[str]]]):
         self._workers = workers
         self._targets = torch.from_numpy(manifest.targets())[positions]
         self._weights = torch.tensor(weights, dtype=torch.float32)[positions]
-        self.places = _split(len(views.plan), batch_size)
+        self.places = split_places(len(views.plan), batch_size)
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def after(self, steps: int) -> TrainingBatches:
+        """The batches that are left after so many steps."""
+        rest = copy(self)
+        rest.places = self.places[steps:]
+        return rest
 
     def __iter__(self) -> Iterator[Batch]:
         """Make the batches, in order; threads or processes end when the caller leaves early.
@@ -224,7 +238,7 @@ def evaluation_batches(
     yield from (np.stack(made) for made in _made_ahead(load, batches))
 
 
-def _split(count: int, batch_size: int) -> list[range]:
+def split_places(count: int, batch_size: int) -> list[range]:
     """Places 0 to count - 1 in batches of nearly equal size, of two or more where possible."""
     if not count:
         return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,13 @@ class EpochPlan:
         positions: int64 [M]: the picture of each view, as a position in the manifest, in the
             order in which they are shown; a picture may come several times or not at all.
         extra: bool [M]: a view that was added for a rare class, augmented more strongly.
+        views: int64 [M]: the number of the view, where each picture has a bounded number of them
+            (the same number is the same view in every epoch); None where all views are new.
     """
 
     positions: npt.NDArray[np.int64]
     extra: npt.NDArray[np.bool_]
+    views: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -49,6 +52,41 @@ def plan_epoch(targets: IntArray, plan: ImbalancePlan, *, seed: int, epoch: int)
     order = rng.permutation(len(positions) + len(repeats))
     extra = np.arange(len(order)) >= len(positions)
     return EpochPlan(np.concatenate([positions, repeats])[order], extra[order])
+
+
+def with_bounded_views(plan: EpochPlan, count: int, epoch: int) -> EpochPlan:
+    """The plan with `count` views of each picture, among which the epochs take turns.
+
+    A picture that comes several times in an epoch shows another view each time. The views that
+    were added for rare classes have numbers of their own, from `count` on.
+
+    Args:
+        epoch: from 1.
+    """
+    views = np.zeros(len(plan), np.int64)
+    for extra in (False, True):
+        places = np.flatnonzero(plan.extra == extra)
+        views[places] = (epoch - 1 + _occurrence(plan.positions[places])) % count + extra * count
+    return replace(plan, views=views)
+
+
+def may_repeat(targets: IntArray, plan: ImbalancePlan) -> npt.NDArray[np.bool_]:
+    """Bool [N]: the pictures of which `plan_epoch` may add views for rare classes."""
+    if not plan.uses("oversample"):
+        return np.zeros(len(targets), np.bool_)
+    wanted = plan.settings.oversample_share * plan.counts.max()
+    lifted = np.append(np.round(wanted - plan.counts) >= 1, False)
+    return np.asarray(lifted[_rarest_label(targets, plan)])
+
+
+def _occurrence(values: IntArray) -> IntArray:
+    """For each value how often it came before: [7, 3, 7, 7] -> [0, 0, 1, 2]."""
+    order = np.argsort(values, kind="stable")
+    new = np.append(True, np.diff(values[order]) != 0)[: len(values)]
+    start = np.maximum.accumulate(np.where(new, np.arange(len(values)), 0))
+    result = np.empty(len(values), np.int64)
+    result[order] = np.arange(len(values)) - start
+    return result
 
 
 def _weighted(targets: IntArray, plan: ImbalancePlan, rng: np.random.Generator) -> IntArray:

@@ -1,0 +1,57 @@
+"""Pooled features: the backbone's own, or statistics of every block's output."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import nn
+
+from taxon.config import Pooling
+from taxon.core.errors import ConfigError
+from taxon.models.backbones import Backbone
+
+_SAFE = 1e-6  # the slope of a square root is infinite at 0
+
+
+class BlockStatistics(nn.Module):
+    """Mean and standard deviation over space of each block's output: [N, 3, H, W] -> [N, F].
+
+    Textures and small marks show in early blocks; the last layer, made for the objects of
+    ImageNet, has let go of them (compare Evci et al. 2022, Head2Toe).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.network.forward_intermediates(images, intermediates_only=True)  # type: ignore[operator]
+        parts = []
+        for block in cast("list[torch.Tensor]", maps):
+            mean = block.mean((2, 3))
+            variance = (block * block).mean((2, 3)) - mean * mean
+            parts += [mean, torch.sqrt(variance.clamp(min=0) + _SAFE)]
+        return torch.cat(parts, dim=1)
+
+
+def build_features(backbone: Backbone, pooling: Pooling) -> tuple[nn.Module, int]:
+    """Return the network up to the pooled features [N, F], and F.
+
+    Raises:
+        ConfigError: the architecture does not give out its blocks' outputs.
+    """
+    if pooling == "last":
+        return backbone.module, backbone.features
+    if not hasattr(backbone.module, "forward_intermediates"):
+        raise ConfigError(
+            f"pooling 'blocks' needs the outputs of single blocks, and '{backbone.name}' does not "
+            "give them; use pooling=last"
+        )
+    features = BlockStatistics(backbone.module)
+    _, height, width = backbone.settings.get("input_size") or (3, 224, 224)
+    was_training = backbone.module.training
+    with torch.no_grad():
+        count = features.eval()(torch.zeros(1, 3, height, width)).shape[1]
+    features.train(was_training)
+    return features, int(count)

@@ -1,0 +1,58 @@
+"""What is trained on what, and what a run leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from accelerate import Accelerator
+
+from taxon.config import TrainConfig
+from taxon.data import Manifest
+from taxon.data.imbalance import ImbalancePlan
+from taxon.models import Classifier
+from taxon.preprocessing import Preprocessing
+from taxon.training.checkpoint import Checkpoints
+from taxon.training.events import Listener
+
+
+def never() -> bool:
+    """Nobody asks a run to stop."""
+    return False
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What is trained on what; constant over the run.
+
+    Attributes:
+        checkpoints: where the run's state is kept and continued from; None keeps none.
+        stop: asked after each step whether to save the state and leave.
+    """
+
+    classifier: Classifier
+    train: Manifest
+    validation: Manifest
+    preprocessing: Preprocessing
+    config: TrainConfig
+    imbalance: ImbalancePlan
+    accelerator: Accelerator
+    listener: Listener
+    checkpoints: Checkpoints | None = None
+    stop: Callable[[], bool] = field(default=never)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run leaves: the classifier holds the best epoch's weights.
+
+    Attributes:
+        history: one row an epoch, as in `EpochDone`.
+        best_epoch: counted from 1 over all stages.
+        diverged: why the run ended early, with the best epoch before that kept; None if not.
+    """
+
+    history: tuple[dict[str, Any], ...]
+    best_epoch: int
+    diverged: str | None = None

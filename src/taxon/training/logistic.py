@@ -1,0 +1,194 @@
+"""The logistic stage: the head solved for on frozen features, its regularisation chosen."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import log_softmax
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
+
+from taxon.core.predictions import FloatArray
+from taxon.models.probe import folds
+
+# scikit-learn's C, on standardised features.
+STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+ITERATIONS = 300
+UNSEEN = -20.0  # the logit of a class without pictures
+IntArray = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Features with their targets.
+
+    Attributes:
+        features: float32 [N, F].
+        targets: int64 [N] class positions, or [N, C] of 0 and 1.
+        weights: float64 [N], how much each row counts.
+        groups: int64 [N]; rows of one group (the views of a picture, the pictures of a patient)
+            are never divided between fitting and scoring.
+    """
+
+    features: FloatArray
+    targets: IntArray
+    weights: Weights
+    groups: IntArray
+
+    def at(self, rows: npt.NDArray[np.intp]) -> Examples:
+        """Some of the rows."""
+        return Examples(
+            self.features[rows], self.targets[rows], self.weights[rows], self.groups[rows]
+        )
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """Logits = ((features - mean) * factor) @ weight.T + bias.
+
+    Attributes:
+        mean, factor: float32 [F].
+        weight: float32 [C, F].
+        bias: float32 [C].
+        loss: the mean log loss on the rows that it was fitted on.
+        strength: scikit-learn's C that was chosen.
+        reason: how it was chosen, in words.
+    """
+
+    mean: FloatArray
+    factor: FloatArray
+    weight: FloatArray
+    bias: FloatArray
+    loss: float
+    strength: float
+    reason: str
+
+
+def solve(train: Examples, validation: Examples | None, *, classes: int, seed: int) -> LinearHead:
+    """Fit a logistic regression for each strength of regularisation, and keep the best.
+
+    The best is the one with the smallest log loss on validation, or, without one, out of fold
+    on the training part. Multi-label fits one for each label.
+
+    Args:
+        validation: what chooses; None cross-validates.
+        classes: C.
+    """
+    mean = train.features.mean(axis=0)
+    deviation = train.features.std(axis=0)
+    factor = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0.0).astype(np.float32)
+
+    def standardised(examples: Examples) -> Examples:
+        features = (examples.features - mean) * factor
+        return Examples(features, examples.targets, examples.weights, examples.groups)
+
+    inner = standardised(train)
+    # A BLAS of several threads makes problems of this size slower, not faster.
+    with threadpool_limits(1):
+        if validation is not None:
+            held_out = standardised(validation)
+            losses = _losses(inner, held_out, classes)
+            reason = f"on {len(held_out.targets)} validation pictures"
+        else:
+            parts = folds(_kinds(train.targets), train.groups, seed)
+            losses = np.mean(
+                [_losses(inner.at(fit), inner.at(rest), classes) for fit, rest in parts], axis=0
+            )
+            reason = f"by cross-validation in {len(parts)} folds of the training part"
+        strength = STRENGTHS[int(np.argmin(losses))]
+        weight, bias = _Fit(inner, classes).parameters(strength)
+    loss = _log_loss(inner.features @ weight.T + bias, inner)
+    return LinearHead(
+        mean,
+        factor,
+        weight.astype(np.float32),
+        bias.astype(np.float32),
+        loss,
+        strength,
+        reason,
+    )
+
+
+def _kinds(targets: IntArray) -> IntArray:
+    """int64 [N]: what folds should hold equal shares of; for several labels, each combination."""
+    if targets.ndim == 1:
+        return targets
+    return np.asarray(np.unique(targets, axis=0, return_inverse=True)[1].ravel())
+
+
+def _losses(train: Examples, held_out: Examples, classes: int) -> npt.NDArray[np.float64]:
+    """Log loss of each strength on the held-out rows."""
+    fitted = _Fit(train, classes)
+    return np.array(
+        [_log_loss(fitted.logits(strength, held_out), held_out) for strength in STRENGTHS]
+    )
+
+
+def _log_loss(logits: npt.NDArray[np.float64], examples: Examples) -> float:
+    """The weighted mean; of several labels over those that are known."""
+    targets, weights = examples.targets, examples.weights
+    if targets.ndim == 1:
+        own = log_softmax(logits, axis=1)[np.arange(len(targets)), targets]
+        return float(-np.average(own, weights=weights))
+    known = targets >= 0
+    losses = np.logaddexp(0.0, np.where(targets == 1, -logits, logits))
+    return float(np.average(losses, weights=known * weights[:, None]))
+
+
+class _Fit:
+    """Logistic regressions on the same rows, each starting from the one before."""
+
+    def __init__(self, train: Examples, classes: int) -> None:
+        self._train, self._classes = train, classes
+        several = train.targets.ndim == 2
+        columns = list(train.targets.T) if several else [train.targets]
+        self._models = [(column, _model()) for column in columns]
+
+    def logits(self, strength: float, examples: Examples) -> npt.NDArray[np.float64]:
+        """float64 [N, C]."""
+        weight, bias = self.parameters(strength)
+        return np.asarray(examples.features @ weight.T + bias)
+
+    def parameters(self, strength: float) -> tuple[Weights, Weights]:
+        """Weight [C, F] and bias [C]."""
+        rows = [self._solved(column, model, strength) for column, model in self._models]
+        if self._train.targets.ndim == 2:
+            return np.concatenate([w[1:] for w, _ in rows]), np.concatenate(
+                [b[1:] for _, b in rows]
+            )
+        return rows[0]
+
+    def _solved(
+        self, column: IntArray, model: LogisticRegression, strength: float
+    ) -> tuple[Weights, Weights]:
+        """Weight and bias of each class of a column; of a label's: absent, present."""
+        count = self._classes if self._train.targets.ndim == 1 else 2
+        size = self._train.features.shape[1]
+        weight, bias = np.zeros((count, size)), np.full(count, UNSEEN)
+        rows = np.flatnonzero(column >= 0)
+        seen = np.unique(column[rows])
+        if len(seen) < 2:
+            bias[seen] = 0.0
+            return weight, bias
+        model.set_params(C=strength)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # near enough to compare
+            model.fit(
+                self._train.features[rows], column[rows], sample_weight=self._train.weights[rows]
+            )
+        if len(seen) == 2:  # scikit-learn gives one row: the second class against the first
+            half = 0.0 if count == 2 and self._train.targets.ndim == 2 else 0.5
+            weight[seen] = np.stack([-half * model.coef_[0], (1 - half) * model.coef_[0]])
+            bias[seen] = [-half * model.intercept_[0], (1 - half) * model.intercept_[0]]
+        else:
+            weight[seen], bias[seen] = model.coef_, model.intercept_
+        return weight, bias
+
+
+def _model() -> LogisticRegression:
+    return LogisticRegression(max_iter=ITERATIONS, warm_start=True)

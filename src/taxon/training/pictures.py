@@ -1,0 +1,103 @@
+"""Pictures of the training and validation part, as the network takes them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from taxon.core.predictions import FloatArray
+from taxon.data import Manifest
+from taxon.data.loading.decode_cache import open_decode_cache
+from taxon.data.loading.loader import TrainingBatches, training_batches
+from taxon.data.loading.rare_augmentation import build_rare_augmentation
+from taxon.data.loading.sampling import EpochPlan, plan_epoch, with_bounded_views
+from taxon.models.classifier import Normalise
+from taxon.training.device import loading_processes
+from taxon.training.job import TrainingJob
+from taxon.training.outputs import predict_logits
+
+
+class PictureFeed:
+    """Makes batches of pictures for a run; it knows the data, the augmentation and the device.
+
+    Attributes:
+        targets: int64 [N] or [N, C], on the CPU, by position in the training part.
+        mean_weight: of all training pictures, by which weights are divided.
+        weights: float32 [N], how much each training picture counts; their mean is 1.
+        cache: of decoded pictures; None where it is off.
+    """
+
+    def __init__(self, job: TrainingJob) -> None:
+        self.job = job
+        self.config, self.train, self.validation = job.config, job.train, job.validation
+        self.device: torch.device = job.accelerator.device
+        self.workers = loading_processes(self.device)
+        spec = job.preprocessing
+        self.cache = open_decode_cache(
+            job.train.records,
+            job.validation.records,
+            spec,
+            job.config.augment,
+            job.config.loader,
+            workers=self.workers,
+        )
+        self._normalise = Normalise(spec.mean, spec.std).to(self.device)
+        self._rare = build_rare_augmentation(job.imbalance, (spec.height, spec.width))
+        self._numbers = job.train.targets()
+        self.targets = torch.from_numpy(self._numbers)
+        weights = [record.weight for record in job.train.records]
+        self.mean_weight = float(np.mean(weights))
+        self.weights = torch.tensor(weights, dtype=torch.float32) / self.mean_weight
+
+    def plan(self, epoch: int, views: int = 0) -> EpochPlan:
+        """Which pictures an epoch (from 1) shows, and which of `views` views; 0: new ones."""
+        job = self.job
+        plan = plan_epoch(self._numbers, job.imbalance, seed=job.config.seed, epoch=epoch)
+        return with_bounded_views(plan, views, epoch) if views else plan
+
+    def batches(
+        self, epoch: int, plan: EpochPlan, batch_size: int | None = None
+    ) -> TrainingBatches:
+        """The pictures of a plan, uint8, in batches."""
+        job = self.job
+        return training_batches(
+            job.train,
+            job.preprocessing,
+            job.config.augment,
+            batch_size=batch_size or job.config.batch_size,
+            seed=job.config.seed,
+            epoch=epoch,
+            workers=self.workers,
+            plan=plan,
+            rare_augmentation=self._rare,
+            cache=self.cache,
+        )
+
+    def steps(self) -> int:
+        """Optimiser steps in an epoch; the same in all of them."""
+        return len(self.batches(1, self.plan(1)))
+
+    def to_input(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 pictures -> normalised floats on the device."""
+        moved = images.to(self.device, non_blocking=True, memory_format=torch.channels_last)
+        return self._normalise(moved)  # type: ignore[no-any-return]
+
+    def logits(self, module: nn.Module, part: Manifest) -> FloatArray:
+        """Logits float32 [N, C] of a part, in evaluation mode."""
+        with self.autocast():
+            return predict_logits(
+                module,
+                self._normalise,
+                part,
+                self.job.preprocessing,
+                self.device,
+                cache=self.cache,
+            )
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The precision of the run."""
+        return self.job.accelerator.autocast()  # type: ignore[no-any-return]

@@ -1,0 +1,308 @@
+"""A run that is killed, stopped or hindered at any moment ends with the same model, or says why."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY_BACKBONE
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
+
+import taxon
+from taxon.bundle import read_bundle
+from taxon.core.errors import BundleError, DivergedError, Interrupted, OutputError
+from taxon.training import EpochDone, Event, Note, StepDone
+from taxon.training import checkpoint as checkpoint_module
+from taxon.training.checkpoint import Checkpoints, Progress
+
+# Two stages, dropout in the head, a moving average, repeats of rare classes: all that has a state.
+OVERRIDES = [
+    "preprocessing.size=64",
+    "stages=[{name: last, epochs: 4, unfrozen_blocks: 1, learning_rate: 0.003}, "
+    "{name: all, epochs: 3, unfrozen_blocks: all, learning_rate: 0.003, schedule: cosine}]",
+    "optimiser.ema=0.9",
+    "optimiser.gradient_clip=1",
+    "augment.mixup=0.2",
+    "stages.0.mixing=false",
+]
+OPTIONS = {
+    "model": TINY_BACKBONE,
+    "recipe": "scratch",
+    "weights": "none",
+    "batch_size": 16,
+    "imbalance": "oversample",
+    "overrides": OVERRIDES,
+}
+
+
+def _weights(run: Path) -> dict[str, torch.Tensor]:
+    parts = [load_file(run / name) for name in ("model.safetensors", "head.safetensors")]
+    return {
+        f"{part}.{name}": value for part, all_ in enumerate(parts) for name, value in all_.items()
+    }
+
+
+def _require_equal(run: Path, reference: Path) -> None:
+    ours, expected = _weights(run), _weights(reference)
+    assert ours.keys() == expected.keys()
+    different = [name for name in expected if not torch.equal(ours[name], expected[name])]
+    assert not different
+    histories = [
+        [
+            {key: value for key, value in row.items() if key != "seconds"}
+            for row in read_bundle(path).info.provenance.history
+        ]
+        for path in (run, reference)
+    ]
+    assert histories[0] == histories[1]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(defects: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return taxon.train(defects, out=tmp_path_factory.mktemp("whole") / "run", **OPTIONS).path
+
+
+class StopAt:
+    """A listener that sends this process a signal at a step, as Ctrl-C or a scheduler would."""
+
+    def __init__(self, step: int, number: signal.Signals) -> None:
+        self.left, self.number = step, number
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StepDone):
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), self.number)
+
+
+def _train_process(data: Path, run: Path, *more: str) -> subprocess.Popen[str]:
+    options = [f"--set={override}" for override in OVERRIDES]
+    return subprocess.Popen(
+        [sys.executable, "-m", "taxon", "train", str(data), "--out", str(run), "--model"]
+        + [TINY_BACKBONE, "--recipe", "scratch", "--weights", "none", "--batch-size", "16"]
+        + ["--imbalance", "oversample", *options, *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_killed_at_any_moment_a_run_ends_with_the_same_weights(
+    defects: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    run, chance = tmp_path / "run", random.Random(7)
+    process = _train_process(defects, run)
+    # At a stage's border, inside a stage, and inside the other one: after so many checkpoints.
+    for epochs in (4, 2, 6):
+        files = run / "checkpoints"
+        deadline = time.monotonic() + 300
+        while process.poll() is None and time.monotonic() < deadline:
+            done = [int(file.stem.split("-")[2]) for file in files.glob("step-*.safetensors")]
+            if done and max(done) >= epochs:
+                time.sleep(chance.random() * 0.3)
+                break
+            time.sleep(0.002)
+        process.kill()
+        _, errors = process.communicate()
+        assert process.returncode == -signal.SIGKILL, errors
+        assert not (run / "bundle.json").exists()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "taxon", "train", "--resume", str(run)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert "continued after epoch" in errors
+    _require_equal(run, uninterrupted)
+    assert not (run / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_request_saves_within_the_epoch(
+    number: signal.Signals, defects: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted, match=r"taxon train --resume .*run") as stopped:
+        taxon.train(defects, out=run, listener=StopAt(7, number), **OPTIONS)
+    assert stopped.value.exit_code == 130
+    kept = Checkpoints(run / "checkpoints").load()
+    assert kept is not None
+    assert kept[0].total_steps == 7 and kept[0].steps > 0
+    assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
+    _require_equal(taxon.resume(run).path, uninterrupted)
+
+
+def test_killed_before_the_first_checkpoint_a_run_starts_over(
+    defects: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+
+    def leave(event: Event) -> None:
+        if isinstance(event, Note) and event.text.startswith("split"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        taxon.train(defects, out=run, listener=leave, **OPTIONS)
+    assert [file.name for file in (run / "checkpoints").iterdir() if file.suffix] == [
+        "request.json"
+    ]
+    _require_equal(taxon.resume(run).path, uninterrupted)
+
+
+def test_interrupted_after_the_last_epoch_only_the_folder_is_written(
+    defects: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+
+    def leave(event: Event) -> None:
+        if isinstance(event, Note) and event.text.startswith("ONNX"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        taxon.train(defects, out=run, listener=leave, **OPTIONS)
+    assert not (run / "bundle.json").exists()
+    events: list[Event] = []
+    _require_equal(taxon.resume(run, listener=events.append).path, uninterrupted)
+    assert not any(isinstance(event, StepDone) for event in events)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    defects: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        taxon.train(defects, out=run, listener=StopAt(16, signal.SIGINT), **OPTIONS)
+    files = sorted((run / "checkpoints").glob("step-*.safetensors"))
+    assert len(files) == 2
+    content = files[1].read_bytes()
+    files[1].write_bytes(content[: len(content) // 2])
+    _require_equal(taxon.resume(run).path, uninterrupted)
+
+
+def test_a_finished_run_is_finished(uninterrupted: Path) -> None:
+    before = _weights(uninterrupted)
+    done = subprocess.run(
+        [sys.executable, "-m", "taxon", "train", "--resume", str(uninterrupted)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and "is finished already" in done.stderr
+    assert all(torch.equal(value, before[name]) for name, value in _weights(uninterrupted).items())
+
+
+def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no interrupted run"):
+        taxon.resume(tmp_path)
+
+
+def test_a_second_training_into_the_folder_is_refused(defects: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        taxon.train(defects, out=run, listener=StopAt(1, signal.SIGINT), **OPTIONS)
+    with FileLock(run / "checkpoints" / "lock"):
+        other = [sys.executable, "-m", "taxon", "train", "--resume", str(run)]
+        refused = subprocess.run(other, capture_output=True, text=True, check=False)
+        assert refused.returncode == 2
+        assert "another training writes into" in refused.stderr
+        with pytest.raises(OutputError, match="another training"):
+            taxon.train(defects, out=run, overwrite=True, **OPTIONS)
+
+
+def test_an_interrupted_run_is_not_written_over_unasked(defects: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        taxon.train(defects, out=run, listener=StopAt(1, signal.SIGINT), **OPTIONS)
+    with pytest.raises(OutputError, match=r"--resume .*run`, start anew with --overwrite"):
+        taxon.train(defects, out=run, **OPTIONS)
+    again = OPTIONS | {"overrides": [*OVERRIDES, "seed=1"]}
+    events: list[Event] = []
+    taxon.train(defects, out=run, overwrite=True, listener=events.append, **again)
+    epochs = [event.row["epoch"] for event in events if isinstance(event, EpochDone)]
+    assert epochs == list(range(1, 8))
+    assert read_bundle(run).info.provenance.config["seed"] == 1
+
+
+def test_a_user_error_leaves_no_folder(defects: Path, tmp_path: Path) -> None:
+    with pytest.raises(taxon.InputError):
+        taxon.train(defects, out=tmp_path / "run", model="no_such_backbone", weights="none")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_old_model_stays_until_the_new_one_is_whole(
+    defects: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    taxon.train(defects, out=run, **(OPTIONS | {"overrides": [*OVERRIDES, "seed=1"]}))
+    before = _weights(run)
+    with pytest.raises(Interrupted):
+        taxon.train(defects, out=run, overwrite=True, listener=StopAt(3, signal.SIGINT), **OPTIONS)
+    assert all(torch.equal(value, before[name]) for name, value in _weights(run).items())
+    read_bundle(run)
+    _require_equal(taxon.resume(run).path, uninterrupted)
+
+
+def test_a_full_disk_is_said_and_the_checkpoint_before_is_intact(
+    defects: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, written = tmp_path / "run", 0
+
+    def fill(state: dict[str, torch.Tensor], path: Path, **about: object) -> None:
+        nonlocal written
+        written += 1
+        if written > 5:
+            path.write_bytes(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save_file(state, path, **about)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint_module, "save_file", fill)
+        with pytest.raises(OutputError, match="No space left on device"):
+            taxon.train(defects, out=run, **OPTIONS)
+    assert Checkpoints(run / "checkpoints").load() is not None
+    _require_equal(taxon.resume(run).path, uninterrupted)
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_epoch_and_names_pictures(
+    defects: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    stages = (
+        "stages=[{name: calm, epochs: 2, unfrozen_blocks: 0, learning_rate: 0.001}, "
+        "{name: wild, epochs: 9, unfrozen_blocks: all, learning_rate: 10}]"
+    )
+    options = OPTIONS | {"overrides": ["preprocessing.size=64", stages], "imbalance": "none"}
+    with pytest.raises(DivergedError, match=r"epoch \d+: .*best epoch before is in") as error:
+        taxon.train(defects, out=run, **options)
+    bundle = read_bundle(run)
+    assert any("training ended early" in note for note in bundle.info.provenance.notes)
+    assert all(value.isfinite().all() for value in _weights(run).values())
+    assert "pictures: '" in str(error.value) or "outputs are not numbers" in str(error.value)
+
+
+def test_two_checkpoints_and_their_best_weights_are_kept(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path)
+    for epoch in range(1, 6):
+        best = min(epoch, 3)
+        if epoch <= 3:
+            kept.save_best(best, {"w": torch.tensor([float(best)])})
+        history = [{"epoch": number} for number in range(epoch)]
+        progress = Progress(total_steps=10 * epoch, history=history, best_epoch=best)
+        kept.save(progress, {"w": torch.tensor([float(epoch)])})
+    assert len(list(tmp_path.glob("step-*"))) == 2
+    assert [file.name for file in tmp_path.glob("best-*")] == ["best-00003.safetensors"]
+    loaded = kept.load()
+    assert loaded is not None
+    progress, state, best = loaded
+    assert (progress.total_steps, state["w"].item(), best["w"].item()) == (50, 5.0, 3.0)
