@@ -108,7 +108,13 @@ def train_classifier(
     start = replace(start, preprocessing=preprocessing)
     head = build_head(config.head, start.backbone.features, len(manifest.label_space.names))
     train, task = manifest.part("train"), manifest.label_space.task
-    imbalance = choose(config.imbalance, train.counts(), task, pictures=len(train))
+    imbalance = choose(
+        config.imbalance,
+        train.counts(),
+        task,
+        pictures=len(train),
+        taxonomy_loss=config.loss.taxonomy,
+    )
     tell(imbalance.sentence())
     if rare := describe_rare(imbalance):
         tell(rare)
@@ -132,7 +138,7 @@ def train_classifier(
         config=config,
         classifier=job.classifier.cpu(),
         preprocessing=start.preprocessing,
-        policy=fitted.policy,
+        policy=fitted.policy.model_copy(update=config.decision.model_dump()),
         device=start.device,
         weights=start.weights,
         history=result.history,

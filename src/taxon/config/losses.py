@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from taxon.config.base import Config
+
+TaxonomyLossName = Literal["flat", "hierarchical", "levels"]
 
 
 class LossConfig(Config):
@@ -12,6 +16,22 @@ class LossConfig(Config):
 
     Attributes:
         label_smoothing: 0 to 1, for multi-class (Szegedy et al. 2016).
+        taxonomy: of classes that nest. `flat` looks at the classes alone; `hierarchical` is the
+            hierarchical cross-entropy of Bertinetto et al. 2020; `levels` sums the cross-entropy
+            of every level.
+        taxonomy_alpha: of `hierarchical`: a step of the path at height h counts exp(-alpha * h).
+            0 is plain cross-entropy; the higher, the less coarse steps count.
     """
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    taxonomy: TaxonomyLossName = "flat"
+    taxonomy_alpha: float = Field(default=0.1, ge=0, le=10)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.taxonomy != "flat" and self.label_smoothing:
+            raise ValueError(
+                "label_smoothing gives all other classes the same share, near and far ones alike, "
+                f"against what taxonomy: {self.taxonomy} is for; set one of them only"
+            )
+        return self

@@ -111,10 +111,7 @@ class _Run:
         self.targets = job.train.targets()
         self.mean_weight = float(np.mean([record.weight for record in job.train.records]))
         self.rare_augmentation = build_rare_augmentation(job.imbalance, (spec.height, spec.width))
-        smoothing = job.config.loss.label_smoothing
-        self.loss = build_loss(
-            space.task, len(space.names), job.imbalance, label_smoothing=smoothing
-        ).to(self.device)
+        self.loss = build_loss(space, job.imbalance, job.config.loss).to(self.device)
         self.policy = DecisionPolicy.default(space, logit_adjustment(job.imbalance))
         self.history: list[dict[str, Any]] = []
         self.best_state: dict[str, torch.Tensor] = {}
@@ -224,7 +221,7 @@ class _Run:
             return {"validation_loss": None, "macro_f1": None}
         logits = self.outputs(part, len(self.history) + 1)
         targets = part.targets()
-        plain = build_loss(task, len(part.label_space.names))
+        plain = build_loss(part.label_space)
         loss = plain(torch.from_numpy(logits), torch.from_numpy(targets)).mean()
         # With the adjustment by class frequency, as the finished model will answer.
         scores = headline(task, targets, calibrate(logits, self.policy, task))
