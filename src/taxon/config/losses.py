@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from taxon.config.base import Config
 
@@ -26,12 +26,3 @@ class LossConfig(Config):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     taxonomy: TaxonomyLossName = "flat"
     taxonomy_alpha: float = Field(default=0.1, ge=0, le=10)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.taxonomy != "flat" and self.label_smoothing:
-            raise ValueError(
-                "label_smoothing gives all other classes the same share, near and far ones alike, "
-                f"against what taxonomy: {self.taxonomy} is for; set one of them only"
-            )
-        return self

@@ -33,29 +33,39 @@ def build_taxonomy_loss(
             f"loss.taxonomy={config.taxonomy} needs classes that nest, and these do not; leave it "
             "at flat, or give them a taxonomy (nested folders, several label columns, --parents)"
         )
+    tree, smoothing = label_space.tree, config.label_smoothing
     if config.taxonomy == "hierarchical":
-        return HierarchicalLoss(label_space.tree, weights, config.taxonomy_alpha)
-    return LevelsLoss(label_space.tree, weights)
+        return HierarchicalLoss(tree, weights, smoothing, config.taxonomy_alpha)
+    return LevelsLoss(tree, weights, smoothing)
 
 
 class _TaxonomyLoss(nn.Module):
     """(logits [N, C], targets int64 [N] or float [N, C]) -> [N], from a cost a class.
 
-    Blended targets cost the mean of their classes' costs, each by its share; class weights
-    multiply the cost of a class.
+    Blended targets cost the mean of their classes' costs, each by its share, and so does what
+    label smoothing gives to all classes alike; class weights multiply the cost of a class.
+
+    Args:
+        weights: float64 [C].
+        label_smoothing: 0 to 1.
     """
 
-    def __init__(self, tree: Taxonomy, weights: npt.NDArray[np.float64]) -> None:
+    def __init__(
+        self, tree: Taxonomy, weights: npt.NDArray[np.float64], label_smoothing: float
+    ) -> None:
         super().__init__()
         self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
         nodes = np.stack([level.node_of_class for level in tree.levels])
         self.register_buffer("nodes", torch.tensor(nodes, dtype=torch.int64))
+        self.label_smoothing = label_smoothing
         self.counts = [len(level.nodes) for level in tree.levels]
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         if targets.ndim == 1:
             targets = functional.one_hot(targets, logits.shape[1])
-        wanted = cast(torch.Tensor, self.weights) * targets.to(logits.dtype)
+        weighted = cast(torch.Tensor, self.weights) * targets.to(logits.dtype)
+        # As in the loss over single classes, smoothing spreads a picture's own weight.
+        wanted = torch.lerp(weighted, weighted.mean(dim=1, keepdim=True), self.label_smoothing)
         # On the last level the nodes are the classes.
         classes = functional.log_softmax(logits, dim=1)
         nodes = zip(cast(torch.Tensor, self.nodes)[:-1], self.counts, strict=False)
@@ -94,8 +104,14 @@ class HierarchicalLoss(_TaxonomyLoss):
         alpha: from 0 on; the higher, the less coarse steps count.
     """
 
-    def __init__(self, tree: Taxonomy, weights: npt.NDArray[np.float64], alpha: float) -> None:
-        super().__init__(tree, weights)
+    def __init__(
+        self,
+        tree: Taxonomy,
+        weights: npt.NDArray[np.float64],
+        label_smoothing: float,
+        alpha: float,
+    ) -> None:
+        super().__init__(tree, weights, label_smoothing)
         heights = np.stack([level.heights[level.node_of_class] for level in tree.levels])
         factors = torch.tensor(np.exp(-alpha * heights), dtype=torch.float32)
         self.register_buffer("factors", factors)
