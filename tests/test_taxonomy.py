@@ -20,6 +20,7 @@ from taxon.bundle import read_bundle
 from taxon.bundle.layout import ModelSpec
 from taxon.config import ImbalanceConfig, ImbalanceStrategy, LossConfig
 from taxon.core.errors import ConfigError, DataError
+from taxon.core.fingerprint import sha256_file
 from taxon.core.labels import LabelSpace
 from taxon.core.predictions import PredictionTable
 from taxon.data.imbalance import choose, class_weights
@@ -468,7 +469,8 @@ class TestFigures:
         assert metrics.levels[0].top1.value == 1
         assert metrics.levels[1].top1.value == pytest.approx(1 / 3)
         names = [name for name, *_ in summary_rows(metrics)]
-        assert "Height of mistakes" in names and "Hierarchical F1" in names
+        assert "Height of mistakes (1 to 2)" in names and "Hierarchical F1" in names
+        assert "Hierarchical recall" not in names  # the same figure: all classes lie equally deep
 
     def test_flat_classes_have_none(self) -> None:
         space = LabelSpace.flat("multiclass", "ab")
@@ -481,9 +483,7 @@ class TestFigures:
         assert not [name for name, *_ in summary_rows(metrics) if "ierarch" in name]
 
 
-def test_trained_on_the_tree_and_answering_with_least_risk(
-    surfaces: Path, tmp_path: Path, copy_of: Callable[[Path], Path]
-) -> None:
+def test_trained_on_the_tree_and_answering_with_least_risk(surfaces: Path, tmp_path: Path) -> None:
     model = taxon.train(
         surfaces,
         out=tmp_path / "run",
@@ -513,3 +513,20 @@ def test_trained_on_the_tree_and_answering_with_least_risk(
     # The exported artefact alone answers by the same rule.
     alone = taxon.load(model.path / "artefacts" / "onnx" / "model.onnx").predict(surfaces / first)
     assert alone.label == model.spec.label_space.names[named[0]]
+
+
+def test_model_folder_from_before_the_rule_still_answers(
+    surfaces_run: Path, surfaces: Path, copy_of: Callable[[Path], Path]
+) -> None:
+    old = copy_of(surfaces_run)
+    decision = json.loads((old / "decision.json").read_text("utf-8"))
+    assert decision.pop("taxonomy_rule") == "most-probable"
+    (old / "decision.json").write_text(json.dumps(decision), "utf-8")
+    info = json.loads((old / "bundle.json").read_text("utf-8"))
+    info["files"]["decision.json"] = sha256_file(old / "decision.json")
+    (old / "bundle.json").write_text(json.dumps(info), "utf-8")
+    picture = next(surfaces.glob("*/*/*.jpg"))
+    model = taxon.load(old, backend="torch")
+    assert model.spec.policy.taxonomy_rule == "most-probable"
+    answer = model.predict(picture)
+    assert answer.label == taxon.load(surfaces_run, backend="torch").predict(picture).label

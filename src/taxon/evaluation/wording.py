@@ -97,11 +97,16 @@ def _taxonomy_rows(figures: TaxonomyFigures | None) -> list[Row]:
     """How near the answers are to the truth, for a taxonomy."""
     if figures is None:
         return []
-    meets = f"How far up truth and answer meet: 1 for siblings, {figures.height} only at the root."
-    return [
-        Row("Height of mistakes", figures.mistake_height, meets, percent=False),
+    top = figures.height
+    rows = [
         Row(
-            "Hierarchical distance",
+            f"Height of mistakes (1 to {top})",
+            figures.mistake_height,
+            f"Of mistakes, how far up truth and answer meet: 1 for siblings, {top} for the root.",
+            percent=False,
+        ),
+        Row(
+            f"Hierarchical distance (0 to {top})",
             figures.average_distance,
             "The same over all pictures; a right answer counts 0.",
             percent=False,
@@ -119,9 +124,13 @@ def _taxonomy_rows(figures: TaxonomyFigures | None) -> list[Row]:
         Row(
             "Hierarchical F1",
             figures.f1,
-            "Balance of both; an answer in the right branch counts in part.",
+            "Overlap of named and true nodes; an answer in the right branch counts in part.",
         ),
     ]
+    if figures.precision == figures.recall:
+        # Where all classes lie equally deep, the three are one and the same.
+        del rows[2:4]
+    return rows
 
 
 def meaning_sentence(metrics: Metrics) -> str:

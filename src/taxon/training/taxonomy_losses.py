@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import cast
 
 import numpy as np
@@ -39,7 +40,7 @@ def build_taxonomy_loss(
     return LevelsLoss(tree, weights, smoothing)
 
 
-class _TaxonomyLoss(nn.Module):
+class _TaxonomyLoss(nn.Module, ABC):
     """(logits [N, C], targets int64 [N] or float [N, C]) -> [N], from a cost a class.
 
     Blended targets cost the mean of their classes' costs, each by its share, and so does what
@@ -72,13 +73,13 @@ class _TaxonomyLoss(nn.Module):
         levels = [_log_roll_up(classes, node_of_class, count) for node_of_class, count in nodes]
         return (wanted * self.costs([*levels, classes])).sum(dim=1)
 
+    @abstractmethod
     def costs(self, levels: list[torch.Tensor]) -> torch.Tensor:
         """What each class costs where it is the true one, [N, C].
 
         Args:
             levels: coarse to fine: each class's node's log-probability, [N, C].
         """
-        raise NotImplementedError
 
 
 class LevelsLoss(_TaxonomyLoss):
