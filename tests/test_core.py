@@ -109,9 +109,9 @@ def test_flat_classes_have_one_level_and_themselves_as_path() -> None:
 def test_level_maps_each_class_to_its_node(
     level: int, nodes: tuple[str, ...], positions: list[int]
 ) -> None:
-    found, of_classes = FRUIT.level(level)
-    assert found == nodes
-    assert of_classes.tolist() == positions
+    found = FRUIT.tree.levels[level]
+    assert found.nodes == nodes
+    assert found.node_of_class.tolist() == positions
 
 
 def test_index_is_the_position_in_the_logits() -> None:

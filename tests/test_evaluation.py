@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 TOP_LEVEL = {
     "schema_version", "task", "n", "classes", "confusion", "top1", "top5", "balanced_accuracy",
     "log_loss", "macro_f1", "micro_f1", "weighted_f1", "cohen_kappa", "auc_roc",
-    "average_precision", "per_class", "calibration", "coverage", "levels", "about",
+    "average_precision", "per_class", "calibration", "coverage", "levels", "taxonomy", "about",
 }  # fmt: skip
 
 HISTORY: list[dict[str, Any]] = [

@@ -30,7 +30,7 @@ from torchvision.ops import sigmoid_focal_loss
 import taxon
 from taxon.api.classifier import Trained, choose_plan, choose_start, train_classifier
 from taxon.bundle import read_bundle
-from taxon.config import ImbalanceConfig, ImbalanceStrategy, load_config
+from taxon.config import ImbalanceConfig, ImbalanceStrategy, LossConfig, load_config
 from taxon.core.errors import ConfigError, MissingDependencyError
 from taxon.core.labels import LabelSpace, Task
 from taxon.core.predictions import PredictionTable
@@ -165,10 +165,14 @@ CLASSES = np.random.default_rng(1).integers(0, 3, 40)
 TAGS = np.random.default_rng(2).integers(0, 2, (40, 3))
 
 
+def _space(task: Task, classes: int) -> LabelSpace:
+    return LabelSpace.flat(task, map(str, range(classes)))
+
+
 def _loss(
     task: Task, plan: ImbalancePlan | None, targets: npt.NDArray[Any], **options: Any
 ) -> FLOATS:
-    loss = build_loss(task, 3, plan, **options)
+    loss = build_loss(_space(task, 3), plan, LossConfig(**options))
     values = loss(torch.tensor(LOGITS, dtype=torch.float32), torch.from_numpy(targets))
     assert values.shape == (40,)
     return np.asarray(values.numpy(), np.float64)
@@ -206,7 +210,7 @@ def test_label_smoothing_does_not_make_common_pictures_rare_ones(
         "multiclass",
         pictures=sum(counts),
     )
-    loss = build_loss("multiclass", classes, plan, label_smoothing=0.05)
+    loss = build_loss(_space("multiclass", classes), plan, LossConfig(label_smoothing=0.05))
     # Pictures that can be told apart perfectly: one row of free logits a class.
     logits = torch.zeros(classes, classes, requires_grad=True)
     optimiser = torch.optim.LBFGS([logits], max_iter=500, line_search_fn="strong_wolfe")
@@ -295,7 +299,7 @@ def test_losses_and_gradients_are_finite_at_extreme_logits(
     logits = torch.tensor([[size, -size, 0.0]] * 3, requires_grad=True)
     plan = _plan("focal", "class-weights", task=task, focal_gamma=gamma)
     targets = torch.tensor([0, 1, 2]) if task == "multiclass" else torch.eye(3)
-    values = build_loss(task, 3, plan)(logits, targets)
+    values = build_loss(_space(task, 3), plan)(logits, targets)
     values.sum().backward()
     assert torch.isfinite(values).all() and (values >= 0).all()
     assert logits.grad is not None and torch.isfinite(logits.grad).all()

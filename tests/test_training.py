@@ -19,6 +19,7 @@ import taxon
 from taxon.bundle import read_bundle
 from taxon.config import StageConfig
 from taxon.core.errors import ConfigError, DataError, DivergedError, OutputError
+from taxon.core.labels import LabelSpace
 from taxon.data import read_manifest, read_source
 from taxon.training import EpochDone, Event, Note, StageStarted, StepDone
 from taxon.training.clock import Clock
@@ -246,11 +247,11 @@ def test_multilabel_and_taxonomy_train_evaluate_and_predict(
 
 
 def test_losses_of_hand_computed_cases() -> None:
-    loss = build_loss("multiclass", 2)
+    loss = build_loss(LabelSpace.flat("multiclass", "ab"))
     logits = torch.tensor([[0.0, 0.0], [np.log(3.0), 0.0]])
     values = loss(logits, torch.tensor([0, 1]))
     assert values.tolist() == pytest.approx([np.log(2), np.log(4)])  # -log 1/2, -log 1/4
-    loss = build_loss("multilabel", 2)
+    loss = build_loss(LabelSpace.flat("multilabel", "ab"))
     values = loss(torch.tensor([[0.0, np.log(3.0)]]), torch.tensor([[1, 0]]))
     assert values.tolist() == pytest.approx([(np.log(2) + np.log(4)) / 2])
 

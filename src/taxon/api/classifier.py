@@ -146,7 +146,13 @@ def train_classifier(
     classes = len(manifest.label_space.names)
     classifier = Classifier(start.backbone, config.head, classes, config.pooling)
     train, task = manifest.part("train"), manifest.label_space.task
-    imbalance = choose(config.imbalance, train.counts(), task, pictures=len(train))
+    imbalance = choose(
+        config.imbalance,
+        train.counts(),
+        task,
+        pictures=len(train),
+        taxonomy_loss=config.loss.taxonomy,
+    )
     tell(imbalance.sentence())
     if rare := describe_rare(imbalance):
         tell(rare)
@@ -175,7 +181,7 @@ def train_classifier(
         config=config,
         classifier=job.classifier.cpu(),
         preprocessing=plan.preprocessing,
-        policy=fitted.policy,
+        policy=fitted.policy.model_copy(update=config.decision.model_dump()),
         device=start.device,
         weights=start.weights,
         history=result.history,

@@ -22,6 +22,7 @@ from taxon.api.workspace import (
 from taxon.bundle.layout import BUNDLE_FILE, CHECKPOINTS_FOLDER, MANIFEST_FILE, Provenance
 from taxon.bundle.write import seal, write_parts
 from taxon.config import TrainConfig, load_config
+from taxon.config.taxonomy import require_taxonomy
 from taxon.core.errors import CheckFailed, DivergedError, Interrupted, OutputError
 from taxon.core.files import atomic_folder
 from taxon.core.versions import versions
@@ -101,9 +102,11 @@ def train(
     _require_apart(source, folder)
     require_torch_stack()
     # What is cheap and can fail comes first: names and labels, then backbone and weights.
-    columns = columns or Columns()
+    columns = (columns or Columns()).absolute()
     listing = read_source(source, columns)
-    require_compatible(settings.imbalance.strategy, listing.label_space().task)
+    space = listing.label_space()
+    require_taxonomy(settings, space)
+    require_compatible(settings.imbalance.strategy, space.task, settings.loss.taxonomy)
     request = Request(
         data=source.absolute(),
         folder=Path.cwd(),

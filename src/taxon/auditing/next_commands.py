@@ -105,6 +105,7 @@ def column_words(columns: Columns) -> list[str]:
         value = getattr(columns, name)
         words += [f"--{name}-column", value] if value != getattr(usual, name) else []
     words += ["--image-root", str(columns.image_root)] if columns.image_root else []
+    words += ["--parents", str(columns.parents)] if columns.parents else []
     return words
 
 

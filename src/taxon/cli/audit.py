@@ -82,6 +82,7 @@ def command(
     group_column: options.GroupColumn = "group",
     weight_column: options.WeightColumn = "weight",
     image_root: options.ImageRoot = None,
+    parents: options.Parents = None,
 ) -> None:
     """Look into every picture, and say what is wrong with the data before training starts.
 
@@ -101,6 +102,7 @@ def command(
         group_column,
         weight_column,
         image_root,
+        parents,
     )
     with counting_display() as progress:
         report = audit(

@@ -46,6 +46,7 @@ def command(
     group_column: options.GroupColumn = "group",
     weight_column: options.WeightColumn = "weight",
     image_root: options.ImageRoot = None,
+    parents: options.Parents = None,
 ) -> None:
     """Measure a model: metrics.json and one self-contained HTML report."""
     from rich.console import Console
@@ -68,6 +69,7 @@ def command(
             group_column,
             weight_column,
             image_root,
+            parents,
         ),
     )
     table = Table(

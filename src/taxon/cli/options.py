@@ -73,6 +73,14 @@ ImageRoot = Annotated[
         show_default="the table's",
     ),
 ]
+Parents = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with the columns class and parent (CSV, TSV, JSON, YAML), or a mapping: makes "
+        "flat classes a taxonomy.",
+        show_default=False,
+    ),
+]
 Truncated = Annotated[
     str,
     typer.Option(help="Files that end early: refuse, or fill what is missing with grey (JPEG)."),
@@ -107,6 +115,7 @@ def columns(
     group: str,
     weight: str,
     image_root: Path | None,
+    parents: Path | None,
 ) -> Columns:
     """Put the column options together."""
     from taxon.data import Columns
@@ -120,4 +129,5 @@ def columns(
         group=group,
         weight=weight,
         image_root=image_root,
+        parents=parents,
     )

@@ -91,6 +91,7 @@ def command(
     group_column: options.GroupColumn = "group",
     weight_column: options.WeightColumn = "weight",
     image_root: options.ImageRoot = None,
+    parents: options.Parents = None,
 ) -> None:
     """Divide pictures into train, validation, calibration and test, and write a manifest.
 
@@ -118,6 +119,7 @@ def command(
                 group_column,
                 weight_column,
                 image_root,
+                parents,
             ),
             near_duplicates=near_duplicates,
             resplit=resplit,

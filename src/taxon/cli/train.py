@@ -125,6 +125,7 @@ def command(
     group_column: options.GroupColumn = "group",
     weight_column: options.WeightColumn = "weight",
     image_root: options.ImageRoot = None,
+    parents: options.Parents = None,
 ) -> None:
     """Train a classifier on a folder or a table of pictures.
 
@@ -182,6 +183,7 @@ def command(
                 group_column,
                 weight_column,
                 image_root,
+                parents,
             ),
             overwrite=overwrite,
             listener=listener,

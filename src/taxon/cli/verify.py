@@ -32,6 +32,7 @@ def command(
     group_column: options.GroupColumn = "group",
     weight_column: options.WeightColumn = "weight",
     image_root: options.ImageRoot = None,
+    parents: options.Parents = None,
 ) -> None:
     """Compare an artefact with the trained model, on golden pictures and on your own."""
     from taxon.api import verify
@@ -44,6 +45,7 @@ def command(
         group_column,
         weight_column,
         image_root,
+        parents,
     )
     reports = verify(run, artefact, data=data, columns=table)
     for report in reports:

@@ -1,6 +1,7 @@
 """Configuration: the schema, YAML loading, overrides and the recipes in the package."""
 
 from taxon.config.augmentation import AugmentConfig
+from taxon.config.decision import DecisionConfig
 from taxon.config.imbalance import ImbalanceConfig, ImbalanceStrategy
 from taxon.config.load import load_config
 from taxon.config.losses import LossConfig
@@ -10,6 +11,7 @@ from taxon.config.stages import FeatureCacheConfig, OptimiserConfig, StageConfig
 
 __all__ = [
     "AugmentConfig",
+    "DecisionConfig",
     "FeatureCacheConfig",
     "HeadKind",
     "ImbalanceConfig",

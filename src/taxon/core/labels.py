@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Literal, Self
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from taxon.core.errors import DataError, nearest
+from taxon.core.taxonomy import Taxonomy
 
 Task = Literal["multiclass", "multilabel"]
 SEPARATOR = "/"
@@ -107,20 +109,15 @@ class LabelSpace(BaseModel):
             chain.append(self.parents[chain[-1]])
         return tuple(reversed(chain))
 
+    @cached_property
+    def tree(self) -> Taxonomy:
+        """The tree above the classes as arrays; flat classes are a tree of one level."""
+        return Taxonomy([self.path(name) for name in self.names])
+
     @property
     def depth(self) -> int:
         """Return the number of levels: 1 for flat classes."""
-        return max(len(self.path(name)) for name in self.names)
-
-    def level(self, level: int) -> tuple[tuple[str, ...], npt.NDArray[np.intp]]:
-        """Return the nodes of a level (0 = coarsest) and, for each class, its node's position.
-
-        A class that ends above the level stands for itself there.
-        """
-        nodes_of_classes = [self.path(name)[: level + 1][-1] for name in self.names]
-        nodes = sorted(set(nodes_of_classes))
-        positions = {node: position for position, node in enumerate(nodes)}
-        return tuple(nodes), np.array([positions[node] for node in nodes_of_classes], np.intp)
+        return self.tree.height
 
     def targets(self, labels: Sequence[Sequence[str]]) -> npt.NDArray[np.int64]:
         """Return targets for training and metrics.

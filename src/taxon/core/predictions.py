@@ -27,7 +27,8 @@ class Prediction(BaseModel):
 
     Attributes:
         path: the file or the name under which the picture was sent.
-        label: the most probable class (multiclass), or None (multilabel, error).
+        label: the class that is named (multiclass): the most probable one, or by a policy of
+            least risk over a taxonomy another; None for multilabel and errors.
         confidence: its calibrated probability, 0 to 1.
         labels: the classes above their thresholds (multilabel), else the label alone.
         unsure: the confidence is below the bundle's abstention limit.

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from taxon.config import ImbalanceConfig, ImbalanceStrategy
+from taxon.config.losses import TaxonomyLossName
 from taxon.core.errors import ConfigError
 from taxon.core.labels import Task
 
@@ -29,6 +30,8 @@ COMPENSATORS: dict[ImbalanceStrategy, str] = {
 }
 # These read class frequency into the softmax, which holds for a likelihood only.
 LIKELIHOOD_SHIFTS: tuple[ImbalanceStrategy, ...] = ("balanced-softmax", "logit-adjust")
+# What changes the loss of single classes; a loss over a taxonomy is none.
+FLAT_ONLY: tuple[ImbalanceStrategy, ...] = ("focal", *LIKELIHOOD_SHIFTS)
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -61,24 +64,30 @@ class ImbalancePlan:
 
 
 def choose(
-    config: ImbalanceConfig, counts: Mapping[str, int], task: Task, *, pictures: int
+    config: ImbalanceConfig,
+    counts: Mapping[str, int],
+    task: Task,
+    *,
+    pictures: int,
+    taxonomy_loss: TaxonomyLossName = "flat",
 ) -> ImbalancePlan:
     """Resolve `auto`, and refuse what does not go together.
 
-    `auto` does nothing below a ratio of 3 and for multi-label (each label gets its own threshold
-    by F1); above, it takes focal loss.
+    `auto` does nothing below a ratio of 3, for multi-label (each label gets its own threshold by
+    F1) and with a loss over a taxonomy; else it takes focal loss.
 
     Args:
         counts: training pictures of each class, in the order of the label space.
         pictures: training pictures; for multi-label not the sum of the counts.
+        taxonomy_loss: of the loss's configuration.
 
     Raises:
         ConfigError: as `require_compatible`.
     """
-    require_compatible(config.strategy, task)
+    require_compatible(config.strategy, task, taxonomy_loss)
     strategies, reasons = tuple(dict.fromkeys(config.strategy)), [_ratio_in_words(counts)]
     if "auto" in strategies:
-        strategy, why = _resolve(counts, task)
+        strategy, why = _resolve(counts, task, taxonomy_loss)
         strategies, reasons = (strategy,), [f"by auto: {why}"]
     reasons.extend(_strengths(config, strategies))
     numbers = np.array(list(counts.values()), np.int64)
@@ -100,12 +109,15 @@ def imbalance_ratio(counts: Mapping[str, int]) -> float:
     return max(present) / min(present) if present else 1.0
 
 
-def require_compatible(strategies: Sequence[ImbalanceStrategy], task: Task) -> None:
-    """Refuse strategies that do not go together, or not with the task.
+def require_compatible(
+    strategies: Sequence[ImbalanceStrategy], task: Task, taxonomy_loss: TaxonomyLossName = "flat"
+) -> None:
+    """Refuse strategies that do not go together, or not with the task or the loss.
 
     Raises:
         ConfigError: two strategies would compensate twice; `auto` or `none` beside others; one
-            that needs a softmax, for multi-label.
+            that needs a softmax, for multi-label; one that changes the loss of single classes,
+            with a loss over a taxonomy.
     """
     chosen = tuple(dict.fromkeys(strategies))
     listed = ", ".join(chosen)
@@ -121,6 +133,13 @@ def require_compatible(strategies: Sequence[ImbalanceStrategy], task: Task) -> N
             f"'{first}' {COMPENSATORS[first]} and '{second}' {COMPENSATORS[second]}: together "
             "they would compensate twice, and favour rare classes over common ones. Take one of "
             f"{', '.join(compensating)}"
+        )
+    flat_only = [name for name in chosen if name in FLAT_ONLY]
+    if flat_only and taxonomy_loss != "flat":
+        raise ConfigError(
+            f"'{flat_only[0]}' is defined for a loss over single classes, and "
+            f"loss.taxonomy={taxonomy_loss} is one over a tree; leave one of them out. Allowed "
+            "with it: auto, none, weighted-sampler, class-weights, oversample"
         )
     shifts = [name for name in chosen if name in LIKELIHOOD_SHIFTS]
     if shifts and "focal" in chosen:
@@ -173,7 +192,9 @@ def logit_adjustment(plan: ImbalancePlan) -> FloatArray | None:
     return -frequency_shift(plan) if plan.uses("logit-adjust") else None
 
 
-def _resolve(counts: Mapping[str, int], task: Task) -> tuple[ImbalanceStrategy, str]:
+def _resolve(
+    counts: Mapping[str, int], task: Task, taxonomy_loss: TaxonomyLossName = "flat"
+) -> tuple[ImbalanceStrategy, str]:
     ratio = imbalance_ratio(counts)
     found = _ratio_in_words(counts)
     if ratio < NOTICEABLE_RATIO:
@@ -181,6 +202,8 @@ def _resolve(counts: Mapping[str, int], task: Task) -> tuple[ImbalanceStrategy, 
     if task == "multilabel":
         why = "each label with enough pictures held out gets its own threshold by F1"
         return "none", f"{found}, and {why}"
+    if taxonomy_loss != "flat":
+        return "none", f"{found}; focal loss does not go with loss.taxonomy={taxonomy_loss}"
     return AUTO_STRATEGY, f"{found}; focal loss lets easy pictures of large classes count less"
 
 

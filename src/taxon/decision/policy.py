@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from taxon.core.labels import LabelSpace, Task
 from taxon.core.predictions import FloatArray
+from taxon.core.taxonomy import TaxonomyRule
 
 FloatVector = npt.NDArray[np.float64]
 
@@ -25,6 +26,8 @@ class DecisionPolicy(BaseModel):
             multiclass not used.
         abstain_below: a multiclass answer with less confidence is marked `unsure` (0: never).
         taxonomy_confidence: a taxonomy answer stops at the deepest node with this probability.
+        taxonomy_rule: the class that a taxonomy's answer names: the most probable, or the one
+            whose mistakes are expected to be the nearest (`taxon.decision.taxonomy`).
         fitted_on: which part of the data the policy was fitted on, or `defaults`.
     """
 
@@ -35,6 +38,7 @@ class DecisionPolicy(BaseModel):
     thresholds: tuple[float, ...]
     abstain_below: float = Field(default=0.0, ge=0, le=1)
     taxonomy_confidence: float = Field(default=0.5, gt=0, le=1)
+    taxonomy_rule: TaxonomyRule = "most-probable"
     fitted_on: str = "defaults"
 
     @classmethod

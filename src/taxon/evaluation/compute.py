@@ -13,13 +13,14 @@ from taxon.core.errors import DataError
 from taxon.core.labels import LabelSpace
 from taxon.core.predictions import PredictionTable
 from taxon.decision import DecisionPolicy
+from taxon.decision.taxonomy import named_classes
 from taxon.evaluation.summary import (
     CalibrationFigures,
     ClassFigures,
-    LevelFigures,
     Metrics,
     RankingFigures,
 )
+from taxon.evaluation.taxonomy import level_figures, taxonomy_figures
 from taxon.metrics import (
     Figure,
     GroupBootstrap,
@@ -32,11 +33,9 @@ from taxon.metrics import (
     expected_calibration_error,
     f1_averages,
     indicator,
-    interval,
     log_loss,
     mean_of_defined,
     named_indicator,
-    predicted_classes,
     roc_auc,
     top_k_accuracy,
     top_k_hits,
@@ -62,19 +61,22 @@ Samples = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Case:
-    """What every figure is computed from; `truth` and `named` are indicators [N, C]."""
+    """What every figure is computed from; `truth` and `named` are indicators [N, C].
+
+    Attributes:
+        predicted: int64 [N], the classes that the answers name; empty for multilabel.
+    """
 
     targets: Targets
     probabilities: npt.NDArray[np.float32]
+    predicted: Targets
     truth: sparse.csr_matrix
     named: sparse.csr_matrix
     bootstrap: GroupBootstrap
 
     def figure(self, figure: Figure, samples: Samples) -> Figure:
-        """Attach the interval; a single group cannot say how much groups differ."""
-        if self.bootstrap.groups < 2:
-            return figure
-        return figure.with_interval(interval(figure.value, samples))
+        """Attach the interval."""
+        return self.bootstrap.with_interval(figure, samples)
 
     def figure_of_mean(self, figure: Figure, rows: npt.NDArray[Any]) -> Figure:
         """Attach the interval of a figure that is the mean of a value per picture."""
@@ -133,7 +135,10 @@ def compute_metrics(
         per_class=_per_class(case, counts, label_space, policy),
         calibration=_calibration(case, loss, policy),
         coverage=_coverage(case, policy) if single else missing,
-        levels=_levels(case, label_space),
+        levels=level_figures(case.targets, case.probabilities, label_space, case.bootstrap),
+        taxonomy=taxonomy_figures(
+            case.targets, case.predicted, label_space, policy.taxonomy_rule, case.bootstrap
+        ),
         about=about,
     )
 
@@ -161,10 +166,12 @@ def _prepare(
     bootstrap = GroupBootstrap(len(table), groups)
     truth = indicator(targets, classes)
     if label_space.task == "multiclass":
-        named = indicator(predicted_classes(table.probabilities), classes)
+        predicted = named_classes(table.probabilities, label_space, policy.taxonomy_rule)
+        named = indicator(predicted, classes)
     else:
+        predicted = np.empty(0, np.int64)
         named = named_indicator(table.probabilities, policy.thresholds)
-    return _Case(targets, table.probabilities, truth, named, bootstrap)
+    return _Case(targets, table.probabilities, predicted, truth, named, bootstrap)
 
 
 @dataclass(frozen=True)
@@ -176,16 +183,13 @@ class _SingleClassFigures:
 
 
 def _single_class_figures(case: _Case, counts: CountSamples) -> _SingleClassFigures:
-    targets, probabilities = case.targets, case.probabilities
-    predicted = predicted_classes(probabilities)
-
-    def top(k: int) -> Figure:
-        hits = top_k_hits(targets, probabilities, k)
-        return case.figure_of_mean(top_k_accuracy(targets, probabilities, k), hits)
-
+    targets, predicted, probabilities = case.targets, case.predicted, case.probabilities
+    right = predicted == targets
     return _SingleClassFigures(
-        top1=top(1),
-        top5=top(5),
+        top1=case.figure_of_mean(Figure.of(float(right.mean())), right),
+        top5=case.figure_of_mean(
+            top_k_accuracy(targets, probabilities, 5), top_k_hits(targets, probabilities, 5)
+        ),
         balanced_accuracy=case.figure(
             balanced_accuracy(targets, predicted), counts.balanced_accuracy
         ),
@@ -195,7 +199,7 @@ def _single_class_figures(case: _Case, counts: CountSamples) -> _SingleClassFigu
 
 def _confusion(case: _Case) -> tuple[tuple[int, ...], ...]:
     classes = case.probabilities.shape[1]
-    counts = confusion_matrix(case.targets, predicted_classes(case.probabilities), classes)
+    counts = confusion_matrix(case.targets, case.predicted, classes)
     return tuple(tuple(row) for row in counts.tolist())
 
 
@@ -259,30 +263,6 @@ def _calibration(case: _Case, loss: Figure, policy: DecisionPolicy) -> Calibrati
 
 def _coverage(case: _Case, policy: DecisionPolicy) -> Figure:
     # The same comparison as in `taxon.decision.decide`: `unsure` is below the limit.
-    sure = case.probabilities.max(axis=1).astype(np.float64) >= policy.abstain_below
+    confidence = case.probabilities[np.arange(len(case.predicted)), case.predicted]
+    sure = confidence.astype(np.float64) >= policy.abstain_below
     return case.figure_of_mean(Figure.of(float(sure.mean())), sure)
-
-
-def _levels(case: _Case, label_space: LabelSpace) -> tuple[LevelFigures, ...]:
-    """Score each level of a taxonomy: a node's probability is the sum of its classes'."""
-    if not label_space.is_taxonomy:
-        return ()
-    levels = []
-    for level in range(label_space.depth):
-        nodes, node_of_class = label_space.level(level)
-        membership = indicator(node_of_class.astype(np.int64), len(nodes))
-        probabilities = np.asarray(case.probabilities @ membership)
-        targets = node_of_class[case.targets].astype(np.int64)
-        truth = indicator(targets, len(nodes))
-        named = indicator(predicted_classes(probabilities), len(nodes))
-        counts = count_samples(case.bootstrap, truth, named)
-        top1 = top_k_accuracy(targets, probabilities, 1)
-        levels.append(
-            LevelFigures(
-                level=level,
-                classes=len(nodes),
-                top1=case.figure_of_mean(top1, top_k_hits(targets, probabilities, 1)),
-                macro_f1=case.figure(f1_averages(truth, named).macro, counts.macro_f1),
-            )
-        )
-    return tuple(levels)

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from taxon.core.labels import LabelSpace
 from taxon.core.predictions import PredictionTable
+from taxon.decision.taxonomy import named_classes
 from taxon.evaluation.summary import Metrics
-from taxon.metrics import predicted_classes
 
 LIMIT = 60
 THUMBNAIL_SIDE = 96
@@ -45,6 +46,7 @@ def confident_mistakes(
     table: PredictionTable,
     targets: npt.NDArray[np.int64],
     metrics: Metrics,
+    label_space: LabelSpace,
     thumbnails: Callable[[str], bytes | None],
 ) -> list[Mistake]:
     """Return at most 60 mistakes, the most confident first, with small pictures.
@@ -53,12 +55,14 @@ def confident_mistakes(
         targets: int64 [N] or [N, C].
         thumbnails: id -> JPEG bytes, or None where there is no picture to show.
     """
-    single = metrics.task == "multiclass"
-    find = _wrong_class if single else _wrong_labels
     images: dict[str, str | None] = {}
     room = IMAGE_BYTES
     mistakes = []
-    for mistake in find(table, targets, metrics):
+    if metrics.task == "multiclass":
+        found = _wrong_class(table, targets, metrics, label_space)
+    else:
+        found = _wrong_labels(table, targets, metrics)
+    for mistake in found:
         if mistake.id not in images:
             images[mistake.id] = image = _data_uri(thumbnails(mistake.id), room)
             room -= len(image or "")
@@ -76,10 +80,14 @@ def confident_mistakes(
 
 
 def _wrong_class(
-    table: PredictionTable, targets: npt.NDArray[np.int64], metrics: Metrics
+    table: PredictionTable,
+    targets: npt.NDArray[np.int64],
+    metrics: Metrics,
+    label_space: LabelSpace,
 ) -> list[Mistake]:
-    predicted = predicted_classes(table.probabilities)
-    confidence = table.probabilities.max(axis=1)
+    rule = metrics.taxonomy.rule if metrics.taxonomy is not None else "most-probable"
+    predicted = named_classes(table.probabilities, label_space, rule)
+    confidence = table.probabilities[np.arange(len(table)), predicted]
     wrong = np.flatnonzero(predicted != targets)
     order = wrong[np.argsort(-confidence[wrong], kind="stable")][:LIMIT]
     return [

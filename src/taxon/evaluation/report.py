@@ -57,7 +57,7 @@ def write_report(
     Raises:
         OutputError: the file cannot be written.
     """
-    mistakes = confident_mistakes(table, targets, metrics, thumbnails)
+    mistakes = confident_mistakes(table, targets, metrics, label_space, thumbnails)
     environment = Environment(
         loader=PackageLoader("taxon.evaluation"),
         autoescape=True,

@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from taxon.core.labels import Task
+from taxon.core.taxonomy import TaxonomyRule
 from taxon.metrics import Figure
 
 SCHEMA_VERSION = 1
@@ -70,6 +71,30 @@ class LevelFigures(_Frozen):
     macro_f1: Figure
 
 
+class TaxonomyFigures(_Frozen):
+    """How near the answers are to the truth, where classes nest.
+
+    Attributes:
+        height: of the tree: edges from the root down to the deepest class.
+        rule: by which the class was named; the probabilities, and so the levels, log loss, top-5
+            and calibration, do not depend on it.
+        mistake_height: mean height of the lowest common ancestor of truth and answer over the
+            mistakes: 1 for a sibling, `height` for a class that shares nothing but the root
+            (Bertinetto et al. 2020).
+        average_distance: the same over all pictures, where right answers count 0.
+        precision, recall, f1: overlap of the ancestors of answers and truths, 0 to 1
+            (Kiritchenko et al. 2006).
+    """
+
+    height: int
+    rule: TaxonomyRule
+    mistake_height: Figure
+    average_distance: Figure
+    precision: Figure
+    recall: Figure
+    f1: Figure
+
+
 class Metrics(_Frozen):
     """Everything that was measured on one part of the data; the content of metrics.json.
 
@@ -81,6 +106,7 @@ class Metrics(_Frozen):
         log_loss: in nats.
         coverage: the share of answers that are not marked `unsure`.
         levels: coarse to fine; empty unless the classes are a taxonomy.
+        taxonomy: None unless they are.
         about: where the figures come from (part, model, fingerprint, pictures left out, ...).
     """
 
@@ -103,6 +129,7 @@ class Metrics(_Frozen):
     calibration: CalibrationFigures
     coverage: Figure
     levels: tuple[LevelFigures, ...] = ()
+    taxonomy: TaxonomyFigures | None = None
     about: dict[str, Any] = {}
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from taxon.evaluation.summary import Metrics
+from taxon.evaluation.summary import Metrics, TaxonomyFigures
 from taxon.metrics import Figure
 
 
@@ -58,7 +58,7 @@ def headline_rows(metrics: Metrics) -> list[Row]:
             auc,
         ]
     return [
-        Row("Top-1", metrics.top1, "pictures whose most probable class is right"),
+        Row("Top-1", metrics.top1, "pictures whose answer is right"),
         macro_f1,
         Row("Balanced accuracy", metrics.balanced_accuracy, "the mean recall over the classes"),
         auc,
@@ -83,13 +83,54 @@ def all_rows(metrics: Metrics) -> list[Row]:
         return shared
     kappa = "Agreement beyond chance: 0 is chance, 1 is perfect."
     return [
-        Row("Top-1", metrics.top1, "Share of pictures whose most probable class is right."),
+        Row("Top-1", metrics.top1, "Share of pictures whose answer is right."),
         Row("Top-5", metrics.top5, "The true class is among the five most probable."),
         Row("Balanced accuracy", metrics.balanced_accuracy, "Mean recall over the classes."),
         Row("Cohen's kappa", metrics.cohen_kappa, kappa, percent=False),
         *shared,
         Row("Coverage", metrics.coverage, "Share of answers that are not marked unsure."),
+        *_taxonomy_rows(metrics.taxonomy),
     ]
+
+
+def _taxonomy_rows(figures: TaxonomyFigures | None) -> list[Row]:
+    """How near the answers are to the truth, for a taxonomy."""
+    if figures is None:
+        return []
+    top = figures.height
+    rows = [
+        Row(
+            f"Height of mistakes (1 to {top})",
+            figures.mistake_height,
+            f"Of mistakes, how far up truth and answer meet: 1 for siblings, {top} for the root.",
+            percent=False,
+        ),
+        Row(
+            f"Hierarchical distance (0 to {top})",
+            figures.average_distance,
+            "The same over all pictures; a right answer counts 0.",
+            percent=False,
+        ),
+        Row(
+            "Hierarchical precision",
+            figures.precision,
+            "Share of the named nodes, ancestors included, that is right.",
+        ),
+        Row(
+            "Hierarchical recall",
+            figures.recall,
+            "Share of the true nodes, ancestors included, that is named.",
+        ),
+        Row(
+            "Hierarchical F1",
+            figures.f1,
+            "Overlap of named and true nodes; an answer in the right branch counts in part.",
+        ),
+    ]
+    if figures.precision == figures.recall:
+        # Where all classes lie equally deep, the three are one and the same.
+        del rows[2:4]
+    return rows
 
 
 def meaning_sentence(metrics: Metrics) -> str:
@@ -128,6 +169,12 @@ def _plausible(figure: Figure, scale: int, condition: str, unit: str) -> str:
 def findings(metrics: Metrics) -> list[str]:
     """Return plain sentences on what to look at first."""
     found = []
+    if metrics.taxonomy is not None and metrics.taxonomy.rule == "least-risk":
+        found.append(
+            "An answer is the class with the nearest mistakes to be expected, which need not be "
+            "the most probable one; probabilities, levels, top-5 and calibration do not depend "
+            "on that."
+        )
     scored = [
         (entry.f1.value, name)
         for name, entry in metrics.per_class.items()

@@ -25,6 +25,7 @@ from taxon.metrics.multiclass import (
 from taxon.metrics.per_class import ClassScores, F1Averages, class_scores, f1_averages
 from taxon.metrics.ranking import average_precision, log_loss, roc_auc
 from taxon.metrics.selection import headline, selection_score
+from taxon.metrics.taxonomy import TaxonomyScores, taxonomy_scores
 
 __all__ = [
     "ClassScores",
@@ -32,6 +33,7 @@ __all__ = [
     "Figure",
     "GroupBootstrap",
     "ReliabilityBins",
+    "TaxonomyScores",
     "average_precision",
     "balanced_accuracy",
     "brier_score",
@@ -50,6 +52,7 @@ __all__ = [
     "reliability_bins",
     "roc_auc",
     "selection_score",
+    "taxonomy_scores",
     "top_k_accuracy",
     "top_k_hits",
     "undefined",

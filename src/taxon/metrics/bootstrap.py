@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from taxon.metrics.figure import Figure
 from taxon.metrics.indicator import IntArray, require_pictures
 
 FloatArray = npt.NDArray[np.float64]
@@ -90,6 +91,16 @@ class GroupBootstrap:
         blocks = [both @ weights for weights in self.weights()]
         counts, sums = np.concatenate(blocks, axis=1).astype(np.float64)
         return np.asarray(sums / counts)
+
+    def with_interval(self, figure: Figure, samples: npt.NDArray[Any]) -> Figure:
+        """Attach the interval of a figure; a single group cannot say how much groups differ.
+
+        Args:
+            samples: float [R], the figure in each resample; see `interval`.
+        """
+        if self.groups < 2:
+            return figure
+        return figure.with_interval(interval(figure.value, samples))
 
 
 def interval(value: float | None, samples: npt.NDArray[Any]) -> tuple[float, float] | None:

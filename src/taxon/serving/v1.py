@@ -12,6 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from taxon.core.labels import Task
 from taxon.core.predictions import Scored
+from taxon.core.taxonomy import TaxonomyRule
 from taxon.serving.errors import documented
 from taxon.serving.pipeline import Pipeline, Upload
 
@@ -81,7 +82,8 @@ class ModelDescription(ModelId):
     """The model that is served.
 
     `thresholds` (multi-label only) is the probability from which a class is named;
-    `abstain_below` the confidence under which an answer is marked unsure.
+    `abstain_below` the confidence under which an answer is marked unsure. `taxonomy_rule` (a
+    taxonomy only) says which class is named: the `most-probable`, or that of `least-risk`.
     """
 
     backbone: str
@@ -92,6 +94,7 @@ class ModelDescription(ModelId):
     input: InputSize
     thresholds: dict[str, float] | None
     abstain_below: float
+    taxonomy_rule: TaxonomyRule | None
     limits: Limits
 
 
@@ -221,5 +224,6 @@ def _description(model: ModelId, pipeline: Pipeline) -> ModelDescription:
         input=InputSize(height=spec.preprocessing.height, width=spec.preprocessing.width),
         thresholds=thresholds,
         abstain_below=spec.policy.abstain_below,
+        taxonomy_rule=spec.policy.taxonomy_rule if labels.is_taxonomy else None,
         limits=Limits(max_body_bytes=settings.max_body_bytes, max_pictures=settings.max_queue),
     )

@@ -11,18 +11,24 @@ from scipy.special import softmax
 from torch import nn
 from torch.nn import functional
 
-from taxon.core.labels import Task
-from taxon.data.imbalance import ImbalancePlan, class_weights, frequency_shift, positive_weights
+from taxon.config import LossConfig
+from taxon.core.labels import LabelSpace
+from taxon.data.imbalance import (
+    ImbalancePlan,
+    class_weights,
+    frequency_shift,
+    positive_weights,
+    require_compatible,
+)
+from taxon.training.taxonomy_losses import build_taxonomy_loss
 
 Loss = nn.Module
 
 
 def build_loss(
-    task: Task,
-    classes: int,
+    label_space: LabelSpace,
     plan: ImbalancePlan | None = None,
-    *,
-    label_smoothing: float = 0.0,
+    config: LossConfig = LossConfig(),  # noqa: B008 (frozen)
 ) -> Loss:
     """Return the loss: (logits float32 [N, C], targets) -> float32 [N], a value a picture.
 
@@ -30,14 +36,22 @@ def build_loss(
     multi-label [N, C] of 0 to 1 (the mean over the classes).
 
     Args:
-        classes: C.
         plan: focal loss, class weights and balanced softmax come from it; None is the plain loss.
-        label_smoothing: 0 to 1, for multi-class (Szegedy et al. 2016).
+        config: label smoothing, or a loss over the taxonomy.
+
+    Raises:
+        ConfigError: a loss over a taxonomy, for classes without one or with a plan that changes
+            the loss of single classes.
     """
-    gamma = plan.settings.focal_gamma if plan is not None and plan.uses("focal") else 0.0
+    classes = len(label_space.names)
     ones = np.ones(classes)
     weighted = plan is not None and plan.uses("class-weights")
-    if task == "multilabel":
+    if config.taxonomy != "flat":
+        require_compatible(plan.strategies if plan else (), label_space.task, config.taxonomy)
+        weights = class_weights(plan) if plan and weighted else ones
+        return build_taxonomy_loss(label_space, config, weights)
+    gamma = plan.settings.focal_gamma if plan is not None and plan.uses("focal") else 0.0
+    if label_space.task == "multilabel":
         return SigmoidLoss(positive_weights(plan) if plan and weighted else ones, gamma)
     balanced = plan is not None and plan.uses("balanced-softmax")
     adjusted = balanced or (plan is not None and plan.uses("logit-adjust"))
@@ -46,7 +60,7 @@ def build_loss(
         class_weights(plan) if plan and weighted else ones,
         prior if balanced else np.zeros(classes),
         gamma,
-        label_smoothing,
+        config.label_smoothing,
         softmax(prior),
     )
 

@@ -25,7 +25,7 @@ def score(job: TrainingJob, part: Manifest, logits: FloatArray) -> dict[str, Any
         logits: float32 [N, C], finite.
     """
     space, targets = part.label_space, part.targets()
-    plain = build_loss(space.task, len(space.names))
+    plain = build_loss(space)
     loss = plain(torch.from_numpy(logits), torch.from_numpy(targets)).mean()
     # With the adjustment by class frequency, which the policy keeps.
     policy = DecisionPolicy.default(space, logit_adjustment(job.imbalance))

@@ -79,10 +79,9 @@ class _Run:
         self.feed = PictureFeed(job)
         self.stages = [stage for stage in job.config.stages if stage.epochs]
         self.sources = Sources(self.feed, job.classifier, self.stages)
-        space, loss = job.train.label_space, job.config.loss
-        self.loss = build_loss(
-            space.task, len(space.names), job.imbalance, label_smoothing=loss.label_smoothing
-        ).to(self.device)
+        self.loss = build_loss(job.train.label_space, job.imbalance, job.config.loss).to(
+            self.device
+        )
         self.progress = Progress(parts=job.config.accumulation)
         self.best: State = {}
         self.average: MovingAverage | None = None

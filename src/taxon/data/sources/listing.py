@@ -6,7 +6,7 @@ import os
 import stat
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from taxon.data.sources.words import Kind
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of a table's columns.
+    """The names of a table's columns, and what else is said of the data beside them.
 
     Attributes:
         path: the picture's path, relative to the table; `file_name` stands in for `path`.
@@ -30,6 +30,8 @@ class Columns:
         split, group, weight: used where the table has them; another name than the default must
             be there. A weight is a number above 0, 1 where the cell is empty.
         image_root: the folder that paths count from, in place of the table's own.
+        parents: a file that places the classes of any flat data in a tree; see
+            `taxon.data.sources.parents`.
     """
 
     path: str = "path"
@@ -39,6 +41,15 @@ class Columns:
     group: str = "group"
     weight: str = "weight"
     image_root: Path | None = None
+    parents: Path | None = None
+
+    def absolute(self) -> Columns:
+        """The same, with paths that hold from any working folder."""
+        return replace(
+            self,
+            image_root=self.image_root.absolute() if self.image_root else None,
+            parents=self.parents.absolute() if self.parents else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

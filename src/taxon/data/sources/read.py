@@ -25,6 +25,7 @@ from taxon.data.sources.huggingface import (
 )
 from taxon.data.sources.image_folder import find_metadata, read_image_folder
 from taxon.data.sources.listing import Columns, Listing, Row
+from taxon.data.sources.parents import with_parents
 from taxon.data.sources.table_files import READERS, load_json, read_text
 from taxon.data.sources.tables import read_table
 from taxon.data.sources.words import Kind, how_to_open, is_encodable, readable
@@ -57,11 +58,16 @@ def read_source(path: str | Path, columns: Columns | None = None) -> Listing:
     a folder, which is unpacked into the cache.
 
     Raises:
-        DataError: nothing there, no pictures, no classes, columns that are missing.
+        DataError: nothing there, no pictures, no classes, columns that are missing, a parents
+            file that cannot be used.
         OutputError: an archive or embedded pictures cannot be written to the cache.
     """
     columns = columns or Columns()
-    path = data_path(path)
+    listing = _read(data_path(path), replace(columns, parents=None))
+    return listing if columns.parents is None else with_parents(listing, columns.parents)
+
+
+def _read(path: Path, columns: Columns) -> Listing:
     _require_utf8(path)
     try:
         is_file = path.is_file()
