@@ -13,6 +13,7 @@ import torch
 
 from taxon.bundle.golden import write_golden_outputs, write_golden_pictures
 from taxon.config import TrainConfig
+from taxon.core.licences import duty
 from taxon.core.predictions import PredictionTable
 from taxon.data import Manifest, Record
 from taxon.data.imbalance import choose, logit_adjustment
@@ -67,7 +68,7 @@ class Trained:
     notes: tuple[str, ...]
 
 
-def choose_start(config: TrainConfig, listener: Listener) -> Start:
+def choose_start(config: TrainConfig, listener: Listener, *, trust_pickle: bool = False) -> Start:
     """Choose the device and build the backbone; done first, so that it fails within seconds.
 
     Raises:
@@ -80,14 +81,17 @@ def choose_start(config: TrainConfig, listener: Listener) -> Start:
         name, reason = default_backbone(device, pretrained=config.weights != "none")
     size = config.preprocessing.size
     backbone = create_backbone(name, input_size=(size, size) if size else None)
-    backbone, weights = load_pretrained(backbone, config.weights)
+    backbone, weights = load_pretrained(backbone, config.weights, trust_pickle=trust_pickle)
     preprocessing = _adjust(preprocessing_of(backbone.settings), config)
     entry = find(name)
     known = f", {entry.top1:.1f} % top-1 on ImageNet" if entry and config.weights == "hub" else ""
     resolved = f"'{name}' resolves to it; " if backbone.name != name else ""
+    licence = weights.get("licence", "none needed")
+    asked = duty(licence)
     notes = (
         f"backbone: {backbone.name} ({resolved}{reason}{known}), on {device}",
-        f"weights: {weights['source']}, licence: {weights.get('licence', 'none needed')}",
+        f"weights: {weights['source']}, licence: {licence}",
+        *([f"licence: {asked}"] if asked else []),
     )
     for note in notes:
         listener(Note(note))

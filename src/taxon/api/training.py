@@ -45,6 +45,7 @@ def train(
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
     columns: Columns | None = None,
+    trust_pickle: bool = False,
     overwrite: bool = False,
     listener: Listener = silent,
     command: str = "taxon.train(...)",
@@ -55,8 +56,8 @@ def train(
         data: a folder with one sub-folder a class (nested: a taxonomy), a table, an archive, or a
             manifest that `split` wrote.
         out: the model folder to write; None makes `runs/DATA-DATE`.
-        model: a charter name or any timm name; None takes the default for the device.
-        weights: `hub`, `none`, or a file in timm's names.
+        model: a name of `taxon models` or any timm name; None takes the default for the device.
+        weights: `hub`, `none`, or a file in the own names of the backbone's library.
         recipe: `staged` (default with pretrained weights) or `scratch`.
         epochs: over all stages together, in their proportions.
         batch_size, seed, device: as in `TrainConfig`.
@@ -65,6 +66,7 @@ def train(
         config: YAML with any of its keys.
         overrides: `key=value`, nested keys with dots.
         columns: of a table.
+        trust_pickle: read Ultralytics' .pt weights; a pickle can run any code while it is read.
         overwrite: replace an existing model folder.
         listener: told what happens.
         command: kept in the bundle's provenance.
@@ -102,7 +104,7 @@ def train(
     listing = read_source(source, columns)
     require_compatible(settings.imbalance.strategy, listing.label_space().task)
     settings = with_pipeline(settings)
-    beginning = choose_start(settings, listener)
+    beginning = choose_start(settings, listener, trust_pickle=trust_pickle)
     manifest = read_training_data(listing, settings, listener, beginning.preprocessing)
     trained = train_classifier(beginning, manifest, settings, listener)
     with atomic_folder(folder, replace_if=BUNDLE_FILE if overwrite else None) as temporary:

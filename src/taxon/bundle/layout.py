@@ -98,7 +98,7 @@ class BundleInfo(BaseModel):
     Attributes:
         format_version: raised when an older taxon could misread the folder.
         name: the model's name, as servers give it.
-        backbone: timm's name of the architecture.
+        backbone: its library's name of the architecture.
         head: `mlp` or `linear`.
         files: sha256 of every file that the answers depend on.
     """
@@ -124,7 +124,7 @@ class ModelSpec(BaseModel):
     Attributes:
         name: the model's name.
         fingerprint: of the bundle that it comes from.
-        backbone: timm's name of the architecture.
+        backbone: its library's name of the architecture.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

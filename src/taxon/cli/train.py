@@ -42,6 +42,14 @@ def command(
             show_default="hub",
         ),
     ] = None,
+    trust_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--trust-pickle",
+            help="Read weights of a YOLO from Ultralytics' .pt file: a pickle, which can run any "
+            "code while it is read.",
+        ),
+    ] = False,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -150,6 +158,7 @@ def command(
                 weight_column,
                 image_root,
             ),
+            trust_pickle=trust_pickle,
             overwrite=overwrite,
             listener=listener,
             command=shlex.join(["taxon", *sys.argv[1:]]),

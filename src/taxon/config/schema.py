@@ -20,8 +20,8 @@ class TrainConfig(Config):
 
     Attributes:
         recipe: the recipe that it started from.
-        model: a charter name or any timm name; null takes the default for the device.
-        weights: `hub`, `none`, or a file in timm's names.
+        model: a name of `taxon models` or any timm name; null takes the default for the device.
+        weights: `hub`, `none`, or a file in the own names of the backbone's library.
         head: `mlp` (Linear 512, GELU, Dropout 0.3, Linear) or `linear`.
         stages: run in order.
         batch_size: pictures a step; at least 2 are taken where there are two.
