@@ -298,6 +298,24 @@ class TestRun:
         assert origin["licence"] == "agpl-3.0"
 
 
+@pytest.mark.parametrize(("trust", "saying"), [(False, "is a pickle"), (True, "does not fit")])
+def test_trust_is_an_option_of_train(
+    defects: Path, published: Path, tmp_path: Path, trust: bool, saying: str
+) -> None:
+    """Another network's file: with trust it is read, and then it does not fit."""
+    weights = published / "yolo11s-cls.pt"
+    command = ["train", defects, "--model", NAME, "--weights", weights, "--out", tmp_path / "run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "taxon", *map(str, command), *(["--trust-pickle"] if trust else [])],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: ") and saying in line
+
+
 def test_random_weights_state_the_licence_of_the_code() -> None:
     _, origin = load_pretrained(create_backbone(NAME), "none")
     assert origin["licence"] == "agpl-3.0"
