@@ -1,9 +1,11 @@
 """The backbones that we know by name, with published figures. Reads without torch.
 
 Source of the figures: timm's results tables (`results/results-imagenet.csv` for top-1 and
-parameters, its benchmark tables for multiply-adds), as of August 2026, and for YOLO Ultralytics'
-documentation. Each row names the exact weights, since one architecture has several:
-ConvNeXt-Tiny is 82.07 or 84.19 depending on them.
+parameters, its benchmark tables for multiply-adds), as of August 2026 (MobileNetV4 and
+EfficientNet-Lite1 to 4: an earlier version of the same tables, pytorch-image-models 7479d451, and
+for MobileNetV4-Large timm's README), and for YOLO Ultralytics' documentation.
+Each row names the exact weights, since one architecture has several: ConvNeXt-Tiny is 82.07 or
+84.19 depending on them.
 """
 
 from __future__ import annotations
