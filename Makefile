@@ -23,6 +23,9 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed \
 		--constraint constraints.txt --editable '.[dev]'
+	@# Ultralytics brings the OpenCV with windows, which needs libGL; the one without goes on top.
+	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps \
+		--constraint constraints.txt opencv-python-headless
 	$(BIN)/taxon doctor
 	@touch $@
 

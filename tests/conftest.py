@@ -18,6 +18,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # No test may leave anything in the user's cache, nor find anything there.
 _CACHE = tempfile.TemporaryDirectory(prefix="taxon-cache-")
 os.environ["TAXON_CACHE"] = _CACHE.name
+os.environ["YOLO_CONFIG_DIR"] = _CACHE.name  # Ultralytics writes its settings when it is imported
 
 ROOT = Path(__file__).parents[1]
 TINY_BACKBONE = "test_convnext"

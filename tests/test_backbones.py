@@ -24,15 +24,32 @@ from taxon.inference.pytorch import PyTorchBackend
 from taxon.models import Classifier, build_classifier
 from taxon.models.backbones import train_mode
 from taxon.models.restore import save_classifier
+from taxon.models.zoo import ZOO
 from taxon.preprocessing import Preprocessing
 
-SMALL = {"mobilenetv3_small_100": 64, "mobilenetv3_large_100": 64, "efficientnet_lite0": 64}
+SMALL = {
+    "mobilenetv3_small_100": 64,
+    "mobilenetv3_large_100": 64,
+    "mobilenetv4_conv_small": 64,
+    "efficientnet_lite0": 64,
+    "yolo11n-cls": 64,
+}
 LARGE = {
     "efficientnet_b0": 64,
     "efficientnet_b4": 96,
     "efficientnet_b7": 128,
     "convnext_tiny": 64,
     "vit_base_patch16_224": 224,
+    "mobilenetv4_conv_medium": 64,
+    "mobilenetv4_conv_large": 96,
+    "efficientnet_lite1": 64,
+    "efficientnet_lite2": 64,
+    "efficientnet_lite3": 96,
+    "efficientnet_lite4": 96,
+    "yolo11s-cls": 64,
+    "yolo11m-cls": 64,
+    "yolo11l-cls": 64,
+    "yolo11x-cls": 64,
 }
 SPACE = LabelSpace.flat("multiclass", ["a", "b", "c"])
 
@@ -87,6 +104,10 @@ def _write_bundle(classifier: Classifier, size: int, folder: Path) -> None:
         label_space=SPACE,
         provenance=provenance,
     )
+
+
+def test_every_known_backbone_is_tried() -> None:
+    assert {*SMALL, *LARGE} == {entry.name for entry in ZOO}
 
 
 @pytest.mark.parametrize(

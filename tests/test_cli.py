@@ -74,7 +74,14 @@ def test_version() -> None:
 def test_models_lists_the_charters_backbones() -> None:
     done = taxon("models")
     assert done.returncode == 0
-    for part in ("tf_efficientnet_b7.aa_in1k", "84.19", "86.57", "apache-2.0", "mobilenetv3"):
+    for part in (
+        "tf_efficientnet_b7.aa_in1k",
+        "84.19",
+        "86.57",
+        "apache-2.0",
+        "mobilenetv4",
+        "agpl-3.0",
+    ):
         assert part in done.stdout
 
 

@@ -14,6 +14,7 @@ import torch
 from taxon.api.workspace import Plan
 from taxon.bundle.golden import write_golden_outputs, write_golden_pictures
 from taxon.config import TrainConfig
+from taxon.core.licences import duty
 from taxon.core.predictions import PredictionTable
 from taxon.data import Manifest, Record
 from taxon.data.imbalance import choose, logit_adjustment
@@ -76,11 +77,14 @@ class Trained:
     diverged: str | None = None
 
 
-def choose_start(config: TrainConfig, folder: Path, listener: Listener) -> Start:
+def choose_start(
+    config: TrainConfig, folder: Path, listener: Listener, *, trust_pickle: bool = False
+) -> Start:
     """Choose the device and build the backbone; done first, so that it fails within seconds.
 
     Args:
         folder: from which the path of a weights file counts.
+        trust_pickle: let the weights' own library unpickle them.
 
     Raises:
         ConfigError, WeightsError: the backbone, its weights or the device cannot be used.
@@ -92,14 +96,19 @@ def choose_start(config: TrainConfig, folder: Path, listener: Listener) -> Start
         name, reason = default_backbone(device, pretrained=config.weights != "none")
     size = config.preprocessing.size
     backbone = create_backbone(name, input_size=(size, size) if size else None)
-    backbone, weights = load_pretrained(backbone, weights_in(folder, config.weights))
+    backbone, weights = load_pretrained(
+        backbone, weights_in(folder, config.weights), trust_pickle=trust_pickle
+    )
     preprocessing = _adjust(preprocessing_of(backbone.settings), config)
     entry = find(name)
     known = f", {entry.top1:.1f} % top-1 on ImageNet" if entry and config.weights == "hub" else ""
     resolved = f"'{name}' resolves to it; " if backbone.name != name else ""
+    licence = weights.get("licence", "none needed")
+    asked = duty(licence)
     notes = (
         f"backbone: {backbone.name} ({resolved}{reason}{known}), on {device}",
-        f"weights: {weights['source']}, licence: {weights.get('licence', 'none needed')}",
+        f"weights: {weights['source']}, licence: {licence}",
+        *([f"licence: {asked}"] if asked else []),
     )
     for note in notes:
         listener(Note(note))

@@ -54,6 +54,7 @@ def train(
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
     columns: Columns | None = None,
+    trust_pickle: bool = False,
     overwrite: bool = False,
     listener: Listener = silent,
     command: str = "taxon.train(...)",
@@ -64,8 +65,8 @@ def train(
         data: a folder with one sub-folder a class (nested: a taxonomy), a table, an archive, or a
             manifest that `split` wrote.
         out: the model folder to write; None makes `runs/DATA-DATE`.
-        model: a charter name or any timm name; None takes the default for the device.
-        weights: `hub`, `none`, or a file in timm's names.
+        model: a name of `taxon models` or any timm name; None takes the default for the device.
+        weights: `hub`, `none`, or a file in the own names of the backbone's library.
         recipe: `staged` (default with pretrained weights) or `scratch`.
         epochs: over all stages together, in their proportions.
         batch_size, seed, device: as in `TrainConfig`.
@@ -74,6 +75,7 @@ def train(
         config: YAML with any of its keys.
         overrides: `key=value`, nested keys with dots.
         columns: of a table.
+        trust_pickle: read Ultralytics' .pt weights; a pickle can run any code while it is read.
         overwrite: replace an existing model folder.
         listener: told what happens.
         command: kept in the bundle's provenance.
@@ -115,7 +117,7 @@ def train(
         command=command,
     )
     with new_workspace(folder, request, overwrite=overwrite) as workspace:
-        return _run(workspace, listing, listener)
+        return _run(workspace, listing, listener, trust_pickle)
 
 
 def configure(
@@ -152,7 +154,7 @@ def configure(
     return settings
 
 
-def resume(run: str | Path, *, listener: Listener = silent) -> Model:
+def resume(run: str | Path, *, trust_pickle: bool = False, listener: Listener = silent) -> Model:
     """Go on with a run that was interrupted; it ends with the model that it would have had.
 
     A run that is finished is returned as it is; one that was interrupted before its first
@@ -160,6 +162,7 @@ def resume(run: str | Path, *, listener: Listener = silent) -> Model:
 
     Args:
         run: the model folder.
+        trust_pickle: as in `train`; never kept with the run.
         listener: told what happens.
 
     Raises:
@@ -171,10 +174,12 @@ def resume(run: str | Path, *, listener: Listener = silent) -> Model:
         return Model(folder)
     require_torch_stack()
     with old_workspace(folder) as workspace:
-        return _run(workspace, None, listener)
+        return _run(workspace, None, listener, trust_pickle)
 
 
-def _run(workspace: Workspace, listing: Listing | None, listener: Listener) -> Model:
+def _run(
+    workspace: Workspace, listing: Listing | None, listener: Listener, trust_pickle: bool
+) -> Model:
     """Choose, train and write the model folder, or what of it is left to do."""
     # Imported here: the command line and the server start without torch.
     from taxon.api.classifier import choose_plan, choose_start, train_classifier
@@ -183,7 +188,7 @@ def _run(workspace: Workspace, listing: Listing | None, listener: Listener) -> M
     start = time.perf_counter()
     request, kept = workspace.request, workspace.load_plan()
     settings = request.config if kept is None else kept[0].config
-    beginning = choose_start(settings, request.folder, listener)
+    beginning = choose_start(settings, request.folder, listener, trust_pickle=trust_pickle)
     if kept is None:
         listing = listing or read_source(request.data, request.columns)
         manifest = read_training_data(listing, settings, listener, beginning.preprocessing)

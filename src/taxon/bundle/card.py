@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from taxon.bundle.layout import BundleInfo
 from taxon.core.labels import LabelSpace
+from taxon.core.licences import duty
 
 _TASKS = {"multiclass": "one class a picture", "multilabel": "any number of tags a picture"}
 _SHOWN_CLASSES = 50
@@ -12,6 +13,8 @@ _SHOWN_CLASSES = 50
 def model_card(info: BundleInfo, label_space: LabelSpace) -> str:
     """Return README.md for a bundle, in Markdown."""
     provenance = info.provenance
+    licence = provenance.weights.get("licence", "none needed")
+    asked = duty(licence)
     names = ", ".join(f"`{name}`" for name in label_space.names[:_SHOWN_CLASSES])
     more = len(label_space.names) - _SHOWN_CLASSES
     lines = [
@@ -24,11 +27,12 @@ def model_card(info: BundleInfo, label_space: LabelSpace) -> str:
         "|---|---|",
         f"| Backbone | `{info.backbone}` |",
         f"| Pretrained weights | {provenance.weights.get('source', 'unknown')} |",
-        f"| Licence of the weights | {provenance.weights.get('licence', 'none needed')} |",
+        f"| Licence of the weights | {licence} |",
         f"| Trained | {provenance.created}, {provenance.seconds:.0f} s on {provenance.device} |",
         f"| Model fingerprint | `{info.fingerprint}` |",
         f"| Data fingerprint | `{provenance.data_fingerprint}` |",
         "",
+        *([f"**Licence.** {asked}.", ""] if asked else []),
         f"Classes: {names}{f' and {more} more' if more > 0 else ''}.",
         "",
         "Figures with their intervals are in `metrics.json` and `report/report.html`, once "

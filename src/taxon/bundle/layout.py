@@ -101,7 +101,7 @@ class BundleInfo(BaseModel):
     Attributes:
         format_version: raised when an older taxon could misread the folder.
         name: the model's name, as servers give it.
-        backbone: timm's name of the architecture.
+        backbone: its library's name of the architecture.
         head: `mlp`, `linear` or `standardised`.
         pooling: `last`, the backbone's own pooled features, or `blocks`, statistics of all blocks.
         files: sha256 of every file that the answers depend on.
@@ -129,7 +129,7 @@ class ModelSpec(BaseModel):
     Attributes:
         name: the model's name.
         fingerprint: of the bundle that it comes from.
-        backbone: timm's name of the architecture.
+        backbone: its library's name of the architecture.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

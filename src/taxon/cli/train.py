@@ -43,6 +43,14 @@ def command(
             show_default="hub",
         ),
     ] = None,
+    trust_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--trust-pickle",
+            help="Read weights of a YOLO from Ultralytics' .pt file: a pickle, which can run any "
+            "code while it is read.",
+        ),
+    ] = False,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -142,7 +150,11 @@ def command(
         from taxon.api import resume as go_on
 
         with training_display(quiet=quiet, json_log=json_log) as listener:
-            _finish(go_on(resume, listener=listener).path, quiet=quiet, json_log=json_log)
+            _finish(
+                go_on(resume, trust_pickle=trust_pickle, listener=listener).path,
+                quiet=quiet,
+                json_log=json_log,
+            )
         return
     shares = {"split.validation": validation_share, "split.test": test_share}
     overrides = [f"{key}={value}" for key, value in shares.items() if value is not None]
@@ -185,6 +197,7 @@ def command(
                 image_root,
                 parents,
             ),
+            trust_pickle=trust_pickle,
             overwrite=overwrite,
             listener=listener,
             command=shlex.join(["taxon", *sys.argv[1:]]),
@@ -218,7 +231,7 @@ def _require_alone(context: typer.Context) -> None:
         for name, source in sources.items()
         if source is not None
         and source.name == "COMMANDLINE"
-        and name not in ("resume", "quiet", "json_log")
+        and name not in ("resume", "trust_pickle", "quiet", "json_log")
     ]
     if given:
         words = ", ".join("DATA" if name == "data" else f"--{name.strip('_')}" for name in given)

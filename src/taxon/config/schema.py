@@ -24,8 +24,8 @@ class TrainConfig(Config):
 
     Attributes:
         recipe: the recipe that it started from.
-        model: a charter name or any timm name; null takes the default for the device.
-        weights: `hub`, `none`, or a file in timm's names.
+        model: a name of `taxon models` or any timm name; null takes the default for the device.
+        weights: `hub`, `none`, or a file in the own names of the backbone's library.
         head: `mlp` (Linear 512, GELU, Dropout 0.3, Linear), `linear`, or `standardised` (a linear
             layer on features of mean 0 and deviation 1, as a logistic stage sets it).
         pooling: the features that the head gets: `last`, the backbone's own, or `blocks`, mean and

@@ -10,6 +10,7 @@ _LIBRARIES = (
     "torch",
     "torchvision",
     "timm",
+    "ultralytics",
     "accelerate",
     "onnx",
     "onnxruntime",

@@ -1,10 +1,10 @@
-"""Backbones from timm: the only module that imports it."""
+"""Backbones: timm's, which this module alone imports, and those of `models.yolo` beside them."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,7 +14,8 @@ from timm.models._manipulate import group_with_matcher
 from torch import nn
 
 from taxon.core.errors import ConfigError
-from taxon.models.zoo import resolve, unknown_backbone
+from taxon.models import yolo
+from taxon.models.zoo import ZOO, Source, find, resolve, unknown_backbone
 from taxon.preprocessing import Preprocessing
 from taxon.preprocessing.spec import Interpolation, ResizeMode
 
@@ -27,21 +28,24 @@ class Backbone:
     """A network without classifier: float [N, 3, H, W] -> pooled features [N, features].
 
     Attributes:
-        name: timm's name of the architecture, with the tag of the weights where there is one.
+        name: its library's name of the architecture, with timm's tag of the weights where there
+            is one.
         module: the network.
         features: size of the pooled features (`head_hidden_size`, which for MobileNetV3 is
             1024 and not the `num_features` of the last block).
-        settings: timm's configuration of the weights (mean, std, licence, ...).
+        settings: configuration of the weights under timm's keys (mean, std, licence, ...).
+        source: the library that it comes from.
     """
 
     name: str
     module: nn.Module
     features: int
     settings: Mapping[str, Any]
+    source: Source = "timm"
 
     @property
     def architecture(self) -> str:
-        """timm's name without the tag of the weights."""
+        """The name without the tag of the weights."""
         return self.name.split(".")[0]
 
     @property
@@ -55,15 +59,21 @@ def create_backbone(name: str, *, input_size: tuple[int, int] | None = None) -> 
     """Build a backbone with random weights.
 
     Args:
-        name: a charter name or any timm name.
+        name: a name of `taxon models` or any timm name.
         input_size: (height, width); for architectures that fix it at construction (ViT).
 
     Raises:
-        ConfigError: timm does not have it.
+        ConfigError: no library has it.
+        MissingDependencyError: its library is not installed.
     """
+    entry = find(name)
+    return _LIBRARIES["timm" if entry is None else entry.source].build(name, input_size)
+
+
+def _build_timm(name: str, input_size: tuple[int, int] | None) -> Backbone:
     timm_name = resolve(name)
     if not timm.is_model(timm_name):
-        raise unknown_backbone(name, timm.list_models())
+        raise unknown_backbone(name, [*timm.list_models(), *(entry.name for entry in ZOO)])
     settings = _settings(timm_name)
     options: dict[str, Any] = {}
     if input_size is not None and settings.get("fixed_input_size"):
@@ -76,6 +86,13 @@ def create_backbone(name: str, *, input_size: tuple[int, int] | None = None) -> 
     if not isinstance(size, int):
         raise ConfigError(f"the backbone '{name}' does not say the size of its pooled features")
     return Backbone(name=timm_name, module=module, features=size, settings=settings)
+
+
+def _build_yolo(name: str, input_size: tuple[int, int] | None) -> Backbone:
+    """Build a YOLO network; it takes any input size."""
+    known = resolve(name)
+    module, features = yolo.build(known)
+    return Backbone(known, module, features, yolo.SETTINGS, source="ultralytics")
 
 
 def published_state(timm_name: str) -> dict[str, torch.Tensor]:
@@ -111,9 +128,14 @@ def blocks(backbone: Backbone) -> list[list[str]]:
     """Return the backbone's parameter names, grouped into the stem and its blocks, in order.
 
     A block is a stage in timm's own coarse grouping (`group_matcher(coarse=True)`): a stage of
-    an EfficientNet, MobileNetV3 or ConvNeXt, one transformer layer of a ViT. Whatever follows
-    the last numbered block (a last convolution, a last norm) belongs to that block.
+    an EfficientNet, MobileNetV3 or ConvNeXt, one transformer layer of a ViT; of a YOLO it is a
+    layer. Whatever follows the last numbered block (a last convolution, a last norm) belongs to
+    that block.
     """
+    return _LIBRARIES[backbone.source].blocks(backbone)
+
+
+def _timm_blocks(backbone: Backbone) -> list[list[str]]:
     matcher = getattr(backbone.module, "group_matcher", None)
     if matcher is None:
         raise ConfigError(
@@ -126,6 +148,10 @@ def blocks(backbone: Backbone) -> list[list[str]]:
         tail = groups.pop()
         groups[-1].extend(tail)
     return groups
+
+
+def _yolo_blocks(backbone: Backbone) -> list[list[str]]:
+    return yolo.blocks(backbone.module)
 
 
 def freeze_all_but_last(backbone: Backbone, count: int | None) -> list[str]:
@@ -154,8 +180,12 @@ def train_mode(module: nn.Module) -> None:
             part.eval()
 
 
-def timm_config(backbone: Backbone, preprocessing: Preprocessing) -> dict[str, Any]:
-    """Return config.json as timm and the Hugging Face Hub read it."""
+def config_json(backbone: Backbone, preprocessing: Preprocessing) -> dict[str, Any]:
+    """Return config.json: for a backbone of timm what timm and the Hugging Face Hub read."""
+    return _LIBRARIES[backbone.source].config(backbone, preprocessing)
+
+
+def _timm_config(backbone: Backbone, preprocessing: Preprocessing) -> dict[str, Any]:
     return {
         "architecture": backbone.architecture,
         "num_classes": 0,
@@ -177,3 +207,30 @@ def timm_config(backbone: Backbone, preprocessing: Preprocessing) -> dict[str, A
             "classifier": backbone.settings.get("classifier"),
         },
     }
+
+
+def _yolo_config(backbone: Backbone, preprocessing: Preprocessing) -> dict[str, Any]:
+    """Say what model.safetensors is, under no key that timm would take for its own."""
+    return {
+        "library_name": backbone.source,
+        "model": backbone.name,
+        "license": backbone.settings["license"],
+        "input_size": [3, preprocessing.height, preprocessing.width],
+        "features": backbone.features,
+        "left_out": list(backbone.classifier_prefixes),
+    }
+
+
+@dataclass(frozen=True)
+class _Library:
+    """What differs between the libraries that backbones come from."""
+
+    build: Callable[[str, tuple[int, int] | None], Backbone]
+    blocks: Callable[[Backbone], list[list[str]]]
+    config: Callable[[Backbone, Preprocessing], dict[str, Any]]
+
+
+_LIBRARIES: dict[Source, _Library] = {
+    "timm": _Library(_build_timm, _timm_blocks, _timm_config),
+    "ultralytics": _Library(_build_yolo, _yolo_blocks, _yolo_config),
+}

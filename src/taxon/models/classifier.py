@@ -144,7 +144,7 @@ def build_classifier(
 
     Args:
         num_classes: size of the output.
-        pretrained_model: a charter name or any timm name.
+        pretrained_model: a name of `taxon models` or any timm name.
         weights: `hub` (timm's published weights), `none` (random), or a file.
         head: `mlp`, `linear` or `standardised`.
         pooling: `last`, the backbone's own pooled features, or `blocks`, statistics of all blocks.

@@ -12,16 +12,16 @@ from taxon.bundle import Bundle
 from taxon.bundle.layout import CONFIG_FILE, HEAD_FILE, WEIGHTS_FILE
 from taxon.core.errors import BundleError, OutputError
 from taxon.core.files import atomic_file, write_json
-from taxon.models.backbones import create_backbone, timm_config
+from taxon.models.backbones import config_json, create_backbone
 from taxon.models.classifier import Classifier, InferenceModule
 from taxon.preprocessing import Preprocessing
 
 
 def save_classifier(folder: Path, classifier: Classifier, preprocessing: Preprocessing) -> None:
-    """Write model.safetensors (backbone, timm's names), head.safetensors and config.json."""
+    """Write model.safetensors (backbone, its library's names), head.safetensors and config.json."""
     _save_state(folder / WEIGHTS_FILE, classifier.backbone)
     _save_state(folder / HEAD_FILE, classifier.head)
-    write_json(folder / CONFIG_FILE, timm_config(classifier.spec, preprocessing))
+    write_json(folder / CONFIG_FILE, config_json(classifier.spec, preprocessing))
 
 
 def _save_state(path: Path, module: nn.Module) -> None:

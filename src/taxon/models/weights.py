@@ -1,4 +1,4 @@
-"""Pretrained weights: from timm's hub, from a file, or none."""
+"""Pretrained weights: from the hub, from a file, or none."""
 
 from __future__ import annotations
 
@@ -11,39 +11,57 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from taxon.core.cache import cache_folder
 from taxon.core.errors import WeightsError
 from taxon.core.fingerprint import sha256_file
+from taxon.models import yolo
 from taxon.models.backbones import Backbone, preprocessing_of, published_state
 
 HUB_TIMEOUT_SECONDS = 5.0
 _OFFLINE_HINT = (
-    "name a downloaded file with --weights FILE (safetensors in timm's names), "
+    "name a downloaded file with --weights FILE (safetensors in its library's own names), "
     "or go without pretrained ones (--weights none)"
 )
 
 
-def load_pretrained(backbone: Backbone, weights: str | Path) -> tuple[Backbone, dict[str, str]]:
+def load_pretrained(
+    backbone: Backbone, weights: str | Path, *, trust_pickle: bool = False
+) -> tuple[Backbone, dict[str, str]]:
     """Put pretrained weights into a backbone.
 
     Args:
         weights: `hub`, `none`, or the path of a safetensors file (or of a plain state dict in
-            .pth) in timm's own names.
+            .pth) in the own names of the backbone's library.
+        trust_pickle: read a .pt file of Ultralytics, which is a pickle.
 
     Returns:
         The backbone, with the settings of these weights, and where they came from.
 
     Raises:
-        WeightsError: unreachable, unreadable, or a key or shape that does not fit.
+        WeightsError: unreachable, unreadable, a pickle that is not trusted, or a key or shape
+            that does not fit.
     """
     if str(weights) == "none":
-        return backbone, {"source": "none (random initialisation)"}
-    if str(weights) == "hub":
-        return _from_hub(backbone)
-    return _from_file(backbone, Path(weights))
+        origin = {"source": "none (random initialisation)"}
+        if backbone.source == "ultralytics":
+            origin["licence"] = backbone.settings["license"]  # of the network's code
+        return backbone, origin
+    if str(weights) != "hub":
+        return _from_file(backbone, Path(weights), trust_pickle)
+    if backbone.source == "ultralytics":
+        return _from_ultralytics(backbone, trust_pickle)
+    return _from_hub(backbone)
 
 
-def _from_file(backbone: Backbone, path: Path) -> tuple[Backbone, dict[str, str]]:
-    state = read_state(path)
+def _from_file(
+    backbone: Backbone, path: Path, trust_pickle: bool
+) -> tuple[Backbone, dict[str, str]]:
+    if backbone.source == "ultralytics" and path.suffix == ".pt":
+        _require_file(path)
+        _require_trust(str(path), trust_pickle)
+        state = yolo.read_pickle(path)
+    else:
+        state = read_state(path)
     _check_fit(backbone, state, path)
     backbone.module.load_state_dict(state, strict=False)
     settings = _settings_beside(path)
@@ -55,14 +73,38 @@ def _from_file(backbone: Backbone, path: Path) -> tuple[Backbone, dict[str, str]
     return backbone, origin
 
 
+def _from_ultralytics(backbone: Backbone, trust_pickle: bool) -> tuple[Backbone, dict[str, str]]:
+    """Load what Ultralytics publishes; it is downloaded once, into taxon's cache."""
+    name = f"{backbone.name}.pt"
+    _require_trust(f"{name}, as Ultralytics publishes it,", trust_pickle)
+    path = cache_folder("ultralytics") / name
+    if not path.is_file():
+        _require_hub(backbone.name, yolo.DOWNLOADS)
+        yolo.read_pickle(path)  # its loader downloads what is absent
+    return _from_file(backbone, path, trust_pickle)
+
+
+def _require_trust(what: str, trust_pickle: bool) -> None:
+    if not trust_pickle:
+        raise WeightsError(
+            f"{what} is a pickle, and a pickle can run any code while it is read; if you trust "
+            "where it comes from, add --trust-pickle to `taxon train` (in Python: "
+            f"trust_pickle=True). Otherwise {_OFFLINE_HINT}"
+        )
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise WeightsError(f"no such weights file: {path}; {_OFFLINE_HINT}")
+
+
 def read_state(path: Path) -> dict[str, torch.Tensor]:
     """Read a state dict from .safetensors, or from .pth/.pt without running pickled code.
 
     Raises:
         WeightsError: absent, damaged, or not a plain state dict.
     """
-    if not path.is_file():
-        raise WeightsError(f"no such weights file: {path}; {_OFFLINE_HINT}")
+    _require_file(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -130,7 +172,7 @@ def _from_hub(backbone: Backbone) -> tuple[Backbone, dict[str, str]]:
             f"(`taxon models`), or {_OFFLINE_HINT}"
         )
     if not _is_cached(repository):
-        _require_hub(backbone.name)
+        _require_hub(backbone.name, os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
     try:
         backbone.module.load_state_dict(published_state(backbone.name))
     except Exception as error:  # the hub's client raises many kinds: HTTP, cache, disk
@@ -152,11 +194,10 @@ def _is_cached(repository: str) -> bool:
     )
 
 
-def _require_hub(name: str) -> None:
+def _require_hub(name: str, endpoint: str) -> None:
     """Ask the hub once, with a short limit: its client alone would retry for minutes."""
     import httpx
 
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     offline = os.environ.get("HF_HUB_OFFLINE", "") in ("1", "true", "True", "yes")
     try:
         if offline:
