@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from taxon.api.inspection import audit
     from taxon.api.model import Model, load
     from taxon.api.prediction import predict
+    from taxon.api.previewing import show_batch
     from taxon.api.sampling import sample_data
     from taxon.api.serving import serve
     from taxon.api.splitting import Splitting, split
@@ -27,6 +28,7 @@ _MODULES = {
     "predict": "prediction",
     "sample_data": "sampling",
     "serve": "serving",
+    "show_batch": "previewing",
     "split": "splitting",
     "train": "training",
     "verify": "exporting",
@@ -43,6 +45,7 @@ __all__ = [
     "predict",
     "sample_data",
     "serve",
+    "show_batch",
     "split",
     "train",
     "verify",

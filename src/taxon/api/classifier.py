@@ -104,7 +104,7 @@ def train_classifier(
         notes.append(text)
         listener(Note(text))
 
-    preprocessing = _choose_preprocessing(start, manifest.part("train"), config, tell)
+    preprocessing = choose_preprocessing(start, manifest.part("train"), config, tell)
     start = replace(start, preprocessing=preprocessing)
     head = build_head(config.head, start.backbone.features, len(manifest.label_space.names))
     train, task = manifest.part("train"), manifest.label_space.task
@@ -140,7 +140,7 @@ def train_classifier(
     )
 
 
-def _choose_preprocessing(
+def choose_preprocessing(
     start: Start, train: Manifest, config: TrainConfig, tell: Callable[[str], None]
 ) -> Preprocessing:
     """Choose what the configuration leaves open, looking at the training part alone."""

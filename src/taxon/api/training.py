@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from taxon.api.exporting import export
 from taxon.api.model import Model
+from taxon.api.settings import training_settings
 from taxon.bundle.layout import BUNDLE_FILE, ENTRIES, MANIFEST_FILE, Provenance
 from taxon.bundle.write import seal, write_parts
-from taxon.config import TrainConfig, load_config
+from taxon.config import TrainConfig
 from taxon.core.errors import OutputError
 from taxon.core.files import atomic_folder, require_free, require_writable
 from taxon.core.versions import versions
@@ -25,6 +26,7 @@ from taxon.exporters import ParityReport
 from taxon.models.stack import require_torch_stack
 from taxon.preprocessing import Preprocessing
 from taxon.training import Listener, Loading, Note, silent
+from taxon.training.trackers import track
 
 if TYPE_CHECKING:
     from taxon.api.classifier import Trained
@@ -42,6 +44,7 @@ def train(
     seed: int | None = None,
     device: str | None = None,
     imbalance: str | None = None,
+    trackers: Sequence[str] = (),
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
     columns: Columns | None = None,
@@ -62,6 +65,7 @@ def train(
         batch_size, seed, device: as in `TrainConfig`.
         imbalance: strategy for rare classes, or several joined by commas, as in
             `ImbalanceConfig`.
+        trackers: where the run can be watched: `tensorboard`, `mlflow` or both.
         config: YAML with any of its keys.
         overrides: `key=value`, nested keys with dots.
         columns: of a table.
@@ -74,20 +78,20 @@ def train(
         CheckFailed: the exported artefact is not equal to the trained model.
     """
     start = time.perf_counter()
-    file = Path(config) if config is not None else None
-    options = {
-        "model": model,
-        "weights": None if weights is None else str(weights),
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "seed": seed,
-        "device": device,
-        "imbalance": None if imbalance is None else {"strategy": imbalance},
-    }
-    settings = load_config(recipe or "staged", file=file, options=options, overrides=overrides)
-    if recipe is None and settings.weights == "none":
-        listener(Note("recipe: scratch, since there are no pretrained weights to fine-tune"))
-        settings = load_config("scratch", file=file, options=options, overrides=overrides)
+    settings = training_settings(
+        model=model,
+        weights=weights,
+        recipe=recipe,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        device=device,
+        imbalance=imbalance,
+        trackers=trackers,
+        config=config,
+        overrides=overrides,
+        listener=listener,
+    )
     source = data_path(data)
     folder = Path(out) if out is not None else default_run(source)
     _require_apart(source, folder)
@@ -98,18 +102,19 @@ def train(
     # Imported here: the command line and the server start without torch.
     from taxon.api.classifier import choose_start, train_classifier
 
-    # What is cheap and can fail comes first: names and labels, backbone and weights.
-    listing = read_source(source, columns)
-    require_compatible(settings.imbalance.strategy, listing.label_space().task)
-    settings = with_pipeline(settings)
-    beginning = choose_start(settings, listener)
-    manifest = read_training_data(listing, settings, listener, beginning.preprocessing)
-    trained = train_classifier(beginning, manifest, settings, listener)
-    with atomic_folder(folder, replace_if=BUNDLE_FILE if overwrite else None) as temporary:
-        _write(trained, temporary, folder.name, command, start)
-    listener(Note(f"model written to {folder}"))
-    for artefact in export(folder, ["onnx"]):
-        listener(Note(f"ONNX exported: {ParityReport.model_validate(artefact.parity).sentence()}"))
+    with track(settings, folder, listener) as tell:
+        # What is cheap and can fail comes first: names and labels, backbone and weights.
+        listing = read_source(source, columns)
+        require_compatible(settings.imbalance.strategy, listing.label_space().task)
+        settings = with_pipeline(settings)
+        beginning = choose_start(settings, tell)
+        manifest = read_training_data(listing, settings, tell, beginning.preprocessing)
+        trained = train_classifier(beginning, manifest, settings, tell)
+        with atomic_folder(folder, replace_if=BUNDLE_FILE if overwrite else None) as temporary:
+            _write(trained, temporary, folder.name, command, start)
+        tell(Note(f"model written to {folder}"))
+        for artefact in export(folder, ["onnx"]):
+            tell(Note(f"ONNX exported: {ParityReport.model_validate(artefact.parity).sentence()}"))
     return Model(folder)
 
 

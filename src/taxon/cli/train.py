@@ -86,8 +86,27 @@ def command(
             show_default="0.15",
         ),
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Watch the run in tensorboard or mlflow; may be given for both. Files go to "
+            "tracking/ beside the model folder, MLflow's to MLFLOW_TRACKING_URI where it is set.",
+            show_default=False,
+        ),
+    ] = None,
+    show_batch: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SHEET.png",
+            help="Train nothing: write one picture of the first batches, as the model would see "
+            "them.",
+            show_default=False,
+            readable=False,
+        ),
+    ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing model folder.")
+        bool,
+        typer.Option("--overwrite", help="Replace an existing model folder, or an earlier sheet."),
     ] = False,
     config: Annotated[
         Path | None, typer.Option(help="YAML file with configuration keys.", show_default=False)
@@ -118,6 +137,7 @@ def command(
     The result is a model folder with the weights, the one preprocessing, the split, and a
     verified ONNX artefact. Next: `taxon evaluate RUN`, `taxon serve RUN`.
     """
+    from taxon.api import show_batch as write_sheet
     from taxon.api import train
     from taxon.cli.progress import training_display
     from taxon.core.errors import ConfigError
@@ -127,6 +147,36 @@ def command(
 
     shares = {"split.validation": validation_share, "split.test": test_share}
     overrides = [f"{key}={value}" for key, value in shares.items() if value is not None]
+    columns = options.columns(
+        path_column,
+        label_column,
+        tag_columns,
+        split_column,
+        group_column,
+        weight_column,
+        image_root,
+    )
+    if show_batch is not None:
+        with training_display(quiet=quiet, json_log=json_log) as listener:
+            write_sheet(
+                data,
+                show_batch,
+                model=model,
+                weights=weights,
+                recipe=recipe,
+                batch_size=batch_size,
+                seed=seed,
+                device=device,
+                imbalance=imbalance,
+                config=config,
+                overrides=[*(set_ or []), *overrides],
+                columns=columns,
+                overwrite=overwrite,
+                listener=listener,
+            )
+        if not json_log:
+            typer.echo(show_batch)
+        return
     with training_display(quiet=quiet, json_log=json_log) as listener:
         result = train(
             data,
@@ -139,17 +189,10 @@ def command(
             seed=seed,
             device=device,
             imbalance=imbalance,
+            trackers=track or (),
             config=config,
             overrides=[*(set_ or []), *overrides],
-            columns=options.columns(
-                path_column,
-                label_column,
-                tag_columns,
-                split_column,
-                group_column,
-                weight_column,
-                image_root,
-            ),
+            columns=columns,
             overwrite=overwrite,
             listener=listener,
             command=shlex.join(["taxon", *sys.argv[1:]]),

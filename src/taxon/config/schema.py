@@ -12,6 +12,7 @@ from taxon.config.imbalance import ImbalanceConfig
 from taxon.config.losses import LossConfig
 from taxon.config.pictures import LoaderConfig, PreprocessingConfig, SplitConfig
 from taxon.config.stages import FeatureCacheConfig, OptimiserConfig, StageConfig
+from taxon.config.tracking import TrackerName, TrackingConfig
 from taxon.core.limits import SEEDS
 
 
@@ -33,6 +34,7 @@ class TrainConfig(Config):
         deterministic: on a GPU too, take only operations that repeat bit by bit; slower.
         seed: of the split, the initialisation, the order and the augmentation.
         device: `auto`, `cpu`, `cuda` or `mps`.
+        trackers: where the run can be watched: `tensorboard`, `mlflow`, both or none.
     """
 
     recipe: str
@@ -55,6 +57,8 @@ class TrainConfig(Config):
     loader: LoaderConfig = LoaderConfig()
     split: SplitConfig = SplitConfig()
     preprocessing: PreprocessingConfig = PreprocessingConfig()
+    trackers: tuple[TrackerName, ...] = ()
+    tracking: TrackingConfig = TrackingConfig()
 
     @property
     def total_epochs(self) -> int:

@@ -31,7 +31,7 @@ from taxon.training.device import loading_processes
 from taxon.training.estimate import estimate_epochs
 from taxon.training.events import EpochDone, Listener, Note, StageStarted, StepDone
 from taxon.training.losses import build_loss
-from taxon.training.mixing import mix
+from taxon.training.mixing import mix, mixing_generator
 from taxon.training.outputs import predict_logits
 from taxon.training.stages import count_parameters, prepare_stage, snapshot
 from taxon.training.words import in_words
@@ -192,10 +192,11 @@ class _Run:
             if clip is not None:
                 accelerator.clip_grad_norm_(classifier.parameters(), clip)
             optimiser.step()
+            rate = schedule.get_last_lr()[0]
             schedule.step()
             total, seen = total + value * len(batch.images), seen + len(batch.images)
             self.clock.step()
-            self.job.listener(StepDone(epoch, step, value, self.clock.seconds_left()))
+            self.job.listener(StepDone(epoch, step, value, self.clock.seconds_left(), rate))
         return total / seen
 
     def batch_loss(self, batch: Batch, step: int) -> torch.Tensor:
@@ -205,9 +206,7 @@ class _Run:
         weights = batch.weights.to(self.device)
         augment, space = job.config.augment, job.train.label_space
         if augment.mixup or augment.cutmix:
-            # By epoch and step, so that a resumed run blends the same pictures.
-            entropy = np.random.SeedSequence([job.config.seed, epoch, step])
-            generator = torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
+            generator = mixing_generator(job.config.seed, epoch, step)
             images, targets, weights = mix(
                 images, targets, weights, len(space.names), augment, generator, space.task
             )
