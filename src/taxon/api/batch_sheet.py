@@ -17,8 +17,8 @@ from taxon.core.files import atomic_file, require_writable
 
 COLUMNS = 8
 TILE = 168
-_GAP, _MARGIN = 16, 40
-_WIDTH = 2 * _MARGIN + COLUMNS * TILE + (COLUMNS - 1) * _GAP
+GAP, MARGIN = 16, 40
+_WIDTH = 2 * MARGIN + COLUMNS * TILE + (COLUMNS - 1) * GAP
 _TITLE, _HEADING, _TEXT, _CAPTION = 34, 23, 18, 17  # font sizes in pixels
 _LEADING = 1.35
 # An opaque light ground: the sheet looks the same in a dark viewer.
@@ -48,7 +48,7 @@ class Section:
 
 def draw_sheet(title: str, sentences: Sequence[str], sections: Sequence[Section]) -> Image.Image:
     """Draw the sheet: RGB, 1,536 pixels wide, as high as it needs to be."""
-    height = _MARGIN + _draw(None, title, sentences, sections)
+    height = MARGIN + _draw(None, title, sentences, sections)
     sheet = Image.new("RGB", (_WIDTH, height), _GROUND)
     _draw(sheet, title, sentences, sections)
     ImageDraw.Draw(sheet).rectangle((0, 0, _WIDTH - 1, height - 1), outline=_LINE)
@@ -60,7 +60,7 @@ def _draw(
 ) -> int:
     """Draw from top to bottom and return where it ends; without a sheet, only measure."""
     pen = _Pen(sheet)
-    y = pen.text(_MARGIN, title, _TITLE, _INK) + 6
+    y = pen.text(MARGIN, title, _TITLE, _INK) + 6
     for sentence in sentences:
         y = pen.text(y, sentence, _TEXT, _QUIET)
     for section in sections:
@@ -83,14 +83,14 @@ class _Pen:
     def text(self, y: int, text: str, size: int, colour: str) -> int:
         """Text over the whole width, in as many lines as it needs."""
         for line in _wrapped(drawable(text), size):
-            self._line((_MARGIN, y), line, size, colour)
+            self._line((MARGIN, y), line, size, colour)
             y += round(size * _LEADING)
         return y
 
     def row(self, y: int, tiles: Sequence[Tile]) -> int:
         """A row of tiles with their captions."""
         for column, tile in enumerate(tiles):
-            x = _MARGIN + column * (TILE + _GAP)
+            x = MARGIN + column * (TILE + GAP)
             if self._sheet is not None and self._canvas is not None:
                 image = _fitted(tile.image)
                 top = y + (TILE - image.height) // 2
@@ -188,7 +188,7 @@ def _wrapped(text: str, size: int) -> list[str]:
     font, lines = _font(size), [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font.getlength(longer) > _WIDTH - 2 * _MARGIN:
+        if lines[-1] and font.getlength(longer) > _WIDTH - 2 * MARGIN:
             lines.append(word)
         else:
             lines[-1] = longer
