@@ -30,6 +30,7 @@ def test_layout(run: Path) -> None:
         "manifest.parquet",
         "metrics.json",
         "README.md",
+        "history.csv",
         "report/report.html",
         "report/predictions.parquet",
         "artefacts/onnx/model.onnx",

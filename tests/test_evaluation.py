@@ -6,6 +6,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -391,7 +392,7 @@ class TestReport:
 class TestCharts:
     def test_gap_and_single_points(self) -> None:
         series = [Series("validation", "validation", (0.1, 0.2, None, 0.4))]
-        drawing = training_curve("Loss", series, [2], from_zero=True)
+        drawing = training_curve("Loss", series, [2])
         # One line of two points, three dots, one stage border.
         assert drawing.count("<polyline") == 1
         assert drawing.count("<circle") == 3
@@ -400,9 +401,53 @@ class TestCharts:
     def test_constant_values(self) -> None:
         for value in (0.0, 1.0, 1e-9, 12345.0):
             series = [Series("training", "train", (value,))]
-            assert "nan" not in training_curve("Loss", series, [], from_zero=False)
+            assert "nan" not in training_curve("Loss", series, [])
+            assert "nan" not in training_curve("Score", series, [], share=True)
 
     def test_history_values(self) -> None:
         assert history_values(HISTORY, "train_loss") == (1.2, 0.9, None)
         assert history_values(HISTORY, "validation_loss") == (None, 0.8, None)
-        assert training_curve("Loss", [Series("a", "train", (None,))], [], from_zero=True) == ""
+        assert training_curve("Loss", [Series("a", "train", (None,))], []) == ""
+
+    def test_scores_span_at_least_20_per_cent_within_0_to_100(self) -> None:
+        for value in (0.0, 0.48, 0.97, 1.0):
+            series = [Series("macro-F1", "validation", (value,))]
+            drawing = training_curve("Score", series, [], share=True)
+            shown = [int(text) for text in re.findall(r">(\d+)%<", drawing)]
+            assert max(shown) - min(shown) >= 20
+            assert 0 <= min(shown) <= 100 * value <= max(shown) <= 100
+
+    def test_many_epochs_are_a_thin_line_with_dots_on_hovering(self) -> None:
+        def dots(drawing: str, look: str) -> int:
+            return len(re.findall(rf'<circle class="[^"]*{look}[^"]*"', drawing))
+
+        few = training_curve("Loss", [Series("training", "train", (1.0,) * 10)], [])
+        assert "thin" not in few and dots(few, "hidden") == 0
+        many = training_curve("Loss", [Series("training", "train", (1.0,) * 300)], [], kept=7)
+        assert "thin" in many and dots(many, "hidden") == 299 and dots(many, "ring") == 1
+        most = training_curve("Loss", [Series("training", "train", (1.0,) * 10_000)], [], kept=7)
+        assert dots(most, "ring") == 1 and len(most) < 300_000
+        # A value between two gaps has no line: it shows as a dot.
+        gaps = Series("training", "train", (None, 0.5, None, *[0.4] * 97))
+        assert dots(training_curve("Loss", [gaps], []), 'train"') == 1
+
+    def test_numbers_of_short_stages_do_not_overlap(self) -> None:
+        series = [Series("training", "train", (1.0,) * 300)]
+        drawing = training_curve("Loss", series, [1, 2, 3])
+        places = [float(x) for x in re.findall(r'<text x="([\d.]+)" y="18"', drawing)]
+        assert len(places) == 4
+        assert all(after - before >= 10 for before, after in pairwise(places))
+
+    def test_kept_epoch_is_the_first_of_the_best(self, tmp_path: Path) -> None:
+        scores = (0.2, 0.6, 0.6, 0.4)
+        history = [{"stage": "all", "train_loss": 1.0, "macro_f1": score} for score in scores]
+        text = multiclass().report(tmp_path, history=history)
+        assert "The ring marks epoch 2" in text
+        assert "<title>epoch 2: macro-F1 0.600</title>" in text
+        assert "There was no validation part" not in text
+
+    def test_without_validation_no_score_is_drawn(self, tmp_path: Path) -> None:
+        row = {"stage": "all", "train_loss": 1.0, "validation_loss": None, "macro_f1": None}
+        text = multiclass().report(tmp_path, history=[row])
+        assert "There was no validation part" in text
+        assert "Score on validation" not in text and "The ring" not in text

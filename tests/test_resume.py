@@ -18,9 +18,11 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 import taxon
+from taxon.api import training as training_module
 from taxon.bundle import read_bundle
 from taxon.core.errors import BundleError, DivergedError, Interrupted, OutputError
-from taxon.training import EpochDone, Event, Note, StepDone
+from taxon.data import read_manifest
+from taxon.training import EpochDone, Event, Note, StepDone, trainer
 from taxon.training import checkpoint as checkpoint_module
 from taxon.training.checkpoint import Checkpoints, Progress
 
@@ -66,6 +68,12 @@ def _require_equal(run: Path, reference: Path) -> None:
     assert histories[0] == histories[1]
 
 
+@pytest.fixture(autouse=True)
+def _without_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights are compared here; exporting them would take most of the time."""
+    monkeypatch.setattr(training_module, "export", lambda run, formats: [])
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(defects: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return taxon.train(defects, out=tmp_path_factory.mktemp("whole") / "run", **OPTIONS).path
@@ -84,12 +92,26 @@ class StopAt:
                 os.kill(os.getpid(), self.number)
 
 
-def _train_process(data: Path, run: Path, *more: str) -> subprocess.Popen[str]:
+def _train_process(data: Path, run: Path) -> subprocess.Popen[str]:
     options = [f"--set={override}" for override in OVERRIDES]
+    named = [
+        "--recipe",
+        "scratch",
+        "--weights",
+        "none",
+        "--batch-size",
+        "16",
+        "--imbalance",
+        "oversample",
+    ]
+    return _process(
+        "train", str(data), "--out", str(run), "--model", TINY_BACKBONE, *named, *options
+    )
+
+
+def _process(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "taxon", "train", str(data), "--out", str(run), "--model"]
-        + [TINY_BACKBONE, "--recipe", "scratch", "--weights", "none", "--batch-size", "16"]
-        + ["--imbalance", "oversample", *options, *more],
+        [sys.executable, "-m", "taxon", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -115,12 +137,7 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_weights(
         _, errors = process.communicate()
         assert process.returncode == -signal.SIGKILL, errors
         assert not (run / "bundle.json").exists()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "taxon", "train", "--resume", str(run)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = _process("train", "--resume", str(run))
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert "continued after epoch" in errors
@@ -182,7 +199,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 ) -> None:
     run = tmp_path / "run"
     with pytest.raises(Interrupted):
-        taxon.train(defects, out=run, listener=StopAt(16, signal.SIGINT), **OPTIONS)
+        taxon.train(defects, out=run, listener=StopAt(60, signal.SIGINT), **OPTIONS)
     files = sorted((run / "checkpoints").glob("step-*.safetensors"))
     assert len(files) == 2
     content = files[1].read_bytes()
@@ -274,21 +291,35 @@ def test_a_full_disk_is_said_and_the_checkpoint_before_is_intact(
     _require_equal(taxon.resume(run).path, uninterrupted)
 
 
+class Breaks(torch.nn.Module):
+    """A loss that is no number from its 30th value on."""
+
+    def __init__(self, loss: torch.nn.Module) -> None:
+        super().__init__()
+        self.loss, self.calls = loss, 0
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        values = self.loss(logits, targets)
+        return values * float("nan") if self.calls >= 30 else values
+
+
 def test_a_loss_that_is_no_number_keeps_the_last_good_epoch_and_names_pictures(
-    defects: Path, tmp_path: Path
+    defects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = tmp_path / "run"
-    stages = (
-        "stages=[{name: calm, epochs: 2, unfrozen_blocks: 0, learning_rate: 0.001}, "
-        "{name: wild, epochs: 9, unfrozen_blocks: all, learning_rate: 10}]"
-    )
-    options = OPTIONS | {"overrides": ["preprocessing.size=64", stages], "imbalance": "none"}
+    run, build = tmp_path / "run", trainer.build_loss
+    monkeypatch.setattr(trainer, "build_loss", lambda *arguments: Breaks(build(*arguments)))
     with pytest.raises(DivergedError, match=r"epoch \d+: .*best epoch before is in") as error:
-        taxon.train(defects, out=run, **options)
+        taxon.train(defects, out=run, **(OPTIONS | {"imbalance": "none"}))
     bundle = read_bundle(run)
-    assert any("training ended early" in note for note in bundle.info.provenance.notes)
+    notes = bundle.info.provenance.notes
+    ended = next(note for note in notes if "training ended early" in note)
+    assert "the loss became nan in step" in ended and "(pictures: '" in ended
+    assert any(note.startswith("kept: the weights of epoch") for note in notes)
     assert all(value.isfinite().all() for value in _weights(run).values())
-    assert "pictures: '" in str(error.value) or "outputs are not numbers" in str(error.value)
+    shown = str(error.value).split("pictures: '")[1].split("'")[0]
+    assert shown in {record.id for record in read_manifest(run / "manifest.parquet").records}
+    assert not (run / "checkpoints").exists()
 
 
 def test_two_checkpoints_and_their_best_weights_are_kept(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from taxon.api.inspection import audit
     from taxon.api.model import Model, load
     from taxon.api.prediction import predict
+    from taxon.api.previewing import show_batch
     from taxon.api.sampling import sample_data
     from taxon.api.serving import serve
     from taxon.api.splitting import Splitting, split
@@ -28,6 +29,7 @@ _MODULES = {
     "resume": "training",
     "sample_data": "sampling",
     "serve": "serving",
+    "show_batch": "previewing",
     "split": "splitting",
     "train": "training",
     "verify": "exporting",
@@ -45,6 +47,7 @@ __all__ = [
     "resume",
     "sample_data",
     "serve",
+    "show_batch",
     "split",
     "train",
     "verify",

@@ -128,7 +128,7 @@ def choose_plan(start: Start, manifest: Manifest, config: TrainConfig, listener:
         notes.append(text)
         listener(Note(text))
 
-    preprocessing = _choose_preprocessing(start, manifest.part("train"), config, tell)
+    preprocessing = choose_preprocessing(start, manifest.part("train"), config, tell)
     return Plan(config=config, preprocessing=preprocessing, notes=tuple(notes))
 
 
@@ -199,7 +199,7 @@ def train_classifier(
     )
 
 
-def _choose_preprocessing(
+def choose_preprocessing(
     start: Start, train: Manifest, config: TrainConfig, tell: Callable[[str], None]
 ) -> Preprocessing:
     """Choose what the configuration leaves open, looking at the training part alone."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from taxon.api.exporting import export
 from taxon.api.model import Model
+from taxon.api.settings import training_settings
 from taxon.api.workspace import (
     REQUEST_FILE,
     Request,
@@ -21,10 +22,11 @@ from taxon.api.workspace import (
 )
 from taxon.bundle.layout import BUNDLE_FILE, CHECKPOINTS_FOLDER, MANIFEST_FILE, Provenance
 from taxon.bundle.write import seal, write_parts
-from taxon.config import TrainConfig, load_config
+from taxon.config import TrainConfig
 from taxon.config.taxonomy import require_taxonomy
 from taxon.core.errors import CheckFailed, DivergedError, Interrupted, OutputError
 from taxon.core.files import atomic_folder
+from taxon.core.labels import LabelSpace
 from taxon.core.versions import versions
 from taxon.data import Columns, Manifest, build_manifest, data_path, read_source, write_manifest
 from taxon.data.imbalance import require_compatible
@@ -34,6 +36,7 @@ from taxon.exporters import ParityReport
 from taxon.models.stack import require_torch_stack
 from taxon.preprocessing import Preprocessing
 from taxon.training import Listener, Loading, Note, silent
+from taxon.training.trackers import track
 
 if TYPE_CHECKING:
     from taxon.api.classifier import Trained
@@ -51,6 +54,7 @@ def train(
     seed: int | None = None,
     device: str | None = None,
     imbalance: str | None = None,
+    trackers: Sequence[str] = (),
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
     columns: Columns | None = None,
@@ -72,6 +76,7 @@ def train(
         batch_size, seed, device: as in `TrainConfig`.
         imbalance: strategy for rare classes, or several joined by commas, as in
             `ImbalanceConfig`.
+        trackers: where the run can be watched: `tensorboard`, `mlflow` or both.
         config: YAML with any of its keys.
         overrides: `key=value`, nested keys with dots.
         columns: of a table.
@@ -85,7 +90,7 @@ def train(
         CheckFailed: the exported artefact is not equal to the trained model.
         Interrupted: a signal asked for a stop; `resume` goes on from there.
     """
-    settings = configure(
+    settings = training_settings(
         model=model,
         weights=weights,
         recipe=recipe,
@@ -94,11 +99,11 @@ def train(
         seed=seed,
         device=device,
         imbalance=imbalance,
+        trackers=trackers,
         config=config,
         overrides=overrides,
+        listener=listener,
     )
-    if recipe is None and settings.recipe == "scratch":
-        listener(Note("recipe: scratch, since there are no pretrained weights to fine-tune"))
     source = data_path(data)
     folder = Path(out) if out is not None else default_run(source)
     _require_apart(source, folder)
@@ -106,9 +111,7 @@ def train(
     # What is cheap and can fail comes first: names and labels, then backbone and weights.
     columns = (columns or Columns()).absolute()
     listing = read_source(source, columns)
-    space = listing.label_space()
-    require_taxonomy(settings, space)
-    require_compatible(settings.imbalance.strategy, space.task, settings.loss.taxonomy)
+    require_task(settings, listing.label_space())
     request = Request(
         data=source.absolute(),
         folder=Path.cwd(),
@@ -116,42 +119,11 @@ def train(
         config=with_pipeline(settings),
         command=command,
     )
-    with new_workspace(folder, request, overwrite=overwrite) as workspace:
-        return _run(workspace, listing, listener, trust_pickle)
-
-
-def configure(
-    *,
-    model: str | None = None,
-    weights: str | Path | None = None,
-    recipe: str | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    seed: int | None = None,
-    device: str | None = None,
-    imbalance: str | None = None,
-    config: str | Path | None = None,
-    overrides: Sequence[str] = (),
-) -> TrainConfig:
-    """Put the configuration of a run together; the arguments are those of `train`.
-
-    Raises:
-        ConfigError: an unknown name, or a value that is not allowed.
-    """
-    file = Path(config) if config is not None else None
-    options = {
-        "model": model,
-        "weights": None if weights is None else str(weights),
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "seed": seed,
-        "device": device,
-        "imbalance": None if imbalance is None else {"strategy": imbalance},
-    }
-    settings = load_config(recipe or "staged", file=file, options=options, overrides=overrides)
-    if recipe is None and settings.weights == "none":
-        settings = load_config("scratch", file=file, options=options, overrides=overrides)
-    return settings
+    with (
+        track(settings, folder, listener) as tell,
+        new_workspace(folder, request, overwrite=overwrite) as workspace,
+    ):
+        return _run(workspace, listing, tell, trust_pickle)
 
 
 def resume(run: str | Path, *, trust_pickle: bool = False, listener: Listener = silent) -> Model:
@@ -173,8 +145,11 @@ def resume(run: str | Path, *, trust_pickle: bool = False, listener: Listener = 
         listener(Note(f"{folder} is finished already"))
         return Model(folder)
     require_torch_stack()
-    with old_workspace(folder) as workspace:
-        return _run(workspace, None, listener, trust_pickle)
+    with (
+        old_workspace(folder) as workspace,
+        track(workspace.request.config, folder, listener) as tell,
+    ):
+        return _run(workspace, None, tell, trust_pickle)
 
 
 def _run(
@@ -205,6 +180,16 @@ def _run(
     if trained.diverged:
         raise DivergedError(f"{trained.diverged}. The best epoch before is in {workspace.run}")
     return Model(workspace.run)
+
+
+def require_task(settings: TrainConfig, space: LabelSpace) -> None:
+    """Refuse a configuration that does not go with the task.
+
+    Raises:
+        ConfigError: strategies, a loss or a rule that the task has no use for.
+    """
+    require_taxonomy(settings, space)
+    require_compatible(settings.imbalance.strategy, space.task, settings.loss.taxonomy)
 
 
 def read_training_data(

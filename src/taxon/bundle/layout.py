@@ -24,6 +24,7 @@ LABELS_FILE = "labels.json"
 DECISION_FILE = "decision.json"
 METRICS_FILE = "metrics.json"
 CARD_FILE = "README.md"
+HISTORY_FILE = "history.csv"
 GOLDEN_FOLDER = "golden"
 GOLDEN_FILE = "golden/expected.npz"
 REPORT_FOLDER = "report"
@@ -56,6 +57,7 @@ ENTRIES = frozenset(
         DECISION_FILE,
         METRICS_FILE,
         CARD_FILE,
+        HISTORY_FILE,
         GOLDEN_FOLDER,
         REPORT_FOLDER,
         ARTEFACTS_FOLDER,

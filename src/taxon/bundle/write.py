@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from taxon.bundle.card import model_card
+from taxon.bundle.history import write_history
 from taxon.bundle.layout import (
     BUNDLE_FILE,
     CARD_FILE,
@@ -43,7 +44,7 @@ def seal(
     label_space: LabelSpace,
     provenance: Provenance,
 ) -> BundleInfo:
-    """Hash the files that the answers depend on, and write bundle.json and the model card.
+    """Hash the files that the answers depend on; write bundle.json, the card and the history.
 
     Called last: a folder without bundle.json is no bundle.
     """
@@ -58,5 +59,6 @@ def seal(
         provenance=provenance,
     )
     write_text(folder / CARD_FILE, model_card(info, label_space))
+    write_history(folder, provenance.history, label_space.task)
     write_json(folder / BUNDLE_FILE, info.model_dump(mode="json"))
     return info

@@ -95,8 +95,27 @@ def command(
             show_default="0.15",
         ),
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Watch the run in tensorboard or mlflow; may be given for both. Files go to "
+            "tracking/ beside the model folder, MLflow's to MLFLOW_TRACKING_URI where it is set.",
+            show_default=False,
+        ),
+    ] = None,
+    show_batch: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SHEET.png",
+            help="Train nothing: write one picture of the first batches, as the model would see "
+            "them.",
+            show_default=False,
+            readable=False,
+        ),
+    ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing model folder.")
+        bool,
+        typer.Option("--overwrite", help="Replace an existing model folder, or an earlier sheet."),
     ] = False,
     resume: Annotated[
         Path | None,
@@ -167,43 +186,61 @@ def command(
         seed=seed,
         device=device,
         imbalance=imbalance,
+        trackers=track or [],
         config=config,
         overrides=[*(set_ or []), *overrides],
     )
     if show_config:
-        from taxon.api.training import configure
+        from taxon.api.settings import training_settings
         from taxon.config.load import show
 
-        typer.echo(show(configure(**choices)), nl=False)
+        typer.echo(show(training_settings(**choices)), nl=False)
         return
     if data is None:
         raise ConfigError(
             "train what? Name a folder or a table (`taxon train DATA`), or an interrupted run "
             "(`taxon train --resume RUN`)"
         )
-    from taxon.api import train
-
+    columns = options.columns(
+        path_column,
+        label_column,
+        tag_columns,
+        split_column,
+        group_column,
+        weight_column,
+        image_root,
+        parents,
+    )
     with training_display(quiet=quiet, json_log=json_log) as listener:
-        model_folder = train(
-            data,
-            out=out,
-            columns=options.columns(
-                path_column,
-                label_column,
-                tag_columns,
-                split_column,
-                group_column,
-                weight_column,
-                image_root,
-                parents,
-            ),
-            trust_pickle=trust_pickle,
-            overwrite=overwrite,
-            listener=listener,
-            command=shlex.join(["taxon", *sys.argv[1:]]),
-            **choices,
-        ).path
-    _finish(model_folder, quiet=quiet, json_log=json_log)
+        if show_batch is not None:
+            from taxon.api import show_batch as write_sheet
+
+            write_sheet(
+                data,
+                show_batch,
+                columns=columns,
+                trust_pickle=trust_pickle,
+                overwrite=overwrite,
+                listener=listener,
+                **choices,
+            )
+        else:
+            from taxon.api import train
+
+            out = train(
+                data,
+                out=out,
+                columns=columns,
+                trust_pickle=trust_pickle,
+                overwrite=overwrite,
+                listener=listener,
+                command=shlex.join(["taxon", *sys.argv[1:]]),
+                **choices,
+            ).path
+    if show_batch is None and out is not None:
+        _finish(out, quiet=quiet, json_log=json_log)
+    elif not json_log:
+        typer.echo(show_batch)
 
 
 class TrainingOptions(TypedDict):
@@ -217,6 +254,7 @@ class TrainingOptions(TypedDict):
     seed: int | None
     device: str | None
     imbalance: str | None
+    trackers: list[str]
     config: Path | None
     overrides: list[str]
 

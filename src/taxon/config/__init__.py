@@ -8,6 +8,7 @@ from taxon.config.losses import LossConfig
 from taxon.config.pictures import LoaderConfig, PreprocessingConfig, SplitConfig
 from taxon.config.schema import HeadKind, Pooling, TrainConfig
 from taxon.config.stages import FeatureCacheConfig, OptimiserConfig, StageConfig
+from taxon.config.tracking import TrackerName, TrackingConfig
 
 __all__ = [
     "AugmentConfig",
@@ -23,6 +24,8 @@ __all__ = [
     "PreprocessingConfig",
     "SplitConfig",
     "StageConfig",
+    "TrackerName",
+    "TrackingConfig",
     "TrainConfig",
     "load_config",
 ]

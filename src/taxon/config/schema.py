@@ -13,6 +13,7 @@ from taxon.config.imbalance import ImbalanceConfig
 from taxon.config.losses import LossConfig
 from taxon.config.pictures import LoaderConfig, PreprocessingConfig, SplitConfig
 from taxon.config.stages import FeatureCacheConfig, OptimiserConfig, StageConfig
+from taxon.config.tracking import TrackerName, TrackingConfig
 from taxon.core.limits import SEEDS
 
 HeadKind = Literal["mlp", "linear", "standardised"]
@@ -40,6 +41,7 @@ class TrainConfig(Config):
         deterministic: on a GPU too, take only operations that repeat bit by bit; slower.
         seed: of the split, the initialisation, the order and the augmentation.
         device: `auto`, `cpu`, `cuda` or `mps`.
+        trackers: where the run can be watched: `tensorboard`, `mlflow`, both or none.
     """
 
     recipe: str
@@ -64,6 +66,8 @@ class TrainConfig(Config):
     loader: LoaderConfig = LoaderConfig()
     split: SplitConfig = SplitConfig()
     preprocessing: PreprocessingConfig = PreprocessingConfig()
+    trackers: tuple[TrackerName, ...] = ()
+    tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Self:

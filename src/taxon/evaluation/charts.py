@@ -13,6 +13,10 @@ from taxon.metrics import ReliabilityBins
 
 # Below this many answers a bar of the reliability diagram is mostly noise and is drawn faint.
 FEW = 10
+# From so many epochs on the dots of a curve would run into a band; they then show on hovering only.
+CROWDED = 60
+_DOTS = 400  # of a line, at most: a report of 10,000 epochs stays small
+_NUMBER_WIDTH = 13  # of a stage's number in the drawing
 
 
 @dataclass(frozen=True)
@@ -86,14 +90,21 @@ def reliability_diagram(bins: ReliabilityBins, *, x_label: str, y_label: str) ->
 
 
 def training_curve(
-    title: str, series: Sequence[Series], borders: Sequence[int], *, from_zero: bool
+    title: str,
+    series: Sequence[Series],
+    borders: Sequence[int],
+    *,
+    share: bool = False,
+    kept: int | None = None,
 ) -> Markup:
     """Draw values by epoch, with a dashed line where a new stage begins.
 
     Args:
         series: each with one value (or None) an epoch.
         borders: positions (from 0) of the first epoch of each stage after the first.
-        from_zero: start the vertical axis at 0.
+        share: the values are shares of 1, shown in per cent over a range of at least 20; else
+            they are losses, and the vertical axis starts at 0.
+        kept: position (from 0) of the epoch whose weights were kept; marked by a ring.
 
     Returns:
         The drawing, or an empty string when there is no value to draw.
@@ -102,41 +113,70 @@ def training_curve(
     if not values:
         return Markup("")
     epochs = len(series[0].values)
-    ticks = _ticks(0.0 if from_zero else min(values), max(values))
+    ticks = _share_ticks(values) if share else _ticks(min(0.0, *values), max(values))
     frame = _Frame(54, 404, 26, 200, (0.5, epochs + 0.5), (ticks[0], ticks[-1]))
-    parts = [_grid(frame, ticks, "{:g}")]
-    for number, border in enumerate((0, *borders), start=1):
-        x = frame.x(border + 0.5)
-        if border:
-            parts.append(f'<line class="border" x1="{x}" y1="10" x2="{x}" y2="{frame.bottom}"/>')
-        if borders:
-            parts.append(_text(x + 5, 18, str(number), "start"))
+    parts = [_grid(frame, ticks, "{:.0%}" if share else "{:g}"), *_stage_marks(frame, borders)]
     for tick in sorted({1, *range(_epoch_step(epochs), epochs + 1, _epoch_step(epochs))}):
         parts.append(_text(frame.x(tick), 217, str(tick), "middle"))
     parts.append(_text(229, 236, "epoch", "middle"))
     for line in series:
-        parts.extend(_line(frame, line))
+        parts.extend(_line(frame, line, kept))
     return _svg(420, 244, title, parts)
 
 
-def _line(frame: _Frame, line: Series) -> list[str]:
+def _stage_marks(frame: _Frame, borders: Sequence[int]) -> list[str]:
+    """Where stages begin, and their numbers; those of very short ones move aside."""
+    parts, free = [], 0.0
+    for number, border in enumerate((0, *borders) if borders else (), start=1):
+        x = frame.x(border + 0.5)
+        if border:
+            parts.append(f'<line class="border" x1="{x}" y1="10" x2="{x}" y2="{frame.bottom}"/>')
+        place = max(x + 5, free)
+        parts.append(_text(round(place, 1), 18, str(number), "start"))
+        free = place + _NUMBER_WIDTH
+    return parts
+
+
+def _line(frame: _Frame, line: Series, kept: int | None) -> list[str]:
     """Draw one series; a missing value leaves a gap."""
-    parts: list[str] = []
-    run: list[str] = []
-    for position, value in enumerate((*line.values, None)):
-        if value is None:
-            if len(run) > 1:
-                parts.append(f'<polyline class="line {line.style}" points="{" ".join(run)}"/>')
-            run = []
+    values, count = line.values, len(line.values)
+    points = [
+        None if value is None else (frame.x(place + 1), frame.y(value))
+        for place, value in enumerate(values)
+    ]
+    style = f"{line.style} thin" if count >= CROWDED else line.style
+    parts = [
+        f'<polyline class="line {style}" points="{" ".join(f"{x},{y}" for x, y in run)}"/>'
+        for run in _runs(points)
+        if len(run) > 1
+    ]
+    every = math.ceil(count / _DOTS)
+    for place, (value, point) in enumerate(zip(values, points, strict=True)):
+        if value is None or point is None:
             continue
-        x, y = frame.x(position + 1), frame.y(value)
-        run.append(f"{x},{y}")
-        title = escape(f"epoch {position + 1}: {line.name} {value:.3f}")
+        beside = (*points[max(0, place - 1) : place], *points[place + 1 : place + 2])
+        alone = not any(beside)  # no line leads to it
+        if place % every and place != kept and not alone:
+            continue
+        look = "ring" if place == kept else "hidden" if count >= CROWDED and not alone else ""
+        title = escape(f"epoch {place + 1}: {line.name} {value:.3f}")
+        radius = 4 if place == kept or alone else 2.5
         parts.append(
-            f'<circle class="dot {line.style}" cx="{x}" cy="{y}" r="2.5">'
-            f"<title>{title}</title></circle>"
+            f'<circle class="{f"dot {line.style} {look}".strip()}" cx="{point[0]}"'
+            f' cy="{point[1]}" r="{radius}"><title>{title}</title></circle>'
         )
     return parts
+
+
+def _runs(points: Sequence[tuple[float, float] | None]) -> list[list[tuple[float, float]]]:
+    """Points without a gap between them, together."""
+    runs: list[list[tuple[float, float]]] = [[]]
+    for point in points:
+        if point is None:
+            runs.append([])
+        else:
+            runs[-1].append(point)
+    return runs
 
 
 def history_values(history: Sequence[dict[str, Any]], key: str) -> tuple[float | None, ...]:
@@ -159,6 +199,14 @@ def _ticks(low: float, high: float) -> tuple[float, ...]:
         last += 1
     # round: 3 * 0.1 would be labelled 0.30000000000000004
     return tuple(round(step * position, 10) for position in range(first, last + 1))
+
+
+def _share_ticks(values: Sequence[float]) -> tuple[float, ...]:
+    """Round per cents that enclose the shares, at least 20 apart: no noise as large as a page."""
+    middle = (min(values) + max(values)) / 2
+    low, high = min(*values, middle - 0.1), max(*values, middle + 0.1)
+    shift = max(0.0, -low) - max(0.0, high - 1)  # what lies beyond 0 or 1 goes to the other side
+    return _ticks(max(0.0, low + shift), min(1.0, high + shift))
 
 
 def _epoch_step(epochs: int) -> int:

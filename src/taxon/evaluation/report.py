@@ -83,6 +83,7 @@ def write_report(
         reliability=_reliability(metrics, table, targets),
         curves=_curves(history),
         stages=_stages(history),
+        kept=_kept(history),
         provenance=[(_label(key), _text(value)) for key, value in metrics.about.items()],
     )
     write_text(path, html)
@@ -120,26 +121,33 @@ def _reliability(
 
 
 def _curves(history: Sequence[dict[str, Any]]) -> list[tuple[str, Markup, list[Series]]]:
-    """Return (title, drawing, series) of loss and macro-F1, those that have values."""
+    """Return (title, drawing, series) of the losses and the scores, those that have values."""
     borders = [start for start, *_ in _stages(history)[1:]]
-    wanted = [
-        (
-            "Loss",
-            [
-                Series("training", "train", history_values(history, "train_loss")),
-                Series("validation", "validation", history_values(history, "validation_loss")),
-            ],
-        ),
-        ("Macro-F1", [Series("validation", "validation", history_values(history, "macro_f1"))]),
+    kept = _kept(history)
+    losses = [
+        Series("training", "train", history_values(history, "train_loss")),
+        Series("validation", "validation", history_values(history, "validation_loss")),
+    ]
+    scores = [
+        Series("top-1", "second", history_values(history, "top1")),
+        Series("mAP", "second", history_values(history, "mAP")),
+        Series("macro-F1", "validation", history_values(history, "macro_f1")),
     ]
     drawn = []
-    for title, series in wanted:
+    for title, series in (("Loss", losses), ("Score on validation", scores)):
         present = [line for line in series if any(value is not None for value in line.values)]
         if present:
-            name = f"{title} by epoch"
-            drawing = training_curve(name, present, borders, from_zero=title == "Loss")
+            share = series is scores
+            drawing = training_curve(f"{title} by epoch", present, borders, share=share, kept=kept)
             drawn.append((title, drawing, present))
     return drawn
+
+
+def _kept(history: Sequence[dict[str, Any]]) -> int | None:
+    """The position of the epoch with the best macro-F1, the first of equals; None without one."""
+    scores = history_values(history, "macro_f1")
+    known = [place for place, score in enumerate(scores) if score is not None]
+    return max(known, key=lambda place: scores[place] or 0.0) if known else None
 
 
 def _stages(history: Sequence[dict[str, Any]]) -> list[tuple[int, int, str]]:

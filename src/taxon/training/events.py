@@ -43,12 +43,18 @@ class StageStarted:
 
 @dataclass(frozen=True)
 class StepDone:
-    """A step of an epoch is done; `epoch` and `step` count from 1 within the stage."""
+    """A step of an epoch is done.
+
+    Attributes:
+        epoch, step: counted from 1 within the stage and the epoch.
+        learning_rate: that the step was made with.
+    """
 
     epoch: int
     step: int
     loss: float
     seconds_left: float
+    learning_rate: float | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from taxon.data.loading.sampling import EpochPlan, IntArray
 from taxon.models.cut import Segment, Tensors
 from taxon.training.feature_store import FeatureStore
 from taxon.training.frozen import VALIDATION, FrozenFeatures
-from taxon.training.mixing import mix
+from taxon.training.mixing import mix, mixing_generator
 from taxon.training.pictures import PictureFeed
 
 EVALUATION_BATCH = 64
@@ -74,9 +74,7 @@ class PictureInputs:
             targets = batch.targets.to(feed.device)
             weights = (batch.weights / feed.mean_weight).to(feed.device)
             if self._mixing and (augment.mixup or augment.cutmix):
-                # By epoch and step, so that a resumed run blends the same pictures.
-                entropy = np.random.SeedSequence([feed.config.seed, epoch, step])
-                generator = torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
+                generator = mixing_generator(feed.config.seed, epoch, step)
                 images, targets, weights = mix(
                     images, targets, weights, len(space.names), augment, generator, space.task
                 )

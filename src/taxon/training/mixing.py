@@ -58,6 +58,16 @@ def mix(
     return images, torch.lerp(soft[partner], soft, share), total
 
 
+def mixing_generator(seed: int, epoch: int, step: int) -> torch.Generator:
+    """The chance of one step, by its place alone: a resumed run mixes the same pictures.
+
+    Args:
+        epoch, step: counted from 1 over all stages, and within the epoch.
+    """
+    entropy = np.random.SeedSequence([seed, epoch, step])
+    return torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
+
+
 def _as_rows(targets: torch.Tensor, num_classes: int, task: Task) -> torch.Tensor:
     rows = functional.one_hot(targets, num_classes) if task == "multiclass" else targets
     return rows.to(torch.float32)

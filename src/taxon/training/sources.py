@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from taxon.config import StageConfig
+from taxon.config import StageConfig, TrainConfig
 from taxon.core.text import some
 from taxon.data.loading.loader import split_places
 from taxon.data.splitting.grouping import unit_numbers
@@ -19,6 +19,17 @@ from taxon.training.logistic import Examples, LinearHead, solve
 from taxon.training.pictures import PictureFeed
 
 _SHOWN = 4
+
+
+def keeps_features(stage: StageConfig, config: TrainConfig) -> bool:
+    """Whether a stage goes on from what the frozen blocks made of a bounded number of views.
+
+    Pictures that are mixed anew each epoch have no such views.
+    """
+    if stage.method == "logistic":
+        return True
+    mixes = stage.mixing and (config.augment.mixup or config.augment.cutmix)
+    return stage.unfrozen_blocks != "all" and config.feature_cache.views > 0 and not mixes
 
 
 class Sources:
@@ -40,13 +51,8 @@ class Sources:
         self._frozen = FrozenFeatures(feed, classifier, kept, max(1, self.views)) if kept else None
 
     def keeps_features(self, stage: StageConfig) -> bool:
-        """Whether a stage goes on from what the frozen blocks made of a bounded number of views.
-
-        Pictures that are mixed anew each epoch have no such views.
-        """
-        if stage.method == "logistic":
-            return True
-        return stage.unfrozen_blocks != "all" and self.views > 0 and not self._mixes(stage)
+        """As `keeps_features`, of this run."""
+        return keeps_features(stage, self._feed.config)
 
     def open(self, stage: StageConfig) -> StageInputs:
         """The inputs of a stage whose blocks are frozen already."""
@@ -115,7 +121,3 @@ class Sources:
         }
         state = {name: torch.from_numpy(value) for name, value in values.items()}
         self._classifier.head.load_state_dict(state)
-
-    def _mixes(self, stage: StageConfig) -> bool:
-        augment = self._feed.config.augment
-        return stage.mixing and bool(augment.mixup or augment.cutmix)

@@ -132,6 +132,10 @@ class TrainingBatches(Dataset[tuple[Batch | TaxonError, list[str]]]):
         rest.places = self.places[steps:]
         return rest
 
+    def view(self, place: int) -> Pixels:
+        """The view at a place in the epoch: uint8 [H, W, 3]."""
+        return self._views.view(place)
+
     def __iter__(self) -> Iterator[Batch]:
         """Make the batches, in order; threads or processes end when the caller leaves early.
 
