@@ -94,19 +94,9 @@ class StopAt:
 
 def _train_process(data: Path, run: Path) -> subprocess.Popen[str]:
     options = [f"--set={override}" for override in OVERRIDES]
-    named = [
-        "--recipe",
-        "scratch",
-        "--weights",
-        "none",
-        "--batch-size",
-        "16",
-        "--imbalance",
-        "oversample",
-    ]
-    return _process(
-        "train", str(data), "--out", str(run), "--model", TINY_BACKBONE, *named, *options
-    )
+    named = ["--model", TINY_BACKBONE, "--recipe", "scratch", "--weights", "none"]
+    named += ["--batch-size", "16", "--imbalance", "oversample"]
+    return _process("train", str(data), "--out", str(run), *named, *options)
 
 
 def _process(*arguments: str) -> subprocess.Popen[str]:
