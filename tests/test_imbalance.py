@@ -30,7 +30,7 @@ from torchvision.ops import sigmoid_focal_loss
 import taxon
 from taxon.api.classifier import Trained, choose_start, train_classifier
 from taxon.bundle import read_bundle
-from taxon.config import ImbalanceConfig, ImbalanceStrategy, load_config
+from taxon.config import ImbalanceConfig, ImbalanceStrategy, LossConfig, load_config
 from taxon.core.errors import ConfigError, MissingDependencyError
 from taxon.core.labels import LabelSpace, Task
 from taxon.core.predictions import PredictionTable
@@ -190,7 +190,8 @@ def test_cross_entropy_equals_that_of_torch(smoothing: float, weighted: bool) ->
         reduction="none",
         label_smoothing=smoothing,
     )
-    _close(_loss("multiclass", plan, CLASSES, label_smoothing=smoothing), expected.numpy())
+    config = LossConfig(label_smoothing=smoothing)
+    _close(_loss("multiclass", plan, CLASSES, config=config), expected.numpy())
 
 
 @pytest.mark.parametrize("strategy", ["none", "class-weights", "balanced-softmax", "logit-adjust"])
@@ -206,7 +207,7 @@ def test_label_smoothing_does_not_make_common_pictures_rare_ones(
         "multiclass",
         pictures=sum(counts),
     )
-    loss = build_loss("multiclass", classes, plan, label_smoothing=0.05)
+    loss = build_loss("multiclass", classes, plan, LossConfig(label_smoothing=0.05))
     # Pictures that can be told apart perfectly: one row of free logits a class.
     logits = torch.zeros(classes, classes, requires_grad=True)
     optimiser = torch.optim.LBFGS([logits], max_iter=500, line_search_fn="strong_wolfe")
@@ -281,8 +282,9 @@ def test_blended_pictures_blend_their_losses(
     plan = _plan(*strategy)
     other = (CLASSES + 1) % 3
     soft = 0.3 * np.eye(3)[CLASSES] + 0.7 * np.eye(3)[other]
-    both = [_loss("multiclass", plan, part, label_smoothing=smoothing) for part in (CLASSES, other)]
-    blended = _loss("multiclass", plan, soft, label_smoothing=smoothing)
+    config = LossConfig(label_smoothing=smoothing)
+    both = [_loss("multiclass", plan, part, config=config) for part in (CLASSES, other)]
+    blended = _loss("multiclass", plan, soft, config=config)
     _close(blended, 0.3 * both[0] + 0.7 * both[1])
 
 

@@ -108,7 +108,9 @@ def train_classifier(
     start = replace(start, preprocessing=preprocessing)
     head = build_head(config.head, start.backbone.features, len(manifest.label_space.names))
     train, task = manifest.part("train"), manifest.label_space.task
-    imbalance = choose(config.imbalance, train.counts(), task, pictures=len(train))
+    imbalance = choose(
+        config.imbalance, train.counts(), task, pictures=len(train), known=train.known_counts()
+    )
     tell(imbalance.sentence())
     if rare := describe_rare(imbalance):
         tell(rare)

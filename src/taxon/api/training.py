@@ -13,7 +13,7 @@ from taxon.api.exporting import export
 from taxon.api.model import Model
 from taxon.bundle.layout import BUNDLE_FILE, ENTRIES, MANIFEST_FILE, Provenance
 from taxon.bundle.write import seal, write_parts
-from taxon.config import TrainConfig, load_config
+from taxon.config import TrainConfig, load_config, require_loss_fits
 from taxon.core.errors import OutputError
 from taxon.core.files import atomic_folder, require_free, require_writable
 from taxon.core.versions import versions
@@ -100,7 +100,9 @@ def train(
 
     # What is cheap and can fail comes first: names and labels, backbone and weights.
     listing = read_source(source, columns)
-    require_compatible(settings.imbalance.strategy, listing.label_space().task)
+    task, strategies = listing.label_space().task, settings.imbalance.strategy
+    require_compatible(strategies, task)
+    require_loss_fits(settings.loss, task, strategies, of_recipe=load_config(settings.recipe).loss)
     settings = with_pipeline(settings)
     beginning = choose_start(settings, listener)
     manifest = read_training_data(listing, settings, listener, beginning.preprocessing)

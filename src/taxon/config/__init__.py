@@ -3,7 +3,7 @@
 from taxon.config.augmentation import AugmentConfig
 from taxon.config.imbalance import ImbalanceConfig, ImbalanceStrategy
 from taxon.config.load import load_config
-from taxon.config.losses import LossConfig
+from taxon.config.losses import LossConfig, require_loss_fits
 from taxon.config.pictures import LoaderConfig, PreprocessingConfig, SplitConfig
 from taxon.config.schema import TrainConfig
 from taxon.config.stages import FeatureCacheConfig, OptimiserConfig, StageConfig
@@ -21,4 +21,5 @@ __all__ = [
     "StageConfig",
     "TrainConfig",
     "load_config",
+    "require_loss_fits",
 ]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from taxon.core.errors import DataError
-from taxon.core.labels import LabelSpace
+from taxon.core.labels import UNKNOWN, LabelSpace
 from taxon.core.predictions import PredictionTable
 from taxon.decision import DecisionPolicy
 from taxon.evaluation.summary import (
@@ -43,6 +43,7 @@ from taxon.metrics import (
     undefined,
 )
 from taxon.metrics.calibration import row_brier_scores
+from taxon.metrics.indicator import known_entries, known_shares
 from taxon.metrics.ranking import row_log_losses
 from taxon.metrics.resampled import (
     CountSamples,
@@ -62,10 +63,12 @@ Samples = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Case:
-    """What every figure is computed from; `truth` and `named` are indicators [N, C]."""
+    """What every figure is computed from; `truth` and `named` are indicators [N, C], both 0 where
+    it is not `known`."""
 
     targets: Targets
     probabilities: npt.NDArray[np.float32]
+    known: npt.NDArray[np.bool_] | None
     truth: sparse.csr_matrix
     named: sparse.csr_matrix
     bootstrap: GroupBootstrap
@@ -79,6 +82,10 @@ class _Case:
     def figure_of_mean(self, figure: Figure, rows: npt.NDArray[Any]) -> Figure:
         """Attach the interval of a figure that is the mean of a value per picture."""
         return self.figure(figure, self.bootstrap.means(rows))
+
+    def figure_of_known(self, figure: Figure, rows: npt.NDArray[Any]) -> Figure:
+        """The same of a value per picture that is a sum over its known classes, divided by C."""
+        return self.figure(figure, self.bootstrap.means(rows, known_shares(self.targets)))
 
 
 def compute_metrics(
@@ -96,7 +103,8 @@ def compute_metrics(
 
     Args:
         table: calibrated predictions, [N, C].
-        targets: int64 [N] of class positions (multiclass) or [N, C] of 0 and 1 (multilabel).
+        targets: int64 [N] of class positions (multiclass) or [N, C] of 0, 1 and, where it is
+            unknown, -1 (multilabel).
         policy: for its thresholds, abstention limit and temperature.
         groups: int64 [N]; pictures with the same id (one patient, one part) are resampled
             together. None makes each picture its own group.
@@ -112,7 +120,7 @@ def compute_metrics(
     single = _single_class_figures(case, counts) if label_space.task == "multiclass" else None
     missing = undefined(ONE_CLASS_ONLY)
     auc_roc, average = _ranking(case, label_space.names)
-    loss = case.figure_of_mean(
+    loss = case.figure_of_known(
         log_loss(targets, table.probabilities), row_log_losses(targets, table.probabilities)
     )
     return Metrics(
@@ -159,12 +167,12 @@ def _prepare(
         raise ValueError(f"targets of shape {targets.shape} for {len(table)} predictions")
     classes = len(label_space.names)
     bootstrap = GroupBootstrap(len(table), groups)
-    truth = indicator(targets, classes)
+    truth, known = indicator(targets, classes), known_entries(targets)
     if label_space.task == "multiclass":
         named = indicator(predicted_classes(table.probabilities), classes)
     else:
-        named = named_indicator(table.probabilities, policy.thresholds)
-    return _Case(targets, table.probabilities, truth, named, bootstrap)
+        named = named_indicator(table.probabilities, policy.thresholds, known)
+    return _Case(targets, table.probabilities, known, truth, named, bootstrap)
 
 
 @dataclass(frozen=True)
@@ -202,8 +210,8 @@ def _confusion(case: _Case) -> tuple[tuple[int, ...], ...]:
 def _ranking(case: _Case, names: tuple[str, ...]) -> tuple[RankingFigures, RankingFigures]:
     """AUC-ROC and average precision, with intervals where they can be had in time."""
     per_metric = (
-        roc_auc(case.truth, case.probabilities),
-        average_precision(case.truth, case.probabilities),
+        roc_auc(case.truth, case.probabilities, case.known),
+        average_precision(case.truth, case.probabilities, case.known),
     )
     if case.probabilities.size > RANKING_INTERVALS_UP_TO:
         auc, average = (
@@ -213,7 +221,7 @@ def _ranking(case: _Case, names: tuple[str, ...]) -> tuple[RankingFigures, Ranki
             for figures in per_metric
         )
         return auc, average
-    samples = ranking_samples(case.bootstrap, case.truth, case.probabilities)
+    samples = ranking_samples(case.bootstrap, case.truth, case.probabilities, case.known)
     auc, average = (
         RankingFigures(
             macro=case.figure(mean_of_defined(figures), mean_over_classes(rows)),
@@ -232,12 +240,14 @@ def _per_class(
 ) -> dict[str, ClassFigures]:
     scores = class_scores(case.truth, case.named)
     multilabel = label_space.task == "multilabel"
+    unknown = (case.targets == UNKNOWN).sum(axis=0) if multilabel else [0] * len(scores)
     return {
         name: ClassFigures(
             precision=case.figure(scores[position].precision, counts.precision[position]),
             recall=case.figure(scores[position].recall, counts.recall[position]),
             f1=case.figure(scores[position].f1, counts.f1[position]),
             support=scores[position].support,
+            unknown=int(unknown[position]),
             threshold=policy.thresholds[position] if multilabel else None,
         )
         for position, name in enumerate(label_space.names)
@@ -249,7 +259,7 @@ def _calibration(case: _Case, loss: Figure, policy: DecisionPolicy) -> Calibrati
     return CalibrationFigures(
         # No interval: the ECE is biased upwards in every resample.
         ece=expected_calibration_error(targets, probabilities),
-        brier=case.figure_of_mean(
+        brier=case.figure_of_known(
             brier_score(targets, probabilities), row_brier_scores(targets, probabilities)
         ),
         nll=loss,

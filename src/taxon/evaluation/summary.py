@@ -29,6 +29,7 @@ class ClassFigures(_Frozen):
     Attributes:
         precision, recall, f1: 0 to 1; undefined for a class without pictures.
         support: how many pictures are of the class.
+        unknown: multilabel: of how many it is unknown; they count nowhere in the class's figures.
         threshold: multilabel: the probability from which the class is named; else None.
     """
 
@@ -36,6 +37,7 @@ class ClassFigures(_Frozen):
     recall: Figure
     f1: Figure
     support: int
+    unknown: int = 0
     threshold: float | None
 
 

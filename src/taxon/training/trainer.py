@@ -111,10 +111,9 @@ class _Run:
         self.targets = job.train.targets()
         self.mean_weight = float(np.mean([record.weight for record in job.train.records]))
         self.rare_augmentation = build_rare_augmentation(job.imbalance, (spec.height, spec.width))
-        smoothing = job.config.loss.label_smoothing
-        self.loss = build_loss(
-            space.task, len(space.names), job.imbalance, label_smoothing=smoothing
-        ).to(self.device)
+        self.loss = build_loss(space.task, len(space.names), job.imbalance, job.config.loss).to(
+            self.device
+        )
         self.policy = DecisionPolicy.default(space, logit_adjustment(job.imbalance))
         self.history: list[dict[str, Any]] = []
         self.best_state: dict[str, torch.Tensor] = {}
