@@ -506,6 +506,7 @@ def test_training_and_evaluation_of_a_table_with_unknown_cells(
         entry = result.metrics.per_class[name]
         assert entry.support == (test.targets()[:, column] == 1).sum()
         assert entry.unknown == len(test) - known[column] > 0
+    assert Metrics.model_validate_json((model.path / "metrics.json").read_text()) == result.metrics
     assert any("are unknown: no figure counts them" in note for note in result.notes)
     assert "of the annotations are unknown" in result.report.read_text()
     other = model.evaluate(path, columns=columns, split="all", out=tmp_path / "all")
