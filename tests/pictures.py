@@ -89,6 +89,7 @@ def make_record(
     group: str | None = None,
     split: Split | None = None,
     content: str | None = None,
+    unknown: Sequence[str] = (),
 ) -> Record:
     """Return a record without a file; equal `content` gives an equal sha256."""
     name = f"{position:05d}.png"
@@ -97,6 +98,7 @@ def make_record(
         path=Path(name),
         sha256=sha256_bytes((content or name).encode()),
         labels=(labels,) if isinstance(labels, str) else tuple(labels),
+        unknown=tuple(unknown),
         group=group,
         split=split,
     )

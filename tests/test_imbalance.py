@@ -194,7 +194,8 @@ def test_cross_entropy_equals_that_of_torch(smoothing: float, weighted: bool) ->
         reduction="none",
         label_smoothing=smoothing,
     )
-    _close(_loss("multiclass", plan, CLASSES, label_smoothing=smoothing), expected.numpy())
+    config = LossConfig(label_smoothing=smoothing)
+    _close(_loss("multiclass", plan, CLASSES, config=config), expected.numpy())
 
 
 @pytest.mark.parametrize("strategy", ["none", "class-weights", "balanced-softmax", "logit-adjust"])
@@ -285,8 +286,9 @@ def test_blended_pictures_blend_their_losses(
     plan = _plan(*strategy)
     other = (CLASSES + 1) % 3
     soft = 0.3 * np.eye(3)[CLASSES] + 0.7 * np.eye(3)[other]
-    both = [_loss("multiclass", plan, part, label_smoothing=smoothing) for part in (CLASSES, other)]
-    blended = _loss("multiclass", plan, soft, label_smoothing=smoothing)
+    config = LossConfig(label_smoothing=smoothing)
+    both = [_loss("multiclass", plan, part, config=config) for part in (CLASSES, other)]
+    blended = _loss("multiclass", plan, soft, config=config)
     _close(blended, 0.3 * both[0] + 0.7 * both[1])
 
 

@@ -323,7 +323,7 @@ class TestUndefined:
     def test_targets_out_of_range(self) -> None:
         with pytest.raises(ValueError, match="outside 0 to 2"):
             indicator(np.array([0, 3]), 3)
-        with pytest.raises(ValueError, match="0 and 1"):
+        with pytest.raises(ValueError, match="0, 1 and -1"):
             indicator(np.array([[0, 2]]), 2)
 
     def test_figure(self) -> None:

@@ -389,23 +389,26 @@ def test_tag_cell_that_is_neither_0_nor_1_is_refused(tmp_path: Path) -> None:
         load_manifest(table, Columns(tags=("sea",)))
 
 
-def test_unknown_tag_is_no_negative(tmp_path: Path) -> None:
+def test_row_of_unknown_tags_is_passed_over(tmp_path: Path) -> None:
     rows = [
         ("a.png", "1", "0"),
         ("b.png", "0", " "),
-        ("c.png", "", ""),
+        ("c.png", "", "?"),
         ("d.png", "0", "1"),
     ]
     table = write_table(tmp_path / "t.csv", ("path", "sea", "sun"), rows)
     listing = read_source(table, Columns(tags=("sea", "sun")))
-    assert {row.id: row.labels for row in listing.rows} == {"a.png": ("sea",), "d.png": ("sun",)}
-    reason = (
-        "empty, and an unknown tag is not a no; write 1 where the picture has the tag and 0 where "
-        "it has not"
-    )
+    assert {row.id: (row.labels, row.unknown) for row in listing.rows} == {
+        "a.png": (("sea",), ()),
+        "b.png": ((), ("sun",)),
+        "d.png": (("sun",), ()),
+    }
     assert listing.skipped == (
-        Skipped("b.png", f"row 3: the column 'sun' is {reason}"),
-        Skipped("c.png", f"row 4: the columns 'sea', 'sun' are {reason}"),
+        Skipped(
+            "c.png",
+            "row 4: the columns 'sea', 'sun' are empty, and an unknown tag is not a no; write 1 "
+            "where the picture has the tag and 0 where it has not",
+        ),
     )
 
 

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from taxon.api.batch_sheet import COLUMNS, Section, Tile, drawable_names, listed
-from taxon.api.classifier import Start, choose_preprocessing
+from taxon.api.classifier import Start, choose_preprocessing, imbalance_plan
 from taxon.config import AugmentConfig, TrainConfig
 from taxon.core.labels import Task
 from taxon.core.text import counted
 from taxon.data import Manifest, Record
-from taxon.data.imbalance import ImbalancePlan, choose
+from taxon.data.imbalance import ImbalancePlan
 from taxon.data.loading.augment import describe
 from taxon.data.loading.decode_cache import DecodeCache, open_decode_cache
 from taxon.data.loading.loader import Batch, TrainingBatches, training_batches
@@ -104,7 +104,7 @@ def prepare_views(
 
     spec = choose_preprocessing(start, train, config, tell)
     task = train.label_space.task
-    imbalance = choose(config.imbalance, train.counts(), task, pictures=len(train))
+    imbalance = imbalance_plan(config, train)
     tell(imbalance.sentence())
     # With a cache, views are made of pictures that were reduced first: here as in training.
     cache = open_decode_cache(

@@ -17,7 +17,7 @@ from taxon.config import TrainConfig
 from taxon.core.licences import duty
 from taxon.core.predictions import PredictionTable
 from taxon.data import Manifest, Record
-from taxon.data.imbalance import choose, logit_adjustment
+from taxon.data.imbalance import ImbalancePlan, choose, logit_adjustment
 from taxon.data.loading.augment import describe
 from taxon.data.loading.rare_augmentation import describe_rare
 from taxon.data.manifest import Split
@@ -132,6 +132,18 @@ def choose_plan(start: Start, manifest: Manifest, config: TrainConfig, listener:
     return Plan(config=config, preprocessing=preprocessing, notes=tuple(notes))
 
 
+def imbalance_plan(config: TrainConfig, train: Manifest) -> ImbalancePlan:
+    """What is done about rare classes of the training part."""
+    return choose(
+        config.imbalance,
+        train.counts(),
+        train.label_space.task,
+        pictures=len(train),
+        taxonomy_loss=config.loss.taxonomy,
+        known=train.known_counts(),
+    )
+
+
 def train_classifier(
     start: Start,
     manifest: Manifest,
@@ -154,14 +166,8 @@ def train_classifier(
     torch.manual_seed(config.seed)
     classes = len(manifest.label_space.names)
     classifier = Classifier(start.backbone, config.head, classes, config.pooling)
-    train, task = manifest.part("train"), manifest.label_space.task
-    imbalance = choose(
-        config.imbalance,
-        train.counts(),
-        task,
-        pictures=len(train),
-        taxonomy_loss=config.loss.taxonomy,
-    )
+    train = manifest.part("train")
+    imbalance = imbalance_plan(config, train)
     tell(imbalance.sentence())
     if rare := describe_rare(imbalance):
         tell(rare)

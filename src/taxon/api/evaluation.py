@@ -20,6 +20,7 @@ from taxon.core.files import require_free, require_writable, write_json
 from taxon.core.fingerprint import sha256_bytes
 from taxon.core.predictions import PredictionTable
 from taxon.data import Columns, Manifest, Record, data_path, load_manifest, read_manifest
+from taxon.data.annotations import unknown_in_words
 from taxon.data.manifest import SPLIT_WORDS
 from taxon.inference import load_predictor
 from taxon.inference.load import BackendName
@@ -103,6 +104,8 @@ def evaluate(
     manifest, notes = _choose(bundle, source, split, columns)
     manifest, changed = _still_there(manifest)
     notes += changed
+    if unknown := unknown_in_words(manifest):
+        notes.append(f"{unknown}: no figure counts them")
     predictor = load_predictor(bundle.path, backend=backend)
     table = predict_table(predictor, manifest.records)
     metrics = compute_metrics(

@@ -22,7 +22,7 @@ from taxon.api.workspace import (
 )
 from taxon.bundle.layout import BUNDLE_FILE, CHECKPOINTS_FOLDER, MANIFEST_FILE, Provenance
 from taxon.bundle.write import seal, write_parts
-from taxon.config import TrainConfig
+from taxon.config import TrainConfig, load_config, require_loss_fits
 from taxon.config.taxonomy import require_taxonomy
 from taxon.core.errors import CheckFailed, DivergedError, Interrupted, OutputError
 from taxon.core.files import atomic_folder
@@ -189,7 +189,10 @@ def require_task(settings: TrainConfig, space: LabelSpace) -> None:
         ConfigError: strategies, a loss or a rule that the task has no use for.
     """
     require_taxonomy(settings, space)
-    require_compatible(settings.imbalance.strategy, space.task, settings.loss.taxonomy)
+    strategies = settings.imbalance.strategy
+    require_compatible(strategies, space.task, settings.loss.taxonomy)
+    of_recipe = load_config(settings.recipe).loss
+    require_loss_fits(settings.loss, space.task, strategies, of_recipe=of_recipe)
 
 
 def read_training_data(

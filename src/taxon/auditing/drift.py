@@ -128,13 +128,13 @@ def _label_shift(evidence: Evidence, part: str) -> list[Finding]:
     """Class shares that differ more than chance would make them."""
     from scipy.stats import chi2_contingency
 
-    table = np.stack(
-        [
-            evidence.truth[evidence.positions(name)].sum(axis=0).astype(np.float64)
-            for name in ("train", part)
-        ]
-    )
-    table = table[:, table.sum(axis=0) > 0]
+    sides = [evidence.positions(name) for name in ("train", part)]
+    held = np.stack([evidence.truth[side].sum(axis=0).astype(np.float64) for side in sides])
+    known = np.stack([evidence.known[side].mean(axis=0) for side in sides])
+    # What is unknown is taken for as frequent as what is known.
+    table = held / np.where(known > 0, known, np.inf)
+    present = np.flatnonzero((table.sum(axis=0) > 0) & (known > 0).all(axis=0))
+    table = table[:, present]
     if table.shape[1] < 2 or (table.sum(axis=1) == 0).any():
         return []
     shares = table / table.sum(axis=1, keepdims=True)
@@ -142,9 +142,9 @@ def _label_shift(evidence: Evidence, part: str) -> list[Finding]:
     # Pictures of one unit come together: as if there were only as many as units.
     rows = evidence.positions("train", part)
     independent = len(np.unique(evidence.units[rows])) / len(rows)
-    if distance < SHIFT or chi2_contingency(table * independent).pvalue > 0.001:
+    sure = independent * float(known[:, present].mean())
+    if distance < SHIFT or chi2_contingency(table * sure).pvalue > 0.001:
         return []
-    present = np.flatnonzero(evidence.truth[rows].any(axis=0))
     worst = int(np.argmax(np.abs(shares[0] - shares[1])))
     name = evidence.manifest.label_space.names[present[worst]]
     return [

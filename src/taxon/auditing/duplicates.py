@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import combinations
 
 from taxon.auditing.evidence import Evidence
 from taxon.auditing.finding import Finding
@@ -64,8 +65,23 @@ def ids_of(groups: Iterable[Group]) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(record.id for record in group) for group in groups)
 
 
+def _contradict(one: Record, other: Record) -> bool:
+    """Whether one is known to have a class that the other is known not to have."""
+    return bool(
+        set(one.labels).difference(other.labels, other.unknown)
+        or set(other.labels).difference(one.labels, one.unknown)
+    )
+
+
 def _differ(group: Group) -> bool:
-    return len({frozenset(record.labels) for record in group}) > 1
+    """Whether any two contradict each other."""
+    named = {label for record in group for label in record.labels}
+    return any(named.difference(record.labels, record.unknown) for record in group)
+
+
+def _first_two(group: Group) -> tuple[Record, Record]:
+    """The first two that contradict each other."""
+    return next(pair for pair in combinations(group, 2) if _contradict(*pair))
 
 
 def _equal(groups: Sequence[Group], evidence: Evidence) -> list[Finding]:
@@ -91,7 +107,9 @@ def _superfluous(groups: Iterable[Group]) -> Iterable[Drop]:
     """All copies but one; where labels differ, a person decides."""
     for group in groups:
         if not _differ(group):
-            kept, *others = sorted(group, key=lambda record: _KEPT_FIRST[record.split])
+            kept, *others = sorted(
+                group, key=lambda record: (_KEPT_FIRST[record.split], len(record.unknown))
+            )
             yield from (Drop(id=record.id, reason=f"a copy of {kept.id}") for record in others)
 
 
@@ -130,8 +148,7 @@ def _contradicting(groups: Sequence[Group], evidence: Evidence) -> list[Finding]
     groups = [group for group in groups if _differ(group)]
     if not groups:
         return []
-    first = groups[0]
-    other = next(record for record in first if set(record.labels) != set(first[0].labels))
+    one, other = _first_two(groups[0])
     return [
         _grouped(
             "contradicting_labels",
@@ -139,7 +156,7 @@ def _contradicting(groups: Sequence[Group], evidence: Evidence) -> list[Finding]
             groups,
             score=float(len(groups)),
             advice=f"{pictures(len(groups))} {'occurs' if len(groups) == 1 else 'occur'} under "
-            f"different labels (say {first[0].id}, {labels_of(first[0])}, and {other.id}, "
+            f"different labels (say {one.id}, {labels_of(one)}, and {other.id}, "
             f"{labels_of(other)}, the same file); decide which is right and remove the other: the "
             "plan has a proposal for each.",
             plan=Plan(drop=tuple(_either(groups))),
@@ -151,7 +168,7 @@ def _either(groups: Iterable[Group]) -> Iterable[Drop]:
     """For every file under several labels the proposal to drop it; a person accepts some."""
     for group in groups:
         for record in group:
-            others = [other for other in group if set(other.labels) != set(record.labels)]
+            others = [other for other in group if _contradict(record, other)]
             also = ", ".join(f"{other.id} as {labels_of(other)}" for other in others)
             reason = f"labelled {labels_of(record)}; the same file is {also}"
             yield Drop(id=record.id, reason=reason, accept=False)
@@ -179,8 +196,7 @@ def _contradicting_alike(groups: Sequence[Group], evidence: Evidence) -> list[Fi
     groups = [group for group in groups if _differ(group)]
     if not groups:
         return []
-    first = groups[0]
-    other = next(record for record in first if set(record.labels) != set(first[0].labels))
+    one, other = _first_two(groups[0])
     tags = evidence.manifest.label_space.task == "multilabel"
     return [
         _grouped(
@@ -189,7 +205,7 @@ def _contradicting_alike(groups: Sequence[Group], evidence: Evidence) -> list[Fi
             groups,
             score=float(len(groups)),
             advice=f"{counted(len(groups), 'group', 'groups')} of pictures that look the same "
-            f"have different labels (say {first[0].id}, {labels_of(first[0])}, and {other.id}, "
+            f"have different labels (say {one.id}, {labels_of(one)}, and {other.id}, "
             f"{labels_of(other)}). Look at them side by side: either a label is wrong, or the "
             "difference is too small for the model to see at its input size.",
             plan=Plan() if tags else Plan(relabel=tuple(_to_the_others(groups))),

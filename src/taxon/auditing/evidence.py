@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from taxon.auditing.finding import NotRun
 from taxon.auditing.wording import pictures
+from taxon.core.labels import UNKNOWN
 from taxon.core.predictions import FloatArray
 from taxon.core.text import counted
 from taxon.data import Manifest, Record
@@ -74,13 +75,19 @@ class Evidence:
 
     @cached_property
     def truth(self) -> BoolArray:
-        """bool [N, C]: which classes each picture has."""
+        """bool [N, C]: which classes each picture is known to have."""
         targets = self.manifest.targets()
         if targets.ndim == 2:
-            return targets.astype(bool)
+            return np.asarray(targets == 1)
         matrix = np.zeros((len(targets), len(self.manifest.label_space.names)), bool)
         matrix[np.arange(len(targets)), targets] = True
         return matrix
+
+    @cached_property
+    def known(self) -> BoolArray:
+        """bool [N, C]: of which classes it is known whether the picture has them."""
+        targets = self.manifest.targets()
+        return targets != UNKNOWN if targets.ndim == 2 else np.ones_like(self.truth)
 
     def positions(self, *parts: str) -> npt.NDArray[np.intp]:
         """Positions of the pictures of some parts of the split."""

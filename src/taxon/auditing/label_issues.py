@@ -14,6 +14,7 @@ from taxon.auditing.auc import separation
 from taxon.auditing.evidence import NO_FEATURES, Evidence, IntArray, gather
 from taxon.auditing.finding import Finding, NotRun
 from taxon.auditing.wording import percent, pictures
+from taxon.core.labels import UNKNOWN
 from taxon.core.predictions import FloatArray
 from taxon.data import Manifest
 from taxon.data.plan import Plan, Relabel
@@ -113,7 +114,7 @@ def find_label_issues(manifest: Manifest, probabilities: FloatArray) -> list[Fin
         relabel=tuple(
             Relabel(
                 id=record.id,
-                was=record.labels,
+                was=record.marked,
                 labels=doubt.labels,
                 reason=doubt.words,
                 accept=False,  # of clean data most doubts are the classifier's own mistakes
@@ -179,8 +180,9 @@ def _judged(manifest: Manifest, probabilities: FloatArray) -> list[int]:
     everyone = np.arange(len(manifest))
     judged = []
     for column in names:
-        has = targets == column if targets.ndim == 1 else targets[:, column] == 1
-        told = separation(probabilities[:, column], has, everyone)
+        rows = everyone if targets.ndim == 1 else np.flatnonzero(targets[:, column] != UNKNOWN)
+        has = targets == column if targets.ndim == 1 else targets[rows, column] == 1
+        told = separation(probabilities[rows, column], has, rows)
         if min(has.sum(), (~has).sum()) >= FEWEST and told and told.auc >= LOWEST_AUC:
             judged.append(column)
     enough = 2 if targets.ndim == 1 else 1
@@ -215,14 +217,16 @@ def _of_tags(manifest: Manifest, probabilities: Floats, judged: Sequence[int]) -
     targets = manifest.targets()
     wrong: dict[int, list[tuple[float, str, str]]] = {}
     for column in judged:
-        yes = np.clip(probabilities[:, column], 1e-9, 1 - 1e-9)
-        said = _calibrated(np.stack([1 - yes, yes], axis=1), targets[:, column])
-        for row in _confident_learning(targets[:, column], said):
-            has, name = bool(targets[row, column]), names[column]
+        known = np.flatnonzero(targets[:, column] != UNKNOWN)
+        given = targets[known, column]
+        yes = np.clip(probabilities[known, column], 1e-9, 1 - 1e-9)
+        said = _calibrated(np.stack([1 - yes, yes], axis=1), given)
+        for row in _confident_learning(given, said):
+            has, name = bool(given[row]), names[column]
             words = f"has {name}" if has else f"lacks {name}"
             words += f", which looks {'absent' if has else 'present'} ({said[row].max():.2f})"
             own = float(said[row, int(has)])
-            wrong.setdefault(int(row), []).append((own, words, name))
+            wrong.setdefault(int(known[row]), []).append((own, words, name))
     doubts = []
     for row in sorted(wrong, key=lambda key: min(wrong[key])):
         found = sorted(wrong[row])
@@ -231,7 +235,7 @@ def _of_tags(manifest: Manifest, probabilities: Floats, judged: Sequence[int]) -
             _Doubt(
                 position=row,
                 words="; ".join(words for _, words, _ in found),
-                labels=tuple(sorted(set(manifest.records[row].labels) ^ clearest)),
+                labels=tuple(sorted(set(manifest.records[row].marked) ^ clearest)),
                 sure=bool(clearest),
             )
         )

@@ -7,6 +7,7 @@ from collections import defaultdict
 from taxon.auditing.evidence import Evidence
 from taxon.auditing.finding import Finding
 from taxon.auditing.wording import labels_of
+from taxon.core.labels import UNKNOWN_MARK
 from taxon.core.text import agree, counted
 from taxon.data import Record
 from taxon.data.plan import Plan, Relabel
@@ -28,7 +29,8 @@ def check_label_names(evidence: Evidence) -> list[Finding]:
         if all(name in counts for name in names):
             best = max(names, key=lambda name: counts[name])
             better.update({name: best for name in names if name != best})
-    concerned = [record for record in evidence.records if set(record.labels) & set(better)]
+    better |= {f"{UNKNOWN_MARK}{name}": f"{UNKNOWN_MARK}{best}" for name, best in better.items()}
+    concerned = [record for record in evidence.records if set(record.marked) & set(better)]
     listed = "; ".join(" and ".join(f"'{name}'" for name in names) for names in twice[:3])
     return [
         Finding(
@@ -46,5 +48,7 @@ def check_label_names(evidence: Evidence) -> list[Finding]:
 
 
 def _relabel(record: Record, better: dict[str, str]) -> Relabel:
-    labels = tuple(dict.fromkeys(better.get(label, label) for label in record.labels))
-    return Relabel(id=record.id, was=record.labels, labels=labels, reason="one spelling of a class")
+    labels = dict.fromkeys(better.get(label, label) for label in record.marked)
+    # One spelling may be there and the other unknown: then the tag is there.
+    kept = tuple(label for label in labels if label not in {f"{UNKNOWN_MARK}{x}" for x in labels})
+    return Relabel(id=record.id, was=record.marked, labels=kept, reason="one spelling of a class")

@@ -115,7 +115,9 @@ def estimate_optimism(evidence: Evidence, groups: Sequence[Group]) -> Optimism |
     if (~leaked).sum() < FEWEST or not leaked.any():
         return None
     train = _training_sample(evidence, groups, rng)
-    values = _overlap(evidence.truth[scored], evidence.truth[_nearest(points, scored, train)])
+    nearest = _nearest(points, scored, train)
+    known = evidence.known[scored] & evidence.known[nearest]
+    values = _overlap(evidence.truth[scored] & known, evidence.truth[nearest] & known)
     clean = ~leaked
     bootstrap = GroupBootstrap(len(scored), evidence.units[scored], seed=evidence.seed)
     sums = bootstrap.by_group(

@@ -145,7 +145,7 @@ class Cards:
             start=name[:-_END],
             end=name[-_END:],
             image=self._thumbnails(name),
-            label=self._names(record.labels),
+            label=self._names(record.marked),
             labels=labels_of(record),
             detail=words,
             marks=marks,

@@ -19,8 +19,8 @@ def percent(share: float) -> str:
 
 
 def labels_of(record: Record) -> str:
-    """The picture's labels, or `no label`."""
-    return ", ".join(record.labels) or "no label"
+    """The picture's labels, those that are unknown with a `?` before them, or `no label`."""
+    return ", ".join(record.marked) or "no label"
 
 
 def kilobytes(size: float) -> str:

@@ -35,7 +35,8 @@ LabelColumn = Annotated[
     list[str] | None,
     typer.Option(
         help="Column with the label; given twice or more, coarse to fine, it is a taxonomy. "
-        "Columns called labels or tags hold several, separated by '|'.",
+        "Columns called labels or tags hold several, separated by '|'; '?tag' is one that is "
+        "unknown.",
         rich_help_panel=TABLE,
         show_default="label, labels or tags",
     ),
@@ -43,7 +44,7 @@ LabelColumn = Annotated[
 TagColumns = Annotated[
     str | None,
     typer.Option(
-        help="Columns of 0 and 1, one a tag, separated by commas.",
+        help="Columns of 0 and 1, one a tag, separated by commas; an empty cell is unknown.",
         rich_help_panel=TABLE,
         show_default=False,
     ),

@@ -4,7 +4,7 @@ from taxon.config.augmentation import AugmentConfig
 from taxon.config.decision import DecisionConfig
 from taxon.config.imbalance import ImbalanceConfig, ImbalanceStrategy
 from taxon.config.load import load_config
-from taxon.config.losses import LossConfig
+from taxon.config.losses import LossConfig, require_loss_fits
 from taxon.config.pictures import LoaderConfig, PreprocessingConfig, SplitConfig
 from taxon.config.schema import HeadKind, Pooling, TrainConfig
 from taxon.config.stages import FeatureCacheConfig, OptimiserConfig, StageConfig
@@ -28,4 +28,5 @@ __all__ = [
     "TrackingConfig",
     "TrainConfig",
     "load_config",
+    "require_loss_fits",
 ]

@@ -15,6 +15,8 @@ from taxon.core.taxonomy import Taxonomy
 
 Task = Literal["multiclass", "multilabel"]
 SEPARATOR = "/"
+UNKNOWN_MARK = "?"  # before a tag, in tables and plans
+UNKNOWN = -1  # in multi-label targets: nobody annotated this class for this picture
 
 
 class LabelSpace(BaseModel):
@@ -119,20 +121,26 @@ class LabelSpace(BaseModel):
         """Return the number of levels: 1 for flat classes."""
         return self.tree.height
 
-    def targets(self, labels: Sequence[Sequence[str]]) -> npt.NDArray[np.int64]:
+    def targets(
+        self, labels: Sequence[Sequence[str]], unknown: Sequence[Sequence[str]] = ()
+    ) -> npt.NDArray[np.int64]:
         """Return targets for training and metrics.
 
         Args:
             labels: the class names of each of N pictures (exactly one each for multiclass).
+            unknown: for multilabel, the classes of each that nobody annotated; empty where all
+                is known.
 
         Returns:
-            int64 [N] class positions (multiclass), or int64 [N, C] of 0 and 1 (multilabel).
+            int64 [N] class positions (multiclass), or int64 [N, C] of 0, 1 and -1, which is
+            unknown (multilabel).
 
         Raises:
             DataError: an unknown class, or not exactly one class for multiclass.
         """
         known = {name: position for position, name in enumerate(self.names)}
-        missing = {name for row in labels for name in row} - known.keys()
+        missing = {name for rows in (labels, unknown) for row in rows for name in row}
+        missing -= known.keys()
         if missing:
             self.index(sorted(missing)[0])
         if self.task == "multiclass":
@@ -145,7 +153,8 @@ class LabelSpace(BaseModel):
                 )
             return np.array([known[row[0]] for row in labels], np.int64)
         matrix = np.zeros((len(labels), len(self.names)), np.int64)
-        for position, row in enumerate(labels):
-            for name in row:
-                matrix[position, known[name]] = 1
+        for value, rows in ((1, labels), (UNKNOWN, unknown)):
+            for position, row in enumerate(rows):
+                for name in row:
+                    matrix[position, known[name]] = value
         return matrix

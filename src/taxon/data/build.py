@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from taxon.core.cores import available_cores
 from taxon.core.errors import DataError, ImageError
 from taxon.core.labels import LabelSpace
+from taxon.data.annotations import annotation_notes, within
 from taxon.data.look import Look, look_into
 from taxon.data.look_cache import LookCache, Stamp, stamp_of
 from taxon.data.manifest import Manifest, Record, Skipped
@@ -60,19 +62,22 @@ def build_manifest(
     """
     space = label_space or listing.label_space()
     space.targets([row.labels for row in listing.rows])  # names a class that the space lacks
+    rows, unannotated = within(listing, space)
     spec = spec or Preprocessing()
     with LookCache(listing.root, spec) as cache:
-        results = _inspect_all(listing.rows, spec, cache, progress)
+        results = _inspect_all(rows, spec, cache, progress)
     notes = listing.notes
     if cache.problem is not None:
         notes += (f"the next run looks into every picture again: {cache.problem}",)
     records = tuple(result for result in results if isinstance(result, Record))
     skipped = tuple(result for result in results if isinstance(result, Skipped))
+    before = (*listing.skipped, *unannotated)
     # Links are kept: what they lead to may have a name that is not UTF-8.
     root = Path(os.path.abspath(listing.root))
     if not records:
-        raise DataError(_nothing_left(root, skipped, listing.skipped))
-    return Manifest(records, space, root, (*listing.skipped, *skipped), notes)
+        raise DataError(_nothing_left(root, skipped, before))
+    manifest = Manifest(records, space, root, (*before, *skipped), notes)
+    return replace(manifest, notes=(*notes, *annotation_notes(manifest)))
 
 
 def _inspect_all(
@@ -116,6 +121,7 @@ def _record(row: Row, path: Path, look: Look) -> Record:
         path=path,
         sha256=look.sha256,
         labels=row.labels,
+        unknown=row.unknown,
         group=row.group,
         split=row.split,
         width=look.width,

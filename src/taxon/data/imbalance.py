@@ -44,14 +44,14 @@ class ImbalancePlan:
         strategies: resolved: never `auto`; (`none`,) where nothing is done.
         reasons: why, in plain words.
         counts: int64 [C], training pictures of each class.
-        pictures: N, training pictures (for multi-label not the sum of the counts).
+        negatives: int64 [C], training pictures that are known not to be of each class.
         settings: the strengths.
     """
 
     strategies: tuple[ImbalanceStrategy, ...]
     reasons: tuple[str, ...]
     counts: npt.NDArray[np.int64]
-    pictures: int
+    negatives: npt.NDArray[np.int64]
     settings: ImbalanceConfig
 
     def uses(self, strategy: ImbalanceStrategy) -> bool:
@@ -70,6 +70,7 @@ def choose(
     *,
     pictures: int,
     taxonomy_loss: TaxonomyLossName = "flat",
+    known: Mapping[str, int] | None = None,
 ) -> ImbalancePlan:
     """Resolve `auto`, and refuse what does not go together.
 
@@ -80,6 +81,7 @@ def choose(
         counts: training pictures of each class, in the order of the label space.
         pictures: training pictures; for multi-label not the sum of the counts.
         taxonomy_loss: of the loss's configuration.
+        known: of how many of them it is known whether they are of each class; None is all.
 
     Raises:
         ConfigError: as `require_compatible`.
@@ -91,7 +93,9 @@ def choose(
         strategies, reasons = (strategy,), [f"by auto: {why}"]
     reasons.extend(_strengths(config, strategies))
     numbers = np.array(list(counts.values()), np.int64)
-    return ImbalancePlan(strategies, tuple(reasons), numbers, pictures, config)
+    annotated = known or dict.fromkeys(counts, pictures)
+    negatives = np.array([annotated[name] for name in counts], np.int64) - numbers
+    return ImbalancePlan(strategies, tuple(reasons), numbers, negatives, config)
 
 
 def advise(counts: Mapping[str, int], task: Task) -> str:
@@ -170,7 +174,7 @@ def positive_weights(plan: ImbalancePlan) -> FloatArray:
     and 10.
     """
     positives = np.maximum(plan.counts, 1).astype(np.float64)
-    negatives = np.maximum(plan.pictures - plan.counts, 1).astype(np.float64)
+    negatives = np.maximum(plan.negatives, 1).astype(np.float64)
     weights = _inverse_frequency(positives, plan.settings) / _inverse_frequency(
         negatives, plan.settings
     )

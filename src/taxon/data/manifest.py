@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from taxon.core.errors import DataError, ImageProblem
 from taxon.core.files import atomic_file
 from taxon.core.fingerprint import sha256_json
-from taxon.core.labels import LabelSpace
+from taxon.core.labels import UNKNOWN_MARK, LabelSpace
 from taxon.data.look import Look
 
 Split = Literal["train", "validation", "calibration", "test"]
@@ -44,6 +44,7 @@ class Record:
         path: where the file lies.
         sha256: of the file's content.
         labels: class names; exactly one for multiclass, any number for multilabel.
+        unknown: for multilabel, the classes that nobody annotated for it: neither yes nor no.
         group: pictures of one group (a patient, a part) stay in one part of the split.
         split: the part, or None before the split.
         width, height: in pixels, upright.
@@ -59,6 +60,7 @@ class Record:
     path: Path
     sha256: str
     labels: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
     group: str | None = None
     split: Split | None = None
     width: int = 0
@@ -68,6 +70,11 @@ class Record:
     file_size: int = 0
     hash: int | None = None
     look: Look | None = None
+
+    @property
+    def marked(self) -> tuple[str, ...]:
+        """Its labels as people write them, those that are unknown with a `?` before them."""
+        return (*self.labels, *(f"{UNKNOWN_MARK}{name}" for name in self.unknown))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +118,13 @@ class Manifest:
     def fingerprint(self) -> str:
         """Changes when a picture's content, labels, group or part changes, not when it moves."""
         rows = sorted(
-            [record.sha256, list(record.labels), record.group or "", record.split or ""]
+            [
+                record.sha256,
+                list(record.labels),
+                record.group or "",
+                record.split or "",
+                *([list(record.unknown)] if record.unknown else []),
+            ]
             for record in self.records
         )
         return sha256_json([self.label_space.model_dump(mode="json"), rows])
@@ -132,13 +145,20 @@ class Manifest:
         return replace(self, records=records)
 
     def targets(self) -> npt.NDArray[np.int64]:
-        """Targets in the label space: int64 [N] (multiclass) or [N, C] (multilabel)."""
-        return self.label_space.targets([record.labels for record in self.records])
+        """Targets in the label space: int64 [N] (multiclass) or [N, C] of 0, 1 and, where it is
+        unknown, -1 (multilabel)."""
+        labels = [record.labels for record in self.records]
+        return self.label_space.targets(labels, [record.unknown for record in self.records])
 
     def counts(self) -> dict[str, int]:
         """Pictures per class, for every class of the label space."""
         found = Counter(label for record in self.records for label in record.labels)
         return {name: found[name] for name in self.label_space.names}
+
+    def known_counts(self) -> dict[str, int]:
+        """Pictures of which it is known whether they have the class, for every class."""
+        unknown = Counter(name for record in self.records for name in record.unknown)
+        return {name: len(self.records) - unknown[name] for name in self.label_space.names}
 
     def split_counts(self) -> dict[str, int]:
         """Pictures per part, for the parts that hold any."""
@@ -152,6 +172,7 @@ _SCHEMA = pa.schema(
         ("path", pa.string()),
         ("sha256", pa.string()),
         ("labels", pa.list_(pa.string())),
+        ("unknown", pa.list_(pa.string())),
         ("group", pa.string()),
         ("split", pa.string()),
         ("width", pa.int32()),
@@ -163,6 +184,8 @@ _SCHEMA = pa.schema(
     ]
 )
 _LABELS_KEY = b"taxon.labels"
+# How a cell becomes the value of a record, where it is not the cell itself.
+_VALUES: dict[str, Callable[[Any], Any]] = {"path": Path, "labels": tuple, "unknown": tuple}
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
@@ -170,6 +193,7 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
     values: dict[str, Callable[[Record], object]] = {
         "path": lambda record: str(record.path),
         "labels": lambda record: list(record.labels),
+        "unknown": lambda record: list(record.unknown),
     }
     columns = {
         name: [values.get(name, attrgetter(name))(record) for record in manifest.records]
@@ -208,7 +232,7 @@ def read_manifest(path: Path) -> Manifest:
         label_space = LabelSpace.model_validate_json(metadata[_LABELS_KEY])
         known = [name for name in _SCHEMA.names if name in table.column_names]
         records = tuple(
-            Record(**{**row, "path": Path(row["path"]), "labels": tuple(row["labels"])})
+            Record(**{**row, **{name: _VALUES[name](row[name]) for name in _VALUES if name in row}})
             for row in table.select(known).to_pylist()
         )
         root = Path(metadata[b"taxon.root"].decode())

@@ -12,6 +12,7 @@ from taxon.core.errors import DataError, nearest
 from taxon.core.labels import LabelSpace
 from taxon.core.text import counted, some
 from taxon.data.manifest import Manifest, Record, Skipped
+from taxon.data.sources.label_cells import split_marked
 from taxon.data.splitting.units import together
 
 _NO_REASON = "dropped by the plan"
@@ -51,7 +52,10 @@ class Regroup(_Step):
 
 
 class Relabel(_Step):
-    """Give a picture other labels; `was` guards against a plan for older labels."""
+    """Give a picture other labels; `was` guards against a plan for older labels.
+
+    Of several labels a picture `?tag` is one that is unknown, in both: as it was, and to be.
+    """
 
     id: str
     was: Texts
@@ -130,14 +134,10 @@ def apply_plan(manifest: Manifest, plan: Plan) -> Manifest:
     dropped: dict[str, str] = {}
     for step in accepted.drop:
         dropped.setdefault(step.id, f"plan: {step.reason}" if step.reason else _NO_REASON)
-    labels = _new_labels(manifest, plan, known, dropped)
+    relabelled = _relabelled(manifest, plan, known, dropped)
     groups = _merged_groups(manifest, accepted.regroup)
     records = tuple(
-        replace(
-            record,
-            labels=labels.get(record.id, record.labels),
-            group=groups.get(record.id, record.group),
-        )
+        replace(relabelled.get(record.id, record), group=groups.get(record.id, record.group))
         for record in manifest.records
         if record.id not in dropped
     )
@@ -192,10 +192,10 @@ def _require_known(manifest: Manifest, plan: Plan, known: Mapping[str, Record]) 
             )
 
 
-def _new_labels(
+def _relabelled(
     manifest: Manifest, plan: Plan, known: Mapping[str, Record], dropped: Container[str]
-) -> dict[str, tuple[str, ...]]:
-    labels: dict[str, tuple[str, ...]] = {}
+) -> dict[str, Record]:
+    changed: dict[str, Record] = {}
     first: dict[str, tuple[int, Relabel]] = {}
     for number, step in enumerate(plan.relabel, start=1):  # as a person counts them in the file
         if not step.accept or step.id in dropped:
@@ -208,29 +208,30 @@ def _new_labels(
                 "one of the two steps"
             )
         if step.id in known:
-            labels[step.id] = _checked(step, known[step.id], manifest.label_space)
-    return labels
+            changed[step.id] = _changed(step, known[step.id], manifest.label_space)
+    return changed
 
 
 def _words(labels: Sequence[str]) -> str:
     return ", ".join(labels) or "no label"
 
 
-def _checked(step: Relabel, record: Record, space: LabelSpace) -> tuple[str, ...]:
-    wanted = tuple(sorted(set(step.labels)))
-    if wanted == tuple(sorted(record.labels)):
-        return record.labels  # the plan was applied before
-    if sorted(set(step.was)) != sorted(record.labels):
+def _changed(step: Relabel, record: Record, space: LabelSpace) -> Record:
+    if set(step.labels) == set(record.marked):
+        return record  # the plan was applied before
+    if set(step.was) != set(record.marked):
         raise DataError(
             f"the plan relabels '{step.id}' from {_words(step.was)}, but its "
-            f"label now is {', '.join(record.labels) or 'none'}; make the plan anew with "
+            f"label now is {', '.join(record.marked) or 'none'}; make the plan anew with "
             "taxon audit --fix"
         )
+    wanted = tuple(sorted(set(step.labels)))
     try:
-        space.targets([wanted])
+        labels, unknown = split_marked(wanted) if space.task == "multilabel" else (wanted, ())
+        space.targets([labels], [unknown])
     except DataError as error:
         raise DataError(f"the plan cannot relabel '{step.id}': {error}") from None
-    return wanted
+    return replace(record, labels=labels, unknown=unknown)
 
 
 def _merged_groups(manifest: Manifest, steps: Sequence[Regroup]) -> dict[str, str]:
@@ -269,7 +270,11 @@ def _without_empty_classes(before: Manifest, after: Manifest) -> Manifest:
         task=space.task, names=tuple(names), parents=parents, descriptions=descriptions
     )
     note = f"the plan leaves no picture of {some(lost)}: no class is made of it"
-    return replace(after, label_space=smaller, notes=(*after.notes, note))
+    records = tuple(
+        replace(record, unknown=tuple(name for name in record.unknown if name not in lost))
+        for record in after.records
+    )
+    return replace(after, records=records, label_space=smaller, notes=(*after.notes, note))
 
 
 def _branch(space: LabelSpace, name: str) -> list[tuple[str, str]]:

@@ -11,9 +11,9 @@ def account(before: Manifest, after: Manifest, plan: Plan) -> str:
     """What `apply_plan` did, with counts, in a sentence; what did nothing has notes of its own."""
     if not plan:
         return "the plan has no step, so it changed nothing"
-    old = {record.id: record.labels for record in before.records}
+    old = {record.id: record.marked for record in before.records}
     dropped = len(before) - len(after)
-    relabelled = sum(record.labels != old[record.id] for record in after.records)
+    relabelled = sum(record.marked != old[record.id] for record in after.records)
     named = {name for step in plan.accepted().regroup for name in step.ids}
     groups = {record.group for record in after.records if record.id in named}
     grouped = sum(record.group in groups for record in after.records)

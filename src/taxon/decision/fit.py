@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
-from taxon.core.labels import LabelSpace
+from taxon.core.labels import UNKNOWN, LabelSpace
 from taxon.core.predictions import FloatArray, PredictionTable
 from taxon.decision.policy import DecisionPolicy, FloatVector, calibrate
 
@@ -43,7 +43,8 @@ def fit_policy(
 
     Args:
         table: predictions for the part; only its logits are used.
-        targets: int64 [N] (multiclass) or [N, C] (multilabel).
+        targets: int64 [N] (multiclass) or [N, C] (multilabel; a label's threshold goes by the
+            pictures where it is not -1, unknown).
         part: its name, kept in the policy.
         logit_adjustment: [C], added to the scaled logits.
     """
@@ -114,12 +115,14 @@ def _fit_thresholds(
     probabilities = calibrate(table.logits, default, "multilabel")
     thresholds, notes = [], []
     for column, name in enumerate(label_space.names):
-        positives = int(targets[:, column].sum())
-        if positives < MINIMUM_POSITIVES or positives == len(targets):
+        known = targets[:, column] != UNKNOWN
+        truth = targets[known, column]
+        positives = int(truth.sum())
+        if positives < MINIMUM_POSITIVES or positives == len(truth):
             thresholds.append(0.5)
-            notes.append(f"'{name}' has {positives} of {len(targets)} in {part}: threshold 0.5")
+            notes.append(f"'{name}' has {positives} of {len(truth)} in {part}: threshold 0.5")
         else:
-            thresholds.append(best_f1_threshold(targets[:, column], probabilities[:, column]))
+            thresholds.append(best_f1_threshold(truth, probabilities[known, column]))
     policy = default.model_copy(update={"thresholds": tuple(thresholds), "fitted_on": part})
     return PolicyFit(policy, (f"thresholds by F1 on {part}", *notes))
 

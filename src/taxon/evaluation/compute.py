@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from taxon.core.errors import DataError
-from taxon.core.labels import LabelSpace
+from taxon.core.labels import UNKNOWN, LabelSpace
 from taxon.core.predictions import PredictionTable
 from taxon.decision import DecisionPolicy
 from taxon.decision.taxonomy import named_classes
@@ -42,6 +42,7 @@ from taxon.metrics import (
     undefined,
 )
 from taxon.metrics.calibration import row_brier_scores
+from taxon.metrics.indicator import known_entries, known_shares
 from taxon.metrics.ranking import row_log_losses
 from taxon.metrics.resampled import (
     CountSamples,
@@ -61,7 +62,8 @@ Samples = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Case:
-    """What every figure is computed from; `truth` and `named` are indicators [N, C].
+    """What every figure is computed from; `truth` and `named` are indicators [N, C], both 0 where
+    it is not `known`.
 
     Attributes:
         predicted: int64 [N], the classes that the answers name; empty for multilabel.
@@ -70,6 +72,7 @@ class _Case:
     targets: Targets
     probabilities: npt.NDArray[np.float32]
     predicted: Targets
+    known: npt.NDArray[np.bool_] | None
     truth: sparse.csr_matrix
     named: sparse.csr_matrix
     bootstrap: GroupBootstrap
@@ -81,6 +84,10 @@ class _Case:
     def figure_of_mean(self, figure: Figure, rows: npt.NDArray[Any]) -> Figure:
         """Attach the interval of a figure that is the mean of a value per picture."""
         return self.figure(figure, self.bootstrap.means(rows))
+
+    def figure_of_known(self, figure: Figure, rows: npt.NDArray[Any]) -> Figure:
+        """The same of a value per picture that is a sum over its known classes, divided by C."""
+        return self.figure(figure, self.bootstrap.means(rows, known_shares(self.targets)))
 
 
 def compute_metrics(
@@ -98,7 +105,8 @@ def compute_metrics(
 
     Args:
         table: calibrated predictions, [N, C].
-        targets: int64 [N] of class positions (multiclass) or [N, C] of 0 and 1 (multilabel).
+        targets: int64 [N] of class positions (multiclass) or [N, C] of 0, 1 and, where it is
+            unknown, -1 (multilabel).
         policy: for its thresholds, abstention limit and temperature.
         groups: int64 [N]; pictures with the same id (one patient, one part) are resampled
             together. None makes each picture its own group.
@@ -114,7 +122,7 @@ def compute_metrics(
     single = _single_class_figures(case, counts) if label_space.task == "multiclass" else None
     missing = undefined(ONE_CLASS_ONLY)
     auc_roc, average = _ranking(case, label_space.names)
-    loss = case.figure_of_mean(
+    loss = case.figure_of_known(
         log_loss(targets, table.probabilities), row_log_losses(targets, table.probabilities)
     )
     return Metrics(
@@ -164,14 +172,14 @@ def _prepare(
         raise ValueError(f"targets of shape {targets.shape} for {len(table)} predictions")
     classes = len(label_space.names)
     bootstrap = GroupBootstrap(len(table), groups)
-    truth = indicator(targets, classes)
+    truth, known = indicator(targets, classes), known_entries(targets)
     if label_space.task == "multiclass":
         predicted = named_classes(table.probabilities, label_space, policy.taxonomy_rule)
         named = indicator(predicted, classes)
     else:
         predicted = np.empty(0, np.int64)
-        named = named_indicator(table.probabilities, policy.thresholds)
-    return _Case(targets, table.probabilities, predicted, truth, named, bootstrap)
+        named = named_indicator(table.probabilities, policy.thresholds, known)
+    return _Case(targets, table.probabilities, predicted, known, truth, named, bootstrap)
 
 
 @dataclass(frozen=True)
@@ -206,8 +214,8 @@ def _confusion(case: _Case) -> tuple[tuple[int, ...], ...]:
 def _ranking(case: _Case, names: tuple[str, ...]) -> tuple[RankingFigures, RankingFigures]:
     """AUC-ROC and average precision, with intervals where they can be had in time."""
     per_metric = (
-        roc_auc(case.truth, case.probabilities),
-        average_precision(case.truth, case.probabilities),
+        roc_auc(case.truth, case.probabilities, case.known),
+        average_precision(case.truth, case.probabilities, case.known),
     )
     if case.probabilities.size > RANKING_INTERVALS_UP_TO:
         auc, average = (
@@ -217,7 +225,7 @@ def _ranking(case: _Case, names: tuple[str, ...]) -> tuple[RankingFigures, Ranki
             for figures in per_metric
         )
         return auc, average
-    samples = ranking_samples(case.bootstrap, case.truth, case.probabilities)
+    samples = ranking_samples(case.bootstrap, case.truth, case.probabilities, case.known)
     auc, average = (
         RankingFigures(
             macro=case.figure(mean_of_defined(figures), mean_over_classes(rows)),
@@ -236,12 +244,14 @@ def _per_class(
 ) -> dict[str, ClassFigures]:
     scores = class_scores(case.truth, case.named)
     multilabel = label_space.task == "multilabel"
+    unknown = (case.targets == UNKNOWN).sum(axis=0) if multilabel else [0] * len(scores)
     return {
         name: ClassFigures(
             precision=case.figure(scores[position].precision, counts.precision[position]),
             recall=case.figure(scores[position].recall, counts.recall[position]),
             f1=case.figure(scores[position].f1, counts.f1[position]),
             support=scores[position].support,
+            unknown=int(unknown[position]),
             threshold=policy.thresholds[position] if multilabel else None,
         )
         for position, name in enumerate(label_space.names)
@@ -253,7 +263,7 @@ def _calibration(case: _Case, loss: Figure, policy: DecisionPolicy) -> Calibrati
     return CalibrationFigures(
         # No interval: the ECE is biased upwards in every resample.
         ece=expected_calibration_error(targets, probabilities),
-        brier=case.figure_of_mean(
+        brier=case.figure_of_known(
             brier_score(targets, probabilities), row_brier_scores(targets, probabilities)
         ),
         nll=loss,

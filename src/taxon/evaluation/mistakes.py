@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from taxon.core.labels import LabelSpace
+from taxon.core.labels import UNKNOWN, LabelSpace
 from taxon.core.predictions import PredictionTable
 from taxon.decision.taxonomy import named_classes
 from taxon.evaluation.summary import Metrics
@@ -109,7 +109,7 @@ def _wrong_labels(
     thresholds = [metrics.per_class[name].threshold or 0.0 for name in metrics.classes]
     named = table.probabilities >= np.asarray(thresholds, np.float32)
     certainty = np.where(named, table.probabilities, 1.0 - table.probabilities)
-    rows, columns = np.nonzero(named != (targets == 1))
+    rows, columns = np.nonzero((named != (targets == 1)) & (targets != UNKNOWN))
     order = np.argsort(-certainty[rows, columns], kind="stable")[:LIMIT]
     found = []
     for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from taxon.core.labels import Task
 from taxon.core.taxonomy import TaxonomyRule
@@ -30,6 +36,8 @@ class ClassFigures(_Frozen):
     Attributes:
         precision, recall, f1: 0 to 1; undefined for a class without pictures.
         support: how many pictures are of the class.
+        unknown: multilabel: of how many it is unknown; they count nowhere in the class's figures.
+            Left out of the JSON where it is 0.
         threshold: multilabel: the probability from which the class is named; else None.
     """
 
@@ -37,7 +45,14 @@ class ClassFigures(_Frozen):
     recall: Figure
     f1: Figure
     support: int
+    unknown: int = 0
     threshold: float | None
+
+    @model_serializer(mode="wrap")
+    def _without_none_unknown(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `unknown` out where nothing is."""
+        content: dict[str, Any] = dump(self)
+        return {key: item for key, item in content.items() if key != "unknown" or item}
 
 
 class CalibrationFigures(_Frozen):

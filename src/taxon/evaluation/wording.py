@@ -198,6 +198,13 @@ def findings(metrics: Metrics) -> list[str]:
         shown = ", ".join(f"“{name}”" for name in absent[:5])
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
         found.append(f"No pictures of {shown}{more}: nothing is known of these classes.")
+    unknown = sum(entry.unknown for entry in metrics.per_class.values())
+    if unknown:
+        share = unknown / (metrics.n * len(metrics.classes))
+        found.append(
+            f"{percent(share)} of the annotations are unknown: a class is scored on the pictures "
+            "of which it is known whether they have it."
+        )
     small = sum(0 < entry.support < 20 for entry in metrics.per_class.values())
     if small:
         noun = "class has" if small == 1 else "classes have"

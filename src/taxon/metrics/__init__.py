@@ -1,9 +1,11 @@
 """Metrics: plain functions on arrays, with scikit-learn inside; imports only core.
 
 Every function here takes N pictures over C classes, in the column order of the label space:
-`targets` is int64 [N] of class positions (multiclass) or int64 [N, C] of 0 and 1 (multilabel);
-`probabilities` is float [N, C]. A figure that the data does not define is a `Figure` without
-value and with a reason: never 0, never a crash. No pictures at all is a `DataError`.
+`targets` is int64 [N] of class positions (multiclass) or int64 [N, C] of 0, 1 and, where nobody
+annotated it, -1 (multilabel); `probabilities` is float [N, C]. What is unknown counts nowhere: a
+class's figures are those on the pictures where it is known. A figure that the data does not define
+is a `Figure` without value and with a reason: never 0, never a crash. No pictures at all is a
+`DataError`.
 """
 
 from taxon.metrics.bootstrap import GroupBootstrap, interval

@@ -85,12 +85,22 @@ class GroupBootstrap:
         ones = np.ones(len(rows), np.float32)
         return sparse.csr_matrix((ones, where), shape=(count, self.groups))
 
-    def means(self, values: npt.NDArray[Any]) -> FloatArray:
-        """Return the mean of a value per picture in each resample, float64 [R]."""
-        both = self.by_group(np.stack([np.ones(len(values)), values], axis=1))
+    def means(
+        self, values: npt.NDArray[Any], shares: npt.NDArray[np.float64] | None = None
+    ) -> FloatArray:
+        """Return the mean of a value per picture in each resample, float64 [R].
+
+        Args:
+            values: [N].
+            shares: [N], how much of each picture its value stands for; None is all. NaN where a
+                resample has nothing of any.
+        """
+        shares = np.ones(len(values)) if shares is None else shares
+        both = self.by_group(np.stack([shares, values], axis=1))
         blocks = [both @ weights for weights in self.weights()]
         counts, sums = np.concatenate(blocks, axis=1).astype(np.float64)
-        return np.asarray(sums / counts)
+        empty = np.full(len(counts), np.nan)
+        return np.asarray(np.divide(sums, counts, out=empty, where=counts > 0))
 
     def with_interval(self, figure: Figure, samples: npt.NDArray[Any]) -> Figure:
         """Attach the interval of a figure; a single group cannot say how much groups differ.

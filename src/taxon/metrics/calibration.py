@@ -7,8 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from taxon.metrics.figure import Figure
-from taxon.metrics.indicator import IntArray, Scores, predicted_classes, require_pictures
+from taxon.core.labels import UNKNOWN
+from taxon.metrics.figure import NOTHING_KNOWN, Figure, undefined
+from taxon.metrics.indicator import (
+    IntArray,
+    Scores,
+    known_shares,
+    predicted_classes,
+    require_pictures,
+)
 
 BINS = 15
 
@@ -37,7 +44,7 @@ def reliability_bins(
 
     Multiclass: one answer a picture, its confidence is the highest probability, it is right
     when that class is. Multilabel: one answer a picture and class, its confidence is the
-    probability, it is "right" when the picture has the class.
+    probability, it is "right" when the picture has the class. What is unknown is no answer.
 
     Args:
         targets: int64 [N] or [N, C].
@@ -48,7 +55,8 @@ def reliability_bins(
     """
     require_pictures(len(targets))
     if targets.ndim == 2:
-        confidence, right = probabilities.ravel(), targets.ravel() == 1
+        known = targets != UNKNOWN
+        confidence, right = probabilities[known], targets[known] == 1
     else:
         confidence, right = probabilities.max(axis=1), predicted_classes(probabilities) == targets
     confidence = confidence.astype(np.float64)
@@ -77,15 +85,19 @@ def expected_calibration_error(
     """
     found = reliability_bins(targets, probabilities, bins=bins)
     filled = found.counts > 0
+    if not filled.any():
+        return undefined(NOTHING_KNOWN)
     gaps = np.abs(found.confidence[filled] - found.accuracy[filled])
     return Figure.of(float(np.average(gaps, weights=found.counts[filled])))
 
 
 def row_brier_scores(targets: IntArray, probabilities: Scores) -> npt.NDArray[np.float64]:
-    """Return each picture's Brier score, float64 [N]; see `brier_score`."""
+    """Return each picture's share of the Brier score, float64 [N]; see `brier_score`. Of several
+    labels it is the sum over the known ones, divided by C."""
     errors = probabilities.astype(np.float64)
     if targets.ndim == 2:
-        return np.asarray(((errors - targets) ** 2).mean(axis=1))
+        known = targets != UNKNOWN
+        return np.asarray(np.where(known, (errors - targets) ** 2, 0.0).mean(axis=1))
     errors[np.arange(len(targets)), targets] -= 1.0
     return np.asarray((errors**2).sum(axis=1))
 
@@ -94,11 +106,15 @@ def brier_score(targets: IntArray, probabilities: Scores) -> Figure:
     """Return the Brier score (Brier 1950): the mean squared error of the probabilities.
 
     Multiclass: summed over the classes, mean over pictures, 0 (perfect) to 2. Multilabel: mean
-    over pictures and classes, 0 to 1. Written out because scikit-learn has the multiclass form
+    over all that is known, 0 to 1. Written out because scikit-learn has the multiclass form
     only since 1.7, newer than the oldest version that taxon allows.
 
     Raises:
         DataError: there are no pictures.
     """
     require_pictures(len(targets))
-    return Figure.of(float(row_brier_scores(targets, probabilities).mean()))
+    scores = row_brier_scores(targets, probabilities)
+    shares = known_shares(targets)
+    if not shares.any():
+        return undefined(NOTHING_KNOWN)
+    return Figure.of(float(scores.mean() / shares.mean()))

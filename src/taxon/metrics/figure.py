@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 ABSENT = "no pictures of this class"
 EVERYWHERE = "every picture is of this class"
+NOTHING_KNOWN = "of no picture and class it is known whether it has it"
 
 
 class Figure(BaseModel):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from taxon.metrics.bootstrap import FloatArray, GroupBootstrap
-from taxon.metrics.indicator import Scores
+from taxon.metrics.indicator import BoolArray, Scores
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,17 @@ def count_samples(
 
 
 def ranking_samples(
-    bootstrap: GroupBootstrap, truth: sparse.csr_matrix, probabilities: Scores
+    bootstrap: GroupBootstrap,
+    truth: sparse.csr_matrix,
+    probabilities: Scores,
+    known: BoolArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Return AUC-ROC and average precision of each class in each resample.
 
     Args:
         truth: indicator matrix [N, C].
         probabilities: [N, C].
+        known: bool [N, C]: pictures where a class is unknown are absent for it; None is all.
 
     Returns:
         Two arrays float64 [C, R]; NaN where a resample has no positives (or, for AUC, no
@@ -85,24 +89,28 @@ def ranking_samples(
     columns = truth.tocsc()
     classes = truth.shape[1]
     auc, precision = (np.full((classes, bootstrap.resamples), np.nan) for _ in range(2))
-    tables = []
+    everyone, tables = np.arange(len(probabilities)), []
     for position in range(classes):
         positives = columns.indices[columns.indptr[position] : columns.indptr[position + 1]]
-        tables.append(_score_cells(bootstrap, positives, probabilities[:, position]))
+        rows = everyone if known is None else np.flatnonzero(known[:, position])
+        tables.append(_score_cells(bootstrap, positives, rows, probabilities[:, position]))
     start = 0
     for weights in bootstrap.weights():
         block = slice(start, start + weights.shape[1])
-        for position, (everyone, positive) in enumerate(tables):
+        for position, (annotated, positive) in enumerate(tables):
             if positive.shape[0]:
                 auc[position, block], precision[position, block] = _areas(
-                    everyone @ weights, positive @ weights
+                    annotated @ weights, positive @ weights
                 )
         start = block.stop
     return auc, precision
 
 
 def _score_cells(
-    bootstrap: GroupBootstrap, positives: npt.NDArray[np.int32], scores: Scores
+    bootstrap: GroupBootstrap,
+    positives: npt.NDArray[np.int32],
+    rows: npt.NDArray[np.intp],
+    scores: Scores,
 ) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
     """Sort pictures into cells by score, for one class.
 
@@ -110,12 +118,12 @@ def _score_cells(
     Even cells 0, 2, ..., 2K are the gaps, odd cell 2k + 1 holds the ties with score k.
 
     Returns:
-        All pictures [2K + 1, G], and the positives [K, G] of each score.
+        All pictures of `rows` [2K + 1, G], and the positives [K, G] of each score.
     """
     steps = np.unique(scores[positives])
     left = np.searchsorted(steps, scores, side="left")
     right = np.searchsorted(steps, scores, side="right")
-    everyone = bootstrap.place(np.arange(len(scores)), left + right, 2 * len(steps) + 1)
+    everyone = bootstrap.place(rows, (left + right)[rows], 2 * len(steps) + 1)
     positive = bootstrap.place(positives.astype(np.int64), left[positives], len(steps))
     return everyone, positive
 

@@ -13,6 +13,7 @@ from taxon.metrics.indicator import (
     IntArray,
     Scores,
     indicator,
+    known_entries,
     named_indicator,
     padded,
     predicted_classes,
@@ -34,7 +35,7 @@ def selection_score(
     default), so that inventing a class costs something even where validation has none of it.
 
     Args:
-        targets: int64 [N] (multiclass) or [N, C] (multilabel).
+        targets: int64 [N] (multiclass) or [N, C] (multilabel; -1 counts nowhere).
         scores: [N, C]; for multiclass probabilities or logits, for multilabel probabilities,
             or logits when `thresholds` are logits too (0.0 is a probability of one half).
         thresholds: multilabel only, one for all classes or C of them.
@@ -47,7 +48,7 @@ def selection_score(
         predicted = predicted_classes(scores)
         return float(sk.f1_score(targets, predicted, average="macro", zero_division=0))
     truth = indicator(targets, scores.shape[1])
-    named = named_indicator(scores, thresholds)
+    named = named_indicator(scores, thresholds, known_entries(targets))
     occurring = np.flatnonzero(np.asarray((truth + named).sum(axis=0)).ravel())
     if not len(occurring):
         # Nothing to find and nothing named: no epoch is better than another.
@@ -74,7 +75,8 @@ def headline(
         name, figure = "top1", top_k_accuracy(targets, scores, 1)
     else:
         truth = indicator(targets, scores.shape[1])
-        name, figure = "mAP", mean_of_defined(average_precision(truth, scores))
+        figures_of_classes = average_precision(truth, scores, known_entries(targets))
+        name, figure = "mAP", mean_of_defined(figures_of_classes)
     if figure.value is not None:
         figures[name] = figure.value
     return figures

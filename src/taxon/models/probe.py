@@ -16,6 +16,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from taxon.core.labels import UNKNOWN
 from taxon.core.predictions import FloatArray
 
 REGULARISATION = 0.1  # scikit-learn's C, on standardised features
@@ -31,7 +32,8 @@ def out_of_fold_probabilities(
 
     Args:
         features: float32 [N, F].
-        targets: int64 [N] class positions, or [N, C] of 0 and 1.
+        targets: int64 [N] class positions, or [N, C] of 0, 1 and -1: pictures of which a class is
+            unknown teach nothing about it, but get a probability too.
         groups: int64 [N]; pictures of one group are always in the same fold.
         classes: C.
 
@@ -55,7 +57,8 @@ def _binary(
 ) -> npt.NDArray[np.float32]:
     result = np.zeros(len(targets), np.float32)
     for train, held_out in folds(targets, groups, seed):
-        result[held_out] = _fit_predict(features, targets, train, held_out, 2)[:, 1]
+        taught = train[targets[train] != UNKNOWN]
+        result[held_out] = _fit_predict(features, targets, taught, held_out, 2)[:, 1]
     return result
 
 
@@ -94,8 +97,8 @@ def _fit_predict(
 ) -> FloatArray:
     result = np.zeros((len(held_out), classes), np.float32)
     known = np.unique(targets[train])
-    if len(known) == 1:
-        result[:, known[0]] = 1.0
+    if len(known) < 2:
+        result[:, known] = 1.0
         return result
     model = make_pipeline(StandardScaler(), LogisticRegression(C=REGULARISATION, max_iter=200))
     with warnings.catch_warnings():

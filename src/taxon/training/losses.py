@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import numpy as np
@@ -23,21 +24,22 @@ from taxon.data.imbalance import (
 from taxon.training.taxonomy_losses import build_taxonomy_loss
 
 Loss = nn.Module
+PLAIN = LossConfig()
 
 
 def build_loss(
     label_space: LabelSpace,
     plan: ImbalancePlan | None = None,
-    config: LossConfig = LossConfig(),  # noqa: B008 (frozen)
+    config: LossConfig = PLAIN,
 ) -> Loss:
     """Return the loss: (logits float32 [N, C], targets) -> float32 [N], a value a picture.
 
     Multi-class takes targets int64 [N] or, of blended pictures, float [N, C] that sum to 1;
-    multi-label [N, C] of 0 to 1 (the mean over the classes).
+    multi-label [N, C] of 0 to 1, and -1 where it is unknown (the mean over the known classes).
 
     Args:
         plan: focal loss, class weights and balanced softmax come from it; None is the plain loss.
-        config: label smoothing, or a loss over the taxonomy.
+        config: what of it is for the other task has no effect; see `require_loss_fits`.
 
     Raises:
         ConfigError: a loss over a taxonomy, for classes without one or with a plan that changes
@@ -52,7 +54,10 @@ def build_loss(
         return build_taxonomy_loss(label_space, config, weights)
     gamma = plan.settings.focal_gamma if plan is not None and plan.uses("focal") else 0.0
     if label_space.task == "multilabel":
-        return SigmoidLoss(positive_weights(plan) if plan and weighted else ones, gamma)
+        weights = positive_weights(plan) if plan and weighted else ones
+        if config.multilabel == "asymmetric":
+            return SigmoidLoss(weights, config.gamma_positive, config.gamma_negative, config.clip)
+        return SigmoidLoss(weights, gamma, gamma)
     balanced = plan is not None and plan.uses("balanced-softmax")
     adjusted = balanced or (plan is not None and plan.uses("logit-adjust"))
     prior = frequency_shift(plan) if plan and adjusted else np.zeros(classes)
@@ -110,26 +115,49 @@ class SoftmaxLoss(nn.Module):
 
 
 class SigmoidLoss(nn.Module):
-    """Binary cross-entropy and its focal form (Lin et al. 2017), the mean over the classes.
+    """Binary cross-entropy, focal and asymmetric loss; the mean over the classes that are known.
+
+    -weight * target * (1 - p) ** gamma_positive * log p
+    - (1 - target) * q ** gamma_negative * log(1 - q), where p = sigmoid(logit) and
+    q = max(p - clip, 0): the asymmetric loss (Ridnik et al. 2021). With equal gammas and without
+    a clip it is focal loss (Lin et al. 2017), with gammas of 0 cross-entropy.
+
+    A class whose target is below 0 is unknown: it counts as if it were absent from the row. A row
+    of which nothing is known has loss 0.
 
     Args:
         positive_weights: float64 [C], of a label's positives against its negatives.
     """
 
-    def __init__(self, positive_weights: npt.NDArray[np.float64], gamma: float) -> None:
+    def __init__(
+        self,
+        positive_weights: npt.NDArray[np.float64],
+        gamma_positive: float,
+        gamma_negative: float,
+        clip: float = 0.0,
+    ) -> None:
         super().__init__()
         self.register_buffer(
             "positive_weights", torch.tensor(positive_weights, dtype=torch.float32)
         )
-        self.gamma = gamma
+        self.gamma_positive, self.gamma_negative = gamma_positive, gamma_negative
+        self.clip = clip
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        wanted = targets.to(logits.dtype)
-        log_p, log_not_p = functional.logsigmoid(logits), functional.logsigmoid(-logits)
+        known = targets >= 0
+        wanted = targets.clamp(min=0).to(logits.dtype)
+        log_p, log_not_q = functional.logsigmoid(logits), functional.logsigmoid(-logits)
+        if self.clip:
+            # 1 - q = min(1 - p + clip, 1); summed as logarithms, no p rounds it to 0.
+            log_clip = torch.full_like(logits, math.log(self.clip))
+            log_not_q = torch.logaddexp(log_not_q, log_clip).clamp(max=0)
         positive = cast(torch.Tensor, self.positive_weights) * wanted * -log_p
-        negative = (1 - wanted) * -log_not_p
-        terms = positive * _hardness(log_p, self.gamma)
-        return (terms + negative * _hardness(log_not_p, self.gamma)).mean(dim=1)
+        negative = (1 - wanted) * -log_not_q
+        terms = positive * _hardness(log_p, self.gamma_positive)
+        terms = terms + negative * _hardness(log_not_q, self.gamma_negative)
+        # A factor of exactly 1 where all is known.
+        factor = logits.shape[1] / known.sum(dim=1).clamp(min=1).to(logits.dtype)
+        return torch.where(known, terms, 0.0).mean(dim=1) * factor
 
 
 def _hardness(log_p: torch.Tensor, gamma: float) -> torch.Tensor | float:

@@ -28,14 +28,15 @@ def mix(
 
     Args:
         images: float [N, C, H, W], as the model takes them; not changed in place.
-        targets: int64 [N] (multi-class) or [N, num_classes] of 0 and 1 (multi-label).
+        targets: int64 [N] (multi-class) or [N, num_classes] of 0, 1 and -1 (multi-label).
         weights: float32 [N], above 0: how much each picture counts.
         config: `mixup` and `cutmix`, each the alpha of Beta(alpha, alpha); 0 is off.
         generator: on the CPU; all chance comes from it.
 
     Returns:
         The mixed pictures; their targets as float32 [N, num_classes] in 0 to 1 on the device of
-        `targets`, for multi-class each row sums to 1; and their weights. Times its weight, a loss
+        `targets`, for multi-class each row sums to 1, for multi-label -1 where a class is unknown
+        of either picture; and their weights. Times its weight, a loss
         that is linear in the target is the same as that of both pictures by share and weight: a
         picture that hardly counts does not come in through its partner's weight.
     """
@@ -55,7 +56,8 @@ def mix(
     partner = partner.to(soft.device)
     total = torch.lerp(weights[partner], weights, own)
     share = (own * weights / total)[:, None]
-    return images, torch.lerp(soft[partner], soft, share), total
+    mixed = torch.lerp(soft[partner], soft, share)
+    return images, torch.where((soft < 0) | (soft[partner] < 0), -1.0, mixed), total
 
 
 def mixing_generator(seed: int, epoch: int, step: int) -> torch.Generator:

@@ -45,7 +45,7 @@ class Batch(NamedTuple):
 
     Attributes:
         images: uint8 [N, 3, H, W], channels last in memory.
-        targets: int64 [N] (multi-class) or [N, C] of 0 and 1 (multi-label).
+        targets: int64 [N] (multi-class) or [N, C] of 0, 1 and -1, unknown (multi-label).
         weights: float32 [N], how much each picture counts; 1 is normal.
     """
 

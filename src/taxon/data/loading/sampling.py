@@ -39,7 +39,7 @@ def plan_epoch(targets: IntArray, plan: ImbalancePlan, *, seed: int, epoch: int)
     are repeated.
 
     Args:
-        targets: int64 [N] (multi-class) or [N, C] of 0 and 1 (multi-label).
+        targets: int64 [N] (multi-class) or [N, C] of 0, 1 and -1, unknown (multi-label).
     """
     rng = np.random.default_rng([seed, epoch])
     if plan.uses("weighted-sampler"):
@@ -112,7 +112,7 @@ def _repeats(targets: IntArray, plan: ImbalancePlan, rng: np.random.Generator) -
     the labels that come along with these count as lifted too.
     """
     classes = len(plan.counts)
-    held = np.eye(classes)[targets] if targets.ndim == 1 else targets.astype(np.float64)
+    held = np.eye(classes)[targets] if targets.ndim == 1 else (targets == 1).astype(np.float64)
     rarest = _rarest_label(targets, plan)
     wanted = plan.settings.oversample_share * plan.counts.max()
     lifted = plan.counts.astype(np.float64)
@@ -133,8 +133,9 @@ def _rarest_label(targets: IntArray, plan: ImbalancePlan) -> IntArray:
     """The position of each picture's rarest label, int64 [N]; C where it has none."""
     if targets.ndim == 1:
         return targets
-    counts = np.where(targets > 0, plan.counts, np.iinfo(np.int64).max)
-    rarest: IntArray = np.where(targets.any(axis=1), counts.argmin(axis=1), targets.shape[1])
+    has = targets == 1
+    counts = np.where(has, plan.counts, np.iinfo(np.int64).max)
+    rarest: IntArray = np.where(has.any(axis=1), counts.argmin(axis=1), targets.shape[1])
     return rarest
 
 
@@ -143,6 +144,6 @@ def _with_unlabelled(targets: IntArray, plan: ImbalancePlan) -> npt.NDArray[np.f
 
     Pictures without a label are no rare class, however few they are.
     """
-    none = 0 if targets.ndim == 1 else int((~targets.any(axis=1)).sum())
+    none = 0 if targets.ndim == 1 else int((~(targets == 1).any(axis=1)).sum())
     counts: npt.NDArray[np.int64] = np.append(plan.counts, max(none, plan.counts.max()))
     return np.maximum(counts, 1).astype(np.float64)

@@ -17,12 +17,15 @@ _NOTHING = {"nan", "<na>", "n/a", "#n/a", "na", "n.a.", "null", "nil", "none", "
 _GROUPS_NAMED = 3
 
 
-def label_notes(labels: Sequence[tuple[str, ...]], kind: Kind, declared: Set[str]) -> list[str]:
+def label_notes(
+    labels: Sequence[tuple[str, ...]], kind: Kind, declared: Set[str], *, untagged: int = 0
+) -> list[str]:
     """Return the notes.
 
     Args:
         labels: of each picture.
         declared: class names that the source knows; those without a picture are noted.
+        untagged: pictures of which it is known that they have no tag.
     """
     names = sorted({name for row in labels for name in row})
     what = ("tag", "tags") if kind == "tags" else ("class", "classes")
@@ -34,11 +37,10 @@ def label_notes(labels: Sequence[tuple[str, ...]], kind: Kind, declared: Set[str
     notes += _missing(names, kind)
     if kind != "taxonomy":
         notes += _several(names, kind)
-    without = sum(not row for row in labels)
-    if kind == "tags" and 0 < without < len(labels):
-        count = "counts as an example" if without == 1 else "count as examples"
+    if kind == "tags" and 0 < untagged < len(labels):
+        count = "counts as an example" if untagged == 1 else "count as examples"
         notes.append(
-            f"{counted(without, 'picture has', 'pictures have')} no tag and {count} of none"
+            f"{counted(untagged, 'picture has', 'pictures have')} no tag and {count} of none"
         )
     return notes
 

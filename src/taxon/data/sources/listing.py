@@ -26,7 +26,7 @@ class Columns:
         path: the picture's path, relative to the table; `file_name` stands in for `path`.
         label: one column, or several from coarse to fine (a taxonomy); empty looks for
             `label`, then `labels` or `tags` (several in a cell, separated by `|` or as a list).
-        tags: columns of 0 and 1, one a tag.
+        tags: columns of 0 and 1, one a tag; an empty cell is unknown.
         split, group, weight: used where the table has them; another name than the default must
             be there. A weight is a number above 0, 1 where the cell is empty.
         image_root: the folder that paths count from, in place of the table's own.
@@ -62,6 +62,7 @@ class Row:
         labels: class names; exactly one for a class, any number for tags.
         weight: how much the picture counts in training, above 0.
         sha256: the content that the file must have, where the source knows it.
+        unknown: of tags, those that nobody annotated for this picture.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Row:
     group: str | None = None
     weight: float = 1.0
     sha256: str | None = None
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class Listing:
         notes: what else was found, in plain sentences.
         skipped: rows that were passed over; with `rows`, every row of the source.
         space: the classes, where the source fixes them itself.
+        annotated: tags that have a column of 0 and 1; others are unknown. None: all are known,
+            but for those that a row names as unknown.
     """
 
     root: Path
@@ -92,6 +96,7 @@ class Listing:
     notes: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     space: LabelSpace | None = None
+    annotated: tuple[str, ...] | None = None
 
     def label_space(self) -> LabelSpace:
         """Return the source's own label space, or that of all labels that occur.
@@ -158,7 +163,9 @@ def make_listing(
         what = counted(len(repeated), "repeated row", "repeated rows")
         was = agree(len(repeated), "was", "were")
         notes = (*notes, f"{what} of {source.name} {was} passed over")
-    notes = (*notes, *label_notes([row.labels for row in rows], kind, set(declared)))
+    named = {tag for row in rows for tag in row.unknown}.union(declared)
+    untagged = sum(not row.labels and not row.unknown for row in rows)
+    notes = (*notes, *label_notes([row.labels for row in rows], kind, named, untagged=untagged))
     ordered = tuple(sorted(rows, key=attrgetter("id")))
     return Listing(root, ordered, kind, notes, tuple(skipped))
 
@@ -192,7 +199,7 @@ def _unique(entries: Iterable[Entry], source: Path) -> tuple[list[Row], list[Ski
 
 
 def _meaning(row: Row) -> tuple[object, ...]:
-    return row.labels, row.split, row.group, row.weight, row.sha256
+    return row.labels, row.unknown, row.split, row.group, row.weight, row.sha256
 
 
 def locate(root: Path, name: str) -> tuple[str, Path]:

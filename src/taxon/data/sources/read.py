@@ -212,6 +212,7 @@ def _read_manifest(path: Path, columns: Columns) -> Listing:
             id=record.id,
             path=_manifest_path(record, path.parent, columns.image_root),
             labels=record.labels,
+            unknown=record.unknown,
             split=record.split,
             group=record.group,
             weight=record.weight,

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from taxon.core.errors import DataError, nearest
-from taxon.core.labels import SEPARATOR
 from taxon.core.text import agree, some
 from taxon.data.manifest import SPLIT_WORDS, Skipped, Split
+from taxon.data.sources.label_cells import NoClass, cell_text, read_class, read_flags, read_tags
 from taxon.data.sources.listing import Columns, Entry, Listing, Row, locate, make_listing
 from taxon.data.sources.table_files import Cells, Table, read_table_file
-from taxon.data.sources.words import TAG_SEPARATOR, Kind, clean, has_control, is_encodable
+from taxon.data.sources.words import TAG_SEPARATOR, Kind
 
 LABEL_NAMES: dict[str, Kind] = {"label": "flat", "labels": "tags", "tags": "tags"}
 FILE_NAME = "file_name"  # what `datasets` and COCO call the path
-_TRUE, _FALSE = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 
 
 def read_table(path: Path, columns: Columns) -> Listing:
@@ -47,14 +46,10 @@ class _Layout:
     columns: Columns
 
 
-class _NoClass(Exception):
-    """A row names no picture or no class, or leaves a tag open; it is passed over."""
-
-
 def list_table(table: Table, columns: Columns) -> Listing:
     """Understand the rows of a table; paths count from `columns.image_root` or the table.
 
-    A row without a path, without a class or with an unknown tag is passed over and listed.
+    A row without a path, without a class or with no known tag is passed over and listed.
 
     Raises:
         DataError: a column missing, a cell that cannot be understood, rows that contradict.
@@ -69,9 +64,9 @@ def list_table(table: Table, columns: Columns) -> Listing:
         place = f"row {number}"
         name = ""
         try:
-            name = _text(cells.get(layout.path), layout.path)
+            name = cell_text(cells.get(layout.path), layout.path)
             row = _row(cells, name, root, layout)
-        except _NoClass as reason:
+        except NoClass as reason:
             # A row without a path has no name but its place.
             if name:
                 skipped.append(Skipped(name, f"{place}: {reason}"))
@@ -82,13 +77,15 @@ def list_table(table: Table, columns: Columns) -> Listing:
         else:
             entries.append(Entry(place, row))
     _require_some_splits(entries, columns.split, table)
+    _require_some_no(entries, columns.tags, table)
     declared: Sequence[str] = columns.tags
     if not declared and len(layout.labels) == 1:
         declared = table.class_names.get(layout.labels[0], ())
     notes = _weight_notes(entries, columns.weight)
-    return make_listing(
+    listing = make_listing(
         root, entries, layout.kind, table.path, notes=notes, skipped=skipped, declared=declared
     )
+    return replace(listing, annotated=columns.tags or None)
 
 
 def _layout(table: Table, columns: Columns) -> _Layout:
@@ -164,79 +161,21 @@ def _label_columns(table: Table, columns: Columns) -> tuple[tuple[str, ...], Kin
 def _row(cells: Cells, name: str, root: Path, layout: _Layout) -> Row:
     columns = layout.columns
     if not name:
-        raise _NoClass(f"the column '{layout.path}' is empty")
-    labels = _labels(cells, layout)
-    split = _split(_text(cells.get(columns.split), columns.split))
-    group = _text(cells.get(columns.group), columns.group) or None
-    weight = _weight(_text(cells.get(columns.weight), columns.weight), columns.weight)
+        raise NoClass(f"the column '{layout.path}' is empty")
+    if layout.columns.tags:
+        labels, unknown = read_flags(cells, layout.labels)
+    elif layout.kind == "tags":
+        labels, unknown = read_tags(cells.get(layout.labels[0]), layout.labels[0])
+    else:
+        labels, unknown = read_class(cells, layout.labels), ()
+    split = _split(cell_text(cells.get(columns.split), columns.split))
+    group = cell_text(cells.get(columns.group), columns.group) or None
+    weight = _weight(cell_text(cells.get(columns.weight), columns.weight), columns.weight)
     try:
         identity, path = locate(root, name)
     except DataError as error:
-        raise _NoClass(str(error)) from error
-    return Row(identity, path, labels, split, group, weight)
-
-
-def _text(cell: object, column: str) -> str:
-    """Return a cell as text, the way a CSV file would hold it; nothing and NaN are empty."""
-    if isinstance(cell, str):
-        text = cell.strip()
-        if not is_encodable(text):
-            raise DataError(f"'{column}' holds a character that is none (a lone surrogate)")
-        return text
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
-        return ""
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))  # pandas makes floats of whole numbers where a cell is empty
-    if isinstance(cell, bytes | list | dict | tuple):
-        # Arrow's maps come as lists of pairs.
-        names = {bytes: "bytes", list: "a list", dict: "an object", tuple: "a pair of a map"}
-        kind = names[type(cell)]
-        raise DataError(f"'{column}' must be one value, received {kind}")
-    return str(cell)
-
-
-def _labels(cells: Cells, layout: _Layout) -> tuple[str, ...]:
-    if layout.columns.tags:
-        return _flagged(cells, layout.labels)
-    if layout.kind == "tags":
-        column = layout.labels[0]
-        cell = cells.get(column)
-        values = cell if isinstance(cell, list) else _text(cell, column).split(TAG_SEPARATOR)
-        tags = sorted({clean(_text(value, column)) for value in values} - {""})
-        for tag in tags:
-            _require_printable(tag, column)
-        return tuple(tags)
-    names = [(column, clean(_text(cells.get(column), column))) for column in layout.labels]
-    for column, name in names:
-        if not name:
-            raise _NoClass(f"the column '{column}' is empty; each picture needs a class")
-        _require_printable(name, column)
-        if layout.kind == "taxonomy" and SEPARATOR in name:
-            raise DataError(f"'{name}' in '{column}' may not hold a '{SEPARATOR}'")
-    return (SEPARATOR.join(name for _, name in names),)
-
-
-def _flagged(cells: Cells, columns: Sequence[str]) -> tuple[str, ...]:
-    """Return the tags whose column says yes; of one that says nothing, nobody knows."""
-    flags = {name: _text(cells.get(name), name) for name in columns}
-    for name, flag in flags.items():
-        if flag and flag.lower() not in _TRUE + _FALSE:
-            raise DataError(
-                f"'{name}' must be 0 or 1, received '{flag}'; where it is not known, empty the "
-                "cell, and the row is passed over"
-            )
-    if unknown := [name for name, flag in flags.items() if not flag]:
-        raise _NoClass(
-            f"the {agree(len(unknown), 'column', 'columns')} {some(unknown)} "
-            f"{agree(len(unknown), 'is', 'are')} empty, and an unknown tag is not a no; write 1 "
-            "where the picture has the tag and 0 where it has not"
-        )
-    return tuple(sorted(name for name, flag in flags.items() if flag.lower() in _TRUE))
-
-
-def _require_printable(name: str, column: str) -> None:
-    if has_control(name):
-        raise _NoClass(f"{name!r} in '{column}' holds a line end or another control character")
+        raise NoClass(str(error)) from error
+    return Row(identity, path, labels, split, group, weight, unknown=unknown)
 
 
 def _split(text: str) -> Split | None:
@@ -279,4 +218,16 @@ def _require_some_splits(entries: Sequence[Entry], column: str, table: Table) ->
             f"{table.path}: {len(without)} of {len(entries)} rows "
             f"{agree(len(without), 'has', 'have')} no '{column}' (say "
             f"{without[0].id}); fill it everywhere or leave the column out"
+        )
+
+
+def _require_some_no(entries: Sequence[Entry], tags: Sequence[str], table: Table) -> None:
+    """Refuse columns of 1 and nothing: to learn from yes alone is to say yes to everything."""
+    rows = [entry.row for entry in entries]
+    if any(row.unknown for row in rows) and all(
+        len(row.labels) + len(row.unknown) == len(tags) for row in rows
+    ):
+        raise DataError(
+            f"{table.path}: no cell of the {agree(len(tags), 'column', 'columns')} {some(tags)} is "
+            "0, and an empty one is unknown; write 0 where a picture has not the tag"
         )

@@ -105,7 +105,7 @@ def _largest(
 def _stuck(units: Units, shares: Sequence[float]) -> npt.NDArray[np.bool_]:
     """bool [C]: the classes that cannot be split; those with old pictures stay as they were."""
     holding = units.holding()
-    total = np.bincount(units.kinds, minlength=len(units.patterns)) @ units.patterns[:, :-2]
+    total = np.bincount(units.kinds, minlength=len(units.patterns)) @ units.of_classes
     too_few = holding < len(shares)
     too_large = total - units.largest() < (1 - max(shares) / sum(shares)) * total / 2
     return np.asarray((too_few | too_large) & (holding == units.holding(free=True)))

@@ -42,7 +42,7 @@ def stratify(units: Units, shares: Floats, fixed: Counts, rng: np.random.Generat
 
 
 def _wanted(units: Units, shares: Floats) -> Floats:
-    """float64 [parts, C + 2]: a part's share of every column, and at least one of each label."""
+    """float64 [parts, columns]: a part's share of every column, and at least one of each label."""
     totals = np.bincount(units.kinds, minlength=len(units.patterns)) @ units.patterns
     least = np.minimum(totals, 1)[None, :] * (shares > 0)[:, None]
     wanted = np.maximum(totals[None, :] * shares[:, None], least)
@@ -51,7 +51,7 @@ def _wanted(units: Units, shares: Floats) -> Floats:
 
 
 def _held(units: Units, chosen: Counts, parts: int) -> Counts:
-    """int64 [parts, C + 2]: what every part holds of each column."""
+    """int64 [parts, columns]: what every part holds of each column."""
     held = np.zeros((parts, units.patterns.shape[1]), np.int64)
     for part in range(parts):
         count = np.bincount(units.kinds[chosen == part], minlength=len(units.patterns))
@@ -102,6 +102,7 @@ class _Exchanges:
         self, units: Units, wanted: Floats, movable: npt.NDArray[np.bool_], chosen: Counts
     ) -> None:
         self._kinds, self._movable, self._wanted = units.kinds, movable, wanted
+        self._classes = units.classes
         self._patterns = units.patterns.astype(np.float64)
         self._squares = self._patterns**2
         self._weights = 1 / np.maximum(wanted, 1)
@@ -111,7 +112,7 @@ class _Exchanges:
     def fill(self, parts: npt.NDArray[np.intp]) -> None:
         """Give each of these parts a unit of every label that it lacks and another can spare:
         a unit of several labels may have been handed out for the sake of another one."""
-        for part, label in product(parts, range(self._patterns.shape[1] - 2)):
+        for part, label in product(parts, range(self._classes)):
             if self._held[part, label]:
                 continue
             with_label = self._patterns[:, label] > 0
@@ -163,8 +164,8 @@ class _Exchanges:
         at_hand = self._kinds[self._movable & (self._chosen == part)]
         kinds = np.flatnonzero(np.bincount(at_hand, minlength=len(cost)))
         kinds = kinds[np.argsort(cost[kinds], kind="stable")[: 2 * _CANDIDATES]]
-        labels = self._patterns[kinds, :-2]
-        keeps = ((labels == 0) | (self._held[part, :-2] > labels)).all(axis=1)
+        labels = self._patterns[kinds, : self._classes]
+        keeps = ((labels == 0) | (self._held[part, : self._classes] > labels)).all(axis=1)
         return np.asarray(kinds[keeps][:_CANDIDATES])
 
     def _first(self, part: int, kind: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:

@@ -29,27 +29,35 @@ class Units:
     Attributes:
         members: for each of U units the positions of its records.
         kinds: int64 [U], the row of `patterns` that a unit has.
-        patterns: int64 [P, C + 2]; pictures of each class, pictures without any label (so that
-            these are spread evenly too), all pictures. Few units differ in it, and a row a unit
-            would not fit into memory where there are many pictures and classes.
+        patterns: int64 [P, C + K + 2]; pictures of each class, those for which each of K classes
+            is unknown and pictures without any label (so that these are spread evenly too), all
+            pictures. Few units differ in it, and a row a unit would not fit into memory where
+            there are many pictures and classes.
+        classes: C.
         sides: the part that a unit must have, or None.
     """
 
     members: tuple[tuple[int, ...], ...]
     kinds: npt.NDArray[np.int64]
     patterns: npt.NDArray[np.int64]
+    classes: int
     sides: tuple[str | None, ...]
+
+    @property
+    def of_classes(self) -> npt.NDArray[np.int64]:
+        """int64 [P, C]: the columns of the patterns that count pictures of a class."""
+        return self.patterns[:, : self.classes]
 
     def holding(self, free: bool = False) -> npt.NDArray[np.int64]:
         """int64 [C]: how many units hold a picture of each class; with `free`, only of the
         units whose part is open."""
         counted = np.array([side is None or not free for side in self.sides], bool)
         count = np.bincount(self.kinds[counted], minlength=len(self.patterns))
-        return np.asarray(count @ (self.patterns[:, :-2] > 0), np.int64)
+        return np.asarray(count @ (self.of_classes > 0), np.int64)
 
     def largest(self) -> npt.NDArray[np.int64]:
         """int64 [C]: of each class, how many pictures the unit with most of them holds."""
-        return np.asarray(self.patterns[:, :-2].max(axis=0), np.int64)
+        return np.asarray(self.of_classes.max(axis=0), np.int64)
 
 
 def together(sets: Iterable[Iterable[Key]]) -> dict[Key, Key]:
@@ -193,23 +201,28 @@ def _votes(
 def _units(manifest: Manifest, pieces: Sequence[tuple[str | None, tuple[int, ...]]]) -> Units:
     members = tuple(rows for _, rows in pieces)
     kinds, patterns = _patterns(manifest, members)
-    return Units(members, kinds, patterns, tuple(side for side, _ in pieces))
+    classes = len(manifest.label_space.names)
+    return Units(members, kinds, patterns, classes, tuple(side for side, _ in pieces))
 
 
 def _patterns(
     manifest: Manifest, units: Sequence[Sequence[int]]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     column = {name: position for position, name in enumerate(manifest.label_space.names)}
-    untagged, pictures = len(column), len(column) + 1
+    names = sorted({name for record in manifest.records for name in record.unknown})
+    unknown = {name: position for position, name in enumerate(names, start=len(column))}
+    untagged = len(column) + len(unknown)
+    pictures = untagged + 1
     rows: dict[tuple[tuple[int, int], ...], int] = {}
     kinds = np.empty(len(units), np.int64)
     for position, unit in enumerate(units):
         counts: Counter[int] = Counter({pictures: len(unit)})
         for row in unit:
-            labels = manifest.records[row].labels
-            counts.update([column[label] for label in labels] or [untagged])
+            record = manifest.records[row]
+            counts.update([column[label] for label in record.labels] or [untagged])
+            counts.update(unknown[name] for name in record.unknown)
         kinds[position] = rows.setdefault(tuple(sorted(counts.items())), len(rows))
-    patterns = np.zeros((len(rows), len(column) + 2), np.int64)
+    patterns = np.zeros((len(rows), pictures + 1), np.int64)
     for counted, row in rows.items():
         for place, count in counted:
             patterns[row, place] = count
