@@ -103,7 +103,6 @@ def prepare_views(
         listener(Note(text))
 
     spec = choose_preprocessing(start, train, config, tell)
-    task = train.label_space.task
     imbalance = imbalance_plan(config, train)
     tell(imbalance.sentence())
     # With a cache, views are made of pictures that were reduced first: here as in training.

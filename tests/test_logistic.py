@@ -1,0 +1,138 @@
+"""The logistic stage: scikit-learn's solution, as a head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit, log_softmax, softmax
+from sklearn.linear_model import LogisticRegression
+
+import taxon
+from taxon.bundle import read_bundle
+from taxon.config import load_config
+from taxon.core.errors import ConfigError
+from taxon.models.restore import restore_classifier
+from taxon.training import Event, Note, StageStarted
+from taxon.training.logistic import STRENGTHS, UNSEEN, Examples, LinearHead, solve
+
+
+def _examples(targets: np.ndarray, seed: int, weights: np.ndarray | None = None) -> Examples:
+    rng = np.random.default_rng(seed)
+    count = len(targets)
+    signal = targets if targets.ndim == 2 else np.eye(targets.max() + 1)[targets]
+    mixing = np.random.default_rng(5).normal(size=(signal.shape[1], 6))
+    features = (signal @ mixing + rng.normal(size=(count, 6))).astype(np.float32) * [
+        1,
+        10,
+        1,
+        1,
+        1,
+        1,
+    ]
+    return Examples(
+        features.astype(np.float32),
+        targets,
+        np.ones(count) if weights is None else weights,
+        np.arange(count),
+    )
+
+
+def _logits(head: LinearHead, features: np.ndarray) -> np.ndarray:
+    return ((features - head.mean) * head.factor) @ head.weight.T + head.bias
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_head_gives_scikit_learns_probabilities(classes: int) -> None:
+    targets = np.random.default_rng(0).integers(0, classes, 200)
+    weights = np.random.default_rng(1).uniform(0.5, 2, 200)
+    train, validation = _examples(targets, 0, weights), _examples(targets, 1)
+    head = solve(train, validation, classes=classes, seed=0)
+    assert head.strength in STRENGTHS and "200 validation pictures" in head.reason
+    inner = (train.features - head.mean) * head.factor
+    np.testing.assert_allclose(inner.std(axis=0), 1, rtol=1e-4)
+    model = LogisticRegression(C=head.strength, max_iter=1000)
+    model.fit(inner, targets, sample_weight=weights)
+    ours = softmax(_logits(head, validation.features), axis=1)
+    theirs = model.predict_proba((validation.features - head.mean) * head.factor)
+    np.testing.assert_allclose(ours, theirs, atol=2e-3)
+    own = log_softmax(_logits(head, train.features), axis=1)[np.arange(200), targets]
+    assert head.loss == pytest.approx(-np.average(own, weights=weights), abs=1e-4)
+
+
+def test_the_strength_with_the_smallest_loss_on_validation_is_taken() -> None:
+    targets = np.random.default_rng(0).integers(0, 3, 60)
+    train, validation = _examples(targets, 0), _examples(targets, 1)
+    head = solve(train, validation, classes=3, seed=0)
+    inner, outer = ((e.features - head.mean) * head.factor for e in (train, validation))
+    losses = []
+    for strength in STRENGTHS:
+        model = LogisticRegression(C=strength, max_iter=1000).fit(inner, targets)
+        chances = model.predict_proba(outer)[np.arange(60), targets]
+        losses.append(-np.log(chances).mean())
+    assert head.strength == STRENGTHS[int(np.argmin(losses))]
+
+
+def test_several_labels_are_solved_each_for_itself_and_unknown_ones_left_out() -> None:
+    targets = np.random.default_rng(0).integers(0, 2, (200, 3))
+    unknown = targets.copy()
+    unknown[:50, 1] = -1
+    head = solve(_examples(targets, 0), _examples(targets, 1), classes=3, seed=0)
+    train = _examples(targets, 0)
+    masked = Examples(train.features, unknown, train.weights, train.groups)
+    partly = solve(masked, _examples(targets, 1), classes=3, seed=0)
+    inner = (train.features - partly.mean) * partly.factor
+    model = LogisticRegression(C=partly.strength, max_iter=1000)
+    model.fit(inner[50:], targets[50:, 1])
+    ours = expit(_logits(partly, train.features)[:, 1])
+    np.testing.assert_allclose(ours, model.predict_proba(inner)[:, 1], atol=2e-3)
+    if head.strength == partly.strength:
+        np.testing.assert_allclose(head.weight[[0, 2]], partly.weight[[0, 2]], atol=2e-3)
+
+
+def test_without_validation_folds_choose_and_a_class_without_pictures_is_never_named() -> None:
+    targets = np.random.default_rng(0).choice([0, 2, 3], 120)
+    train = _examples(targets, 0)
+    head = solve(train, None, classes=5, seed=0)
+    assert "cross-validation in 5 folds" in head.reason
+    assert head.bias[1] == head.bias[4] == UNSEEN
+    assert set(_logits(head, train.features).argmax(axis=1)) <= {0, 2, 3}
+
+
+def test_the_probe_recipe_makes_a_model_in_one_epoch(defects: Path, tmp_path: Path) -> None:
+    events: list[Event] = []
+    model = taxon.train(
+        defects,
+        out=tmp_path / "run",
+        model="test_convnext",
+        weights="none",
+        recipe="probe",
+        overrides=["preprocessing.size=64", "pooling=blocks"],
+        listener=events.append,
+    )
+    bundle = read_bundle(model.path)
+    assert (bundle.info.head, bundle.info.pooling) == ("standardised", "blocks")
+    (row,) = bundle.info.provenance.history
+    assert row["stage"] == "head" and row["learning_rate"] is None and row["train_loss"] > 0
+    assert any(isinstance(e, Note) and e.text.startswith("head solved for") for e in events)
+    assert [e.steps for e in events if isinstance(e, StageStarted)] == [1]
+    head = restore_classifier(bundle).head
+    assert not torch.equal(head[0].factor, torch.ones_like(head[0].factor))
+    assert all(report.passed for report in model.verify())
+
+
+def test_a_head_of_another_kind_cannot_be_solved_for() -> None:
+    with pytest.raises(ConfigError, match="solves for a head=standardised; this head is 'mlp'"):
+        load_config("probe", overrides=["head=mlp"])
+    with pytest.raises(ConfigError, match="unfrozen_blocks 0 and 1 epoch"):
+        load_config("probe", overrides=["stages.0.unfrozen_blocks=all"])
+    with pytest.raises(ConfigError, match=r"allowed: stages\.0 to stages\.0"):
+        load_config("probe", overrides=["stages.3.epochs=1"])
+
+
+def test_epochs_scale_what_is_stepped_through() -> None:
+    config = load_config("finetune", options={"epochs": 6})
+    assert [stage.epochs for stage in config.stages] == [1, 5]
+    assert load_config("probe", options={"epochs": 9}).total_epochs == 1
