@@ -179,7 +179,7 @@ def train_classifier(
             preprocessing=plan.preprocessing,
             config=config,
             imbalance=imbalance,
-            accelerator=build_accelerator(start.device),
+            accelerator=build_accelerator(start.device, config),
             listener=listener,
             checkpoints=checkpoints,
             stop=stop,

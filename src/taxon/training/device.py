@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from taxon.config import TrainConfig
 from taxon.core.cores import available_cores
 from taxon.core.errors import ConfigError
 
@@ -32,12 +35,34 @@ def choose_device(requested: str) -> str:
     return requested
 
 
-def build_accelerator(device: str) -> Accelerator:
-    """Set up Accelerate: bf16 where a GPU computes it fast, float32 elsewhere."""
+def build_accelerator(device: str, config: TrainConfig) -> Accelerator:
+    """Set up Accelerate for a device, with the precision and the repeatability that are wanted.
+
+    Raises:
+        ConfigError: the device does not compute in the wanted precision.
+    """
     # Accelerate keeps its state in the process; a second training may want another device.
     AcceleratorState._reset_state(reset_partial_state=True)
-    use_bf16 = device == "cuda" and torch.cuda.is_bf16_supported()
-    return Accelerator(cpu=device == "cpu", mixed_precision="bf16" if use_bf16 else "no")
+    if config.deterministic:
+        # Read by the library of matrix products when a process first uses it.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(config.deterministic)
+    torch.backends.cudnn.benchmark = not config.deterministic
+    return Accelerator(cpu=device == "cpu", mixed_precision=_precision(device, config.precision))
+
+
+def _precision(device: str, wanted: str) -> str:
+    """Accelerate's word for the precision."""
+    if wanted == "auto":
+        return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "no"
+    if wanted == "fp16" and device != "cuda":
+        raise ConfigError(
+            f"precision=fp16 needs a CUDA device, and this is '{device}'; allowed here: auto, "
+            "float32, bf16"
+        )
+    if wanted == "bf16" and device == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ConfigError("this GPU does not compute in bf16; allowed: auto, float32, fp16")
+    return "no" if wanted == "float32" else wanted
 
 
 def loading_processes(device: torch.device) -> int:

@@ -86,6 +86,7 @@ class _Run:
         self.best: State = {}
         self.average: MovingAverage | None = None
         self.optimiser: Any = None
+        self.module: Any = None
         self.clock = Clock(())
         self.saved = time.monotonic()
         self.told = 0  # notes of the decode cache
@@ -134,6 +135,7 @@ class _Run:
         job.classifier.zero_grad(set_to_none=True)
         freeze_all_but_last(job.classifier.spec, _count(stage))
         inputs = self.sources.open(stage)
+        self.module = torch.compile(inputs.module) if job.config.compile else inputs.module
         steps = self.feed.steps() if stage.method == "gradient" else 1
         trainable, total = count_parameters(job.classifier)
         job.listener(
@@ -195,7 +197,7 @@ class _Run:
         for batch in inputs.batches(number, progress.steps):
             step = progress.epochs * steps + progress.steps
             set_rate(self.optimiser, stage.learning_rate * self.factor(stage, steps, step))
-            value = take_step(self.job, inputs.module, self.loss, self.optimiser, batch, progress)
+            value = take_step(self.job, self.module, self.loss, self.optimiser, batch, progress)
             if not math.isfinite(value):
                 raise self.diverged(number, value)
             if self.average is not None:
