@@ -100,7 +100,7 @@ def test_mixed_pictures_are_not_kept(defects: Path, tmp_path: Path) -> None:
         "swin_tiny_patch4_window7_224",
     ],
 )
-@pytest.mark.parametrize("pooling", ["last", "blocks"])
+@pytest.mark.parametrize("pooling", ["last", "blocks", "all"])
 def test_segments_compute_what_the_network_computes(name: str, pooling: str) -> None:
     torch.manual_seed(0)
     backbone = create_backbone(name)

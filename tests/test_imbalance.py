@@ -170,9 +170,12 @@ def _space(task: Task, classes: int) -> LabelSpace:
 
 
 def _loss(
-    task: Task, plan: ImbalancePlan | None, targets: npt.NDArray[Any], **options: Any
+    task: Task,
+    plan: ImbalancePlan | None,
+    targets: npt.NDArray[Any],
+    config: LossConfig = LossConfig(),  # noqa: B008 (frozen)
 ) -> FLOATS:
-    loss = build_loss(_space(task, 3), plan, LossConfig(**options))
+    loss = build_loss(_space(task, 3), plan, config)
     values = loss(torch.tensor(LOGITS, dtype=torch.float32), torch.from_numpy(targets))
     assert values.shape == (40,)
     return np.asarray(values.numpy(), np.float64)

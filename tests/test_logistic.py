@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.special import expit, log_softmax, softmax
+from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
 import taxon
@@ -44,6 +44,10 @@ def _logits(head: LinearHead, features: np.ndarray) -> np.ndarray:
     return ((features - head.mean) * head.factor) @ head.weight.T + head.bias
 
 
+def _loss(logits: np.ndarray, targets: np.ndarray) -> float:
+    return -float(log_softmax(logits, axis=1)[np.arange(len(targets)), targets].mean())
+
+
 @pytest.mark.parametrize("classes", [2, 4])
 def test_the_head_gives_scikit_learns_probabilities(classes: int) -> None:
     targets = np.random.default_rng(0).integers(0, classes, 200)
@@ -55,14 +59,19 @@ def test_the_head_gives_scikit_learns_probabilities(classes: int) -> None:
     np.testing.assert_allclose(inner.std(axis=0), 1, rtol=1e-4)
     model = LogisticRegression(C=head.strength, max_iter=1000)
     model.fit(inner, targets, sample_weight=weights)
-    ours = softmax(_logits(head, validation.features), axis=1)
-    theirs = model.predict_proba((validation.features - head.mean) * head.factor)
-    np.testing.assert_allclose(ours, theirs, atol=2e-3)
+    theirs = model.predict_log_proba((validation.features - head.mean) * head.factor)
+    ours = _logits(head, validation.features)
+    # Scaled by the temperature with the smallest loss on validation; no other is better.
+    temperatures = np.exp(np.linspace(-1, 1, 201))
+    losses = [_loss(theirs / temperature, targets) for temperature in temperatures]
+    scaled = log_softmax(theirs / temperatures[int(np.argmin(losses))], axis=1)
+    np.testing.assert_allclose(softmax(ours, axis=1), np.exp(scaled), atol=0.01)
+    assert _loss(ours, targets) <= min(losses) + 1e-4
     own = log_softmax(_logits(head, train.features), axis=1)[np.arange(200), targets]
     assert head.loss == pytest.approx(-np.average(own, weights=weights), abs=1e-4)
 
 
-def test_the_strength_with_the_smallest_loss_on_validation_is_taken() -> None:
+def test_the_strength_with_the_smallest_loss_at_its_own_temperature_is_taken() -> None:
     targets = np.random.default_rng(0).integers(0, 3, 60)
     train, validation = _examples(targets, 0), _examples(targets, 1)
     head = solve(train, validation, classes=3, seed=0)
@@ -70,9 +79,10 @@ def test_the_strength_with_the_smallest_loss_on_validation_is_taken() -> None:
     losses = []
     for strength in STRENGTHS:
         model = LogisticRegression(C=strength, max_iter=1000).fit(inner, targets)
-        chances = model.predict_proba(outer)[np.arange(60), targets]
-        losses.append(-np.log(chances).mean())
-    assert head.strength == STRENGTHS[int(np.argmin(losses))]
+        logits = model.predict_log_proba(outer)
+        scales = np.exp(np.linspace(-3, 3, 601))
+        losses.append(min(_loss(logits * scale, targets) for scale in scales))
+    assert losses[STRENGTHS.index(head.strength)] <= min(losses) + 1e-4
 
 
 def test_several_labels_are_solved_each_for_itself_and_unknown_ones_left_out() -> None:
@@ -86,10 +96,12 @@ def test_several_labels_are_solved_each_for_itself_and_unknown_ones_left_out() -
     inner = (train.features - partly.mean) * partly.factor
     model = LogisticRegression(C=partly.strength, max_iter=1000)
     model.fit(inner[50:], targets[50:, 1])
-    ours = expit(_logits(partly, train.features)[:, 1])
-    np.testing.assert_allclose(ours, model.predict_proba(inner)[:, 1], atol=2e-3)
+    ours, theirs = _logits(partly, train.features)[:, 1], model.decision_function(inner)
+    # The same up to the temperature, which all labels share.
+    np.testing.assert_allclose(ours * theirs.std() / ours.std(), theirs, atol=0.02)
     if head.strength == partly.strength:
-        np.testing.assert_allclose(head.weight[[0, 2]], partly.weight[[0, 2]], atol=2e-3)
+        ratio = np.linalg.norm(head.weight[0]) / np.linalg.norm(partly.weight[0])
+        np.testing.assert_allclose(head.weight[[0, 2]], ratio * partly.weight[[0, 2]], atol=0.01)
 
 
 def test_without_validation_folds_choose_and_a_class_without_pictures_is_never_named() -> None:

@@ -105,7 +105,8 @@ class BundleInfo(BaseModel):
         name: the model's name, as servers give it.
         backbone: its library's name of the architecture.
         head: `mlp`, `linear` or `standardised`.
-        pooling: `last`, the backbone's own pooled features, or `blocks`, statistics of all blocks.
+        pooling: `last`, the backbone's own pooled features, or `blocks`, statistics of all blocks,
+            or `all`: both.
         files: sha256 of every file that the answers depend on.
     """
 

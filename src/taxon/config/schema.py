@@ -17,7 +17,7 @@ from taxon.config.tracking import TrackerName, TrackingConfig
 from taxon.core.limits import SEEDS
 
 HeadKind = Literal["mlp", "linear", "standardised"]
-Pooling = Literal["last", "blocks"]
+Pooling = Literal["last", "blocks", "all"]
 
 
 class TrainConfig(Config):
@@ -30,7 +30,7 @@ class TrainConfig(Config):
         head: `mlp` (Linear 512, GELU, Dropout 0.3, Linear), `linear`, or `standardised` (a linear
             layer on features of mean 0 and deviation 1, as a logistic stage sets it).
         pooling: the features that the head gets: `last`, the backbone's own, or `blocks`, mean and
-            deviation of each block's output, for textures and small marks.
+            deviation of each block's output, for textures, or `all`: both.
         stages: run in order.
         batch_size: pictures a step; at least 2 are taken where there are two.
         accumulation: parts in which a step's pictures go through the model one after the other,

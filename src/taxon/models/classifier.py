@@ -147,7 +147,8 @@ def build_classifier(
         pretrained_model: a name of `taxon models` or any timm name.
         weights: `hub` (timm's published weights), `none` (random), or a file.
         head: `mlp`, `linear` or `standardised`.
-        pooling: `last`, the backbone's own pooled features, or `blocks`, statistics of all blocks.
+        pooling: `last`, the backbone's own pooled features, `blocks`, statistics of all blocks, or
+            `all`: both.
         input_size: (height, width), for architectures that fix it at construction.
 
     Raises:

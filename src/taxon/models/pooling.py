@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -17,18 +17,25 @@ _SAFE = 1e-6  # the slope of a square root is infinite at 0
 class BlockStatistics(nn.Module):
     """Mean and standard deviation over space of each block's output: [N, 3, H, W] -> [N, F].
 
+    With `with_last`, the network's own pooled features come first.
+
     Textures and small marks show in early blocks; the last layer, made for the objects of
     ImageNet, has let go of them (compare Evci et al. 2022, Head2Toe).
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, with_last: bool) -> None:
         super().__init__()
         self.network = network
+        self.with_last = with_last
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        maps = self.network.forward_intermediates(images, intermediates_only=True)  # type: ignore[operator]
-        parts = []
-        for block in cast("list[torch.Tensor]", maps):
+        network = cast(Any, self.network)
+        if self.with_last:
+            final, maps = network.forward_intermediates(images)
+            parts = [network.forward_head(final)]
+        else:
+            maps, parts = network.forward_intermediates(images, intermediates_only=True), []
+        for block in maps:
             mean = block.mean((2, 3))
             variance = (block * block).mean((2, 3)) - mean * mean
             parts += [mean, torch.sqrt(variance.clamp(min=0) + _SAFE)]
@@ -45,10 +52,10 @@ def build_features(backbone: Backbone, pooling: Pooling) -> tuple[nn.Module, int
         return backbone.module, backbone.features
     if not hasattr(backbone.module, "forward_intermediates"):
         raise ConfigError(
-            f"pooling 'blocks' needs the outputs of single blocks, and '{backbone.name}' does not "
-            "give them; use pooling=last"
+            f"pooling '{pooling}' needs the outputs of single blocks, and '{backbone.name}' does "
+            "not give them; use pooling=last"
         )
-    features = BlockStatistics(backbone.module)
+    features = BlockStatistics(backbone.module, with_last=pooling == "all")
     _, height, width = backbone.settings.get("input_size") or (3, 224, 224)
     was_training = backbone.module.training
     with torch.no_grad():

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from taxon.core.predictions import FloatArray
+from taxon.core.text import counted
 from taxon.models.probe import folds
 
 # scikit-learn's C, on standardised features.
-STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 ITERATIONS = 300
 UNSEEN = -20.0  # the logit of a class without pictures
 IntArray = npt.NDArray[np.int64]
@@ -73,7 +75,9 @@ def solve(train: Examples, validation: Examples | None, *, classes: int, seed: i
     """Fit a logistic regression for each strength of regularisation, and keep the best.
 
     The best is the one with the smallest log loss on validation, or, without one, out of fold
-    on the training part. Multi-label fits one for each label.
+    on the training part, each at its own best temperature (Guo et al. 2017): a strongly
+    regularised head is too modest, which says nothing about how well it tells classes apart. The
+    head is scaled by that temperature. Multi-label fits one regression for each label.
 
     Args:
         validation: what chooses; None cross-validates.
@@ -92,26 +96,39 @@ def solve(train: Examples, validation: Examples | None, *, classes: int, seed: i
     with threadpool_limits(1):
         if validation is not None:
             held_out = standardised(validation)
-            losses = _losses(inner, held_out, classes)
-            reason = f"on {len(held_out.targets)} validation pictures"
+            logits = _Fit(inner, classes).all_logits(held_out)
+            count = len(held_out.targets)
+            reason = f"on {counted(count, 'validation picture', 'validation pictures')}"
         else:
-            parts = folds(_kinds(train.targets), train.groups, seed)
-            losses = np.mean(
-                [_losses(inner.at(fit), inner.at(rest), classes) for fit, rest in parts], axis=0
-            )
+            held_out, parts = inner, folds(_kinds(train.targets), train.groups, seed)
+            logits = np.zeros((len(STRENGTHS), len(train.targets), classes))
+            for fit, rest in parts:
+                logits[:, rest] = _Fit(inner.at(fit), classes).all_logits(inner.at(rest))
             reason = f"by cross-validation in {len(parts)} folds of the training part"
-        strength = STRENGTHS[int(np.argmin(losses))]
-        weight, bias = _Fit(inner, classes).parameters(strength)
-    loss = _log_loss(inner.features @ weight.T + bias, inner)
+        fitted = [_best_temperature(own, held_out) for own in logits]
+        best = int(np.argmin([loss for loss, _ in fitted]))
+        weight, bias = _Fit(inner, classes).parameters(STRENGTHS[best])
+    temperature = fitted[best][1]
+    weight, bias = weight / temperature, np.where(bias == UNSEEN, UNSEEN, bias / temperature)
     return LinearHead(
-        mean,
-        factor,
-        weight.astype(np.float32),
-        bias.astype(np.float32),
-        loss,
-        strength,
-        reason,
+        mean=mean,
+        factor=factor,
+        weight=weight.astype(np.float32),
+        bias=bias.astype(np.float32),
+        loss=_log_loss(inner.features @ weight.T + bias, inner),
+        strength=STRENGTHS[best],
+        reason=reason,
     )
+
+
+def _best_temperature(logits: npt.NDArray[np.float64], examples: Examples) -> tuple[float, float]:
+    """The smallest log loss over temperatures, and the temperature that gives it."""
+    found = minimize_scalar(
+        lambda logarithm: _log_loss(logits / np.exp(logarithm), examples),
+        bounds=(np.log(0.05), np.log(20.0)),
+        method="bounded",
+    )
+    return float(found.fun), float(np.exp(found.x))
 
 
 def _kinds(targets: IntArray) -> IntArray:
@@ -119,14 +136,6 @@ def _kinds(targets: IntArray) -> IntArray:
     if targets.ndim == 1:
         return targets
     return np.asarray(np.unique(targets, axis=0, return_inverse=True)[1].ravel())
-
-
-def _losses(train: Examples, held_out: Examples, classes: int) -> npt.NDArray[np.float64]:
-    """Log loss of each strength on the held-out rows."""
-    fitted = _Fit(train, classes)
-    return np.array(
-        [_log_loss(fitted.logits(strength, held_out), held_out) for strength in STRENGTHS]
-    )
 
 
 def _log_loss(logits: npt.NDArray[np.float64], examples: Examples) -> float:
@@ -149,10 +158,10 @@ class _Fit:
         columns = list(train.targets.T) if several else [train.targets]
         self._models = [(column, _model()) for column in columns]
 
-    def logits(self, strength: float, examples: Examples) -> npt.NDArray[np.float64]:
-        """float64 [N, C]."""
-        weight, bias = self.parameters(strength)
-        return np.asarray(examples.features @ weight.T + bias)
+    def all_logits(self, examples: Examples) -> npt.NDArray[np.float64]:
+        """Of each strength: float64 [S, N, C]."""
+        fitted = [self.parameters(strength) for strength in STRENGTHS]
+        return np.stack([examples.features @ weight.T + bias for weight, bias in fitted])
 
     def parameters(self, strength: float) -> tuple[Weights, Weights]:
         """Weight [C, F] and bias [C]."""

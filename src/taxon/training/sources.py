@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from taxon.config import StageConfig, TrainConfig
@@ -92,13 +93,26 @@ class Sources:
             inputs.features(views, count),
             np.concatenate([feed.targets.numpy()] * len(views)),
             # All views of a picture together count as one picture.
-            np.tile(feed.weights.numpy().astype(np.float64) / len(views), len(views)),
+            np.tile(self._picture_weights() / len(views), len(views)),
             np.tile(unit_numbers(feed.train), len(views)),
         )
         head = solve(train, validation, classes=len(space.names), seed=feed.config.seed)
         self._set_head(head)
         feed.job.listener(Note(f"head solved for: C = {head.strength:g}, chosen {head.reason}"))
         return head.loss
+
+    def _picture_weights(self) -> npt.NDArray[np.float64]:
+        """float64 [N]: the pictures' own weights; with rare classes, these count more.
+
+        A regression cannot sample or hold back as the strategies for gradient steps do. The
+        square root of the frequency is half of what would balance the classes fully.
+        """
+        weights = self._feed.weights.numpy().astype(np.float64)
+        plan, targets = self._feed.job.imbalance, self._feed.targets.numpy()
+        if targets.ndim == 2 or plan.strategies == ("none",):
+            return weights
+        by_class = np.maximum(plan.counts, 1) ** -0.5
+        return np.asarray(weights * by_class[targets] / by_class[targets].mean())
 
     def names(self, epoch: int, step: int) -> str:
         """The pictures of a step (from 0) of an epoch, in words."""
