@@ -253,7 +253,7 @@ class TestBadInput:
         assert done.returncode == 1 and "Traceback" in done.stderr
 
 
-def test_interrupt_ends_with_130_and_leaves_nothing(defects: Path, tmp_path: Path) -> None:
+def test_interrupt_ends_with_130_and_says_how_to_go_on(defects: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "taxon", "train", str(defects)),
@@ -268,9 +268,13 @@ def test_interrupt_ends_with_130_and_leaves_nothing(defects: Path, tmp_path: Pat
         if "epoch 1" in line:
             break
     process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
     assert process.wait(60) == 130
-    process.stderr.close()
-    assert not list(tmp_path.iterdir())
+    assert rest.splitlines()[-1] == (
+        f"interrupted: saved; continue with: taxon train --resume {tmp_path / 'run'}"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoints"]
 
 
 def test_demo_does_all_of_it(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from taxon.bundle.layout import BUNDLE_FILE, CHECKPOINTS_FOLDER, ENTRIES, MANIFEST_FILE
 from taxon.config import TrainConfig
-from taxon.core.errors import BundleError, InputError, OutputError
+from taxon.core.errors import BundleError, DivergedError, InputError, OutputError
 from taxon.core.files import require_free, require_writable, write_text
 from taxon.data import Columns, Manifest, read_manifest, write_manifest
 from taxon.preprocessing import Preprocessing
@@ -122,8 +122,9 @@ def new_workspace(run: Path, request: Request, *, overwrite: bool) -> Iterator[W
         write_text(workspace.checkpoints / REQUEST_FILE, request.model_dump_json(indent=2))
         try:
             yield workspace
-        except InputError:
-            if workspace.unstarted():
+        except InputError as error:
+            # A run without a good epoch would only diverge again.
+            if workspace.unstarted() or isinstance(error, DivergedError):
                 _remove(workspace.checkpoints)
             raise
 

@@ -24,7 +24,7 @@ from taxon.cli import (
     verify,
 )
 from taxon.cli.usage import require_no_empty_word, usage_words
-from taxon.core.errors import InputError, TaxonError
+from taxon.core.errors import InputError, Interrupted, TaxonError
 from taxon.core.text import one_line
 
 DEBUG = "--debug"
@@ -106,6 +106,9 @@ def run(arguments: list[str]) -> int:
             raise
         print(f"error: {usage_words(error, arguments)}", file=sys.stderr)
         return InputError.exit_code
+    except Interrupted as end:
+        print(f"interrupted: {one_line(str(end))}", file=sys.stderr)
+        return end.exit_code
     except TaxonError as error:
         if debug:
             raise

@@ -120,7 +120,7 @@ class FrozenFeatures:
             for images in self._pictures(view, positions):
                 writer.append(self._below(self._feed.to_input(images)))
                 if self._feed.job.stop():
-                    raise Interrupted("stopped as asked")
+                    raise Interrupted("stopped")
         writer.finish()
 
     def _from_base(self, store: FeatureStore, view: int) -> None:

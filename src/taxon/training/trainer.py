@@ -271,7 +271,7 @@ class _Run:
         if stop or time.monotonic() - self.saved > SAVE_SECONDS:
             self.save()
         if stop:
-            raise Interrupted("stopped as asked")
+            raise Interrupted("saved")
 
     def save(self) -> None:
         """Write a checkpoint."""
