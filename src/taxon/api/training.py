@@ -182,6 +182,7 @@ def _run(
     checkpoints = Checkpoints(workspace.checkpoints)
     try:
         answers = ask_teacher(teacher, workspace, manifest, plan.preprocessing, listener)
+        del teacher  # its weights would stay in memory
         trained = train_classifier(beginning, manifest, plan, listener, checkpoints, answers)
     except Interrupted as error:
         raise Interrupted(f"{error}; continue with: taxon train --resume {workspace.run}") from None
