@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from taxon.api.teacher import Answers
 from taxon.api.workspace import Plan
 from taxon.bundle.golden import write_golden_outputs, write_golden_pictures
 from taxon.config import TrainConfig
@@ -150,13 +151,14 @@ def train_classifier(
     plan: Plan,
     listener: Listener,
     checkpoints: Checkpoints | None = None,
+    teacher: Answers | None = None,
 ) -> Trained:
     """Put a head on the backbone, fine-tune and calibrate it on a manifest with parts.
 
     Raises:
         Interrupted: a signal asked for a stop; the state is in the checkpoints.
     """
-    notes, config = list(plan.notes), plan.config
+    notes, config = [*plan.notes, *(teacher.notes if teacher else ())], plan.config
 
     def tell(text: str) -> None:
         notes.append(text)
@@ -183,6 +185,7 @@ def train_classifier(
             listener=listener,
             checkpoints=checkpoints,
             stop=stop,
+            answers=teacher.probabilities if teacher else None,
         )
         result = fit(job)
     if result.diverged:

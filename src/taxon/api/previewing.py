@@ -26,6 +26,7 @@ def show_batch(
     seed: int | None = None,
     device: str | None = None,
     imbalance: str | None = None,
+    teacher: str | Path | None = None,
     trackers: Sequence[str] = (),
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
@@ -38,7 +39,8 @@ def show_batch(
 
     Data, split, framing, augmentation, order and mixing are chosen as `train` chooses them with
     the same arguments; nothing is trained. At the top stands the first picture in several views,
-    below it the first batches of epoch 1 with the classes that the loss will count.
+    below it the first batches of epoch 1 with the classes that the loss will count; a teacher is
+    not asked.
 
     Args:
         out: the file to write; it ends in .png.
@@ -62,6 +64,7 @@ def show_batch(
         seed=seed,
         device=device,
         imbalance=imbalance,
+        teacher=teacher,
         trackers=trackers,
         config=config,
         overrides=overrides,

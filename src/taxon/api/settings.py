@@ -19,6 +19,7 @@ def training_settings(
     seed: int | None = None,
     device: str | None = None,
     imbalance: str | None = None,
+    teacher: str | Path | None = None,
     trackers: Sequence[str] = (),
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
@@ -38,6 +39,7 @@ def training_settings(
         "seed": seed,
         "device": device,
         "imbalance": None if imbalance is None else {"strategy": imbalance},
+        "distillation": None if teacher is None else {"teacher": str(teacher)},
         "trackers": list(trackers) or None,
     }
     settings = load_config(recipe or "staged", file=file, options=options, overrides=overrides)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from taxon.api.exporting import export
 from taxon.api.model import Model
 from taxon.api.settings import training_settings
+from taxon.api.teacher import ask_teacher, open_teacher, require_distillable
 from taxon.api.workspace import (
     REQUEST_FILE,
     Request,
@@ -19,12 +20,13 @@ from taxon.api.workspace import (
     is_unfinished,
     new_workspace,
     old_workspace,
+    require_apart,
 )
 from taxon.bundle.layout import BUNDLE_FILE, CHECKPOINTS_FOLDER, MANIFEST_FILE, Provenance
 from taxon.bundle.write import seal, write_parts
 from taxon.config import TrainConfig, load_config, require_loss_fits
 from taxon.config.taxonomy import require_taxonomy
-from taxon.core.errors import CheckFailed, DivergedError, Interrupted, OutputError
+from taxon.core.errors import CheckFailed, DivergedError, Interrupted
 from taxon.core.files import atomic_folder
 from taxon.core.labels import LabelSpace
 from taxon.core.versions import versions
@@ -54,6 +56,7 @@ def train(
     seed: int | None = None,
     device: str | None = None,
     imbalance: str | None = None,
+    teacher: str | Path | None = None,
     trackers: Sequence[str] = (),
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
@@ -76,6 +79,8 @@ def train(
         batch_size, seed, device: as in `TrainConfig`.
         imbalance: strategy for rare classes, or several joined by commas, as in
             `ImbalanceConfig`.
+        teacher: a model folder or ONNX artefact with the same classes, whose probabilities are
+            targets too, as in `DistillationConfig`.
         trackers: where the run can be watched: `tensorboard`, `mlflow` or both.
         config: YAML with any of its keys.
         overrides: `key=value`, nested keys with dots.
@@ -99,6 +104,7 @@ def train(
         seed=seed,
         device=device,
         imbalance=imbalance,
+        teacher=teacher,
         trackers=trackers,
         config=config,
         overrides=overrides,
@@ -106,7 +112,7 @@ def train(
     )
     source = data_path(data)
     folder = Path(out) if out is not None else default_run(source)
-    _require_apart(source, folder)
+    require_apart(folder, data=source)
     require_torch_stack()
     # What is cheap and can fail comes first: names and labels, then backbone and weights.
     columns = (columns or Columns()).absolute()
@@ -166,14 +172,18 @@ def _run(
     beginning = choose_start(settings, request.folder, listener, trust_pickle=trust_pickle)
     if kept is None:
         listing = listing or read_source(request.data, request.columns)
+        teacher = open_teacher(workspace, listing.label_space(), beginning.device)
         manifest = read_training_data(listing, settings, listener, beginning.preprocessing)
         plan = choose_plan(beginning, manifest, settings, listener)
         workspace.save_plan(plan, manifest)
     else:
         plan, manifest = kept
+        teacher = open_teacher(workspace, manifest.label_space, beginning.device)
     checkpoints = Checkpoints(workspace.checkpoints)
     try:
-        trained = train_classifier(beginning, manifest, plan, listener, checkpoints)
+        answers = ask_teacher(teacher, workspace, manifest, plan.preprocessing, listener)
+        del teacher  # its weights would stay in memory
+        trained = train_classifier(beginning, manifest, plan, listener, checkpoints, answers)
     except Interrupted as error:
         raise Interrupted(f"{error}; continue with: taxon train --resume {workspace.run}") from None
     _write(trained, workspace, listener, start)
@@ -189,6 +199,7 @@ def require_task(settings: TrainConfig, space: LabelSpace) -> None:
         ConfigError: strategies, a loss or a rule that the task has no use for.
     """
     require_taxonomy(settings, space)
+    require_distillable(settings)
     strategies = settings.imbalance.strategy
     require_compatible(strategies, space.task, settings.loss.taxonomy)
     of_recipe = load_config(settings.recipe).loss
@@ -231,12 +242,6 @@ def summary(manifest: Manifest) -> str:
     what = "tags" if space.task == "multilabel" else "classes"
     depth = f" in {space.depth} levels" if space.is_taxonomy else ""
     return f"{len(manifest)} pictures, {len(space.names)} {what}{depth}"
-
-
-def _require_apart(data: Path, folder: Path) -> None:
-    """Refuse to write a model over the data that it is trained on, or around them."""
-    if data.resolve().is_relative_to(folder.resolve()):
-        raise OutputError(f"the model folder {folder} would replace the data in {data}")
 
 
 def default_run(data: Path) -> Path:

@@ -97,6 +97,16 @@ def is_unfinished(run: Path) -> bool:
     return (run / CHECKPOINTS_FOLDER / REQUEST_FILE).is_file()
 
 
+def require_apart(run: Path, *, data: Path) -> None:
+    """Refuse to write a model over the data that it is trained on, or around them.
+
+    Raises:
+        OutputError: the data lie in the folder.
+    """
+    if data.resolve().is_relative_to(run.resolve()):
+        raise OutputError(f"the model folder {run} would replace the data in {data}")
+
+
 @contextmanager
 def new_workspace(run: Path, request: Request, *, overwrite: bool) -> Iterator[Workspace]:
     """Make the workspace of a new run.

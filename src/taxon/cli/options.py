@@ -82,6 +82,15 @@ Parents = Annotated[
         show_default=False,
     ),
 ]
+Teacher = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN",
+        help="Train against this model's probabilities too (distillation): a larger model folder "
+        "with the same classes, or its ONNX artefact.",
+        show_default=False,
+    ),
+]
 Truncated = Annotated[
     str,
     typer.Option(help="Files that end early: refuse, or fill what is missing with grey (JPEG)."),

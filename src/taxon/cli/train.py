@@ -81,6 +81,7 @@ def command(
             show_default="auto",
         ),
     ] = None,
+    teacher: options.Teacher = None,
     validation_share: Annotated[
         float | None,
         typer.Option(
@@ -169,11 +170,8 @@ def command(
         from taxon.api import resume as go_on
 
         with training_display(quiet=quiet, json_log=json_log) as listener:
-            _finish(
-                go_on(resume, trust_pickle=trust_pickle, listener=listener).path,
-                quiet=quiet,
-                json_log=json_log,
-            )
+            run = go_on(resume, trust_pickle=trust_pickle, listener=listener).path
+            _finish(run, quiet=quiet, json_log=json_log)
         return
     shares = {"split.validation": validation_share, "split.test": test_share}
     overrides = [f"{key}={value}" for key, value in shares.items() if value is not None]
@@ -186,6 +184,7 @@ def command(
         seed=seed,
         device=device,
         imbalance=imbalance,
+        teacher=teacher,
         trackers=track or [],
         config=config,
         overrides=[*(set_ or []), *overrides],
@@ -254,6 +253,7 @@ class TrainingOptions(TypedDict):
     seed: int | None
     device: str | None
     imbalance: str | None
+    teacher: Path | None
     trackers: list[str]
     config: Path | None
     overrides: list[str]

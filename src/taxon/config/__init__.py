@@ -2,6 +2,7 @@
 
 from taxon.config.augmentation import AugmentConfig
 from taxon.config.decision import DecisionConfig
+from taxon.config.distillation import DistillationConfig
 from taxon.config.imbalance import ImbalanceConfig, ImbalanceStrategy
 from taxon.config.load import load_config
 from taxon.config.losses import LossConfig, require_loss_fits
@@ -13,6 +14,7 @@ from taxon.config.tracking import TrackerName, TrackingConfig
 __all__ = [
     "AugmentConfig",
     "DecisionConfig",
+    "DistillationConfig",
     "FeatureCacheConfig",
     "HeadKind",
     "ImbalanceConfig",

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from taxon.config.augmentation import AugmentConfig
 from taxon.config.base import Config
 from taxon.config.decision import DecisionConfig
+from taxon.config.distillation import DistillationConfig
 from taxon.config.imbalance import ImbalanceConfig
 from taxon.config.losses import LossConfig
 from taxon.config.pictures import LoaderConfig, PreprocessingConfig, SplitConfig
@@ -54,6 +55,7 @@ class TrainConfig(Config):
     accumulation: int = Field(default=1, ge=1, le=65_536)
     optimiser: OptimiserConfig = OptimiserConfig()
     loss: LossConfig = LossConfig()
+    distillation: DistillationConfig = DistillationConfig()
     decision: DecisionConfig = DecisionConfig()
     feature_cache: FeatureCacheConfig = FeatureCacheConfig()
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"

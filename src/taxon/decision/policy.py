@@ -58,6 +58,12 @@ class DecisionPolicy(BaseModel):
         """The policy with another bias, one value a class."""
         return self.model_copy(update={"bias": tuple(float(value) for value in bias)})
 
+    def at_temperature(self, temperature: float) -> DecisionPolicy:
+        """The policy whose calibrated logits are divided by `temperature`, above 0."""
+        scale = tuple(value / temperature for value in self.scale)
+        bias = tuple(value / temperature for value in self.bias)
+        return self.model_copy(update={"scale": scale, "bias": bias})
+
     @property
     def temperature(self) -> float | None:
         """1 / scale where all classes share one scale and have no bias, else None."""

@@ -117,7 +117,7 @@ class FeatureInputs:
             positions = plan.positions[rows]
             yield StepBatch(
                 self._on_device(self._store.rows(views[rows], positions)),
-                feed.targets[positions].to(feed.device),
+                feed.loss_targets[positions].to(feed.device),
                 feed.weights[positions].to(feed.device),
             )
 

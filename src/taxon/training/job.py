@@ -9,6 +9,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from taxon.config import TrainConfig
+from taxon.core.predictions import FloatArray
 from taxon.data import Manifest
 from taxon.data.imbalance import ImbalancePlan
 from taxon.models import Classifier
@@ -29,6 +30,8 @@ class TrainingJob:
     Attributes:
         checkpoints: where the run's state is kept and continued from; None keeps none.
         stop: asked after each step whether to save the state and leave.
+        answers: float32 [N, C], a teacher's probabilities of the training pictures, by position,
+            at the temperature of the distillation; None trains on the labels alone.
     """
 
     classifier: Classifier
@@ -41,6 +44,7 @@ class TrainingJob:
     listener: Listener
     checkpoints: Checkpoints | None = None
     stop: Callable[[], bool] = field(default=never)
+    answers: FloatArray | None = None
 
 
 @dataclass(frozen=True)

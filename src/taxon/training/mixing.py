@@ -28,7 +28,8 @@ def mix(
 
     Args:
         images: float [N, C, H, W], as the model takes them; not changed in place.
-        targets: int64 [N] (multi-class) or [N, num_classes] of 0, 1 and -1 (multi-label).
+        targets: int64 [N] (multi-class), or rows [N, ...] of 0 to 1, and of -1 where a class is
+            unknown (multi-label).
         weights: float32 [N], above 0: how much each picture counts.
         config: `mixup` and `cutmix`, each the alpha of Beta(alpha, alpha); 0 is off.
         generator: on the CPU; all chance comes from it.
@@ -71,7 +72,8 @@ def mixing_generator(seed: int, epoch: int, step: int) -> torch.Generator:
 
 
 def _as_rows(targets: torch.Tensor, num_classes: int, task: Task) -> torch.Tensor:
-    rows = functional.one_hot(targets, num_classes) if task == "multiclass" else targets
+    single = task == "multiclass" and targets.ndim == 1
+    rows = functional.one_hot(targets, num_classes) if single else targets
     return rows.to(torch.float32)
 
 

@@ -17,6 +17,7 @@ from taxon.data.loading.rare_augmentation import build_rare_augmentation
 from taxon.data.loading.sampling import EpochPlan, plan_epoch, with_bounded_views
 from taxon.models.classifier import Normalise
 from taxon.training.device import loading_processes
+from taxon.training.distillation import with_answers
 from taxon.training.job import TrainingJob
 from taxon.training.outputs import predict_logits
 
@@ -26,6 +27,7 @@ class PictureFeed:
 
     Attributes:
         targets: int64 [N] or [N, C], on the CPU, by position in the training part.
+        loss_targets: as the loss takes them: with a teacher, its answers beside the labels.
         mean_weight: of all training pictures, by which weights are divided.
         weights: float32 [N], how much each training picture counts; their mean is 1.
         cache: of decoded pictures; None where it is off.
@@ -48,7 +50,9 @@ class PictureFeed:
         self._normalise = Normalise(spec.mean, spec.std).to(self.device)
         self._rare = build_rare_augmentation(job.imbalance, (spec.height, spec.width))
         self._numbers = job.train.targets()
-        self.targets = torch.from_numpy(self._numbers)
+        self.targets = self.loss_targets = torch.from_numpy(self._numbers)
+        if job.answers is not None:
+            self.loss_targets = with_answers(self.targets, job.answers)
         weights = [record.weight for record in job.train.records]
         self.mean_weight = float(np.mean(weights))
         self.weights = torch.tensor(weights, dtype=torch.float32) / self.mean_weight
@@ -73,6 +77,7 @@ class PictureFeed:
             epoch=epoch,
             workers=self.workers,
             plan=plan,
+            targets=self.loss_targets,
             rare_augmentation=self._rare,
             cache=self.cache,
         )

@@ -15,6 +15,7 @@ from taxon.core.predictions import FloatArray
 from taxon.models.backbones import freeze_all_but_last, train_mode
 from taxon.training.checkpoint import Progress, State
 from taxon.training.clock import Clock
+from taxon.training.distillation import with_teacher
 from taxon.training.estimate import expected_steps
 from taxon.training.events import EpochDone, Note, StageStarted, StepDone
 from taxon.training.inputs import StageInputs
@@ -79,9 +80,8 @@ class _Run:
         self.feed = PictureFeed(job)
         self.stages = [stage for stage in job.config.stages if stage.epochs]
         self.sources = Sources(self.feed, job.classifier, self.stages)
-        self.loss = build_loss(job.train.label_space, job.imbalance, job.config.loss).to(
-            self.device
-        )
+        loss = build_loss(job.train.label_space, job.imbalance, job.config.loss)
+        self.loss = with_teacher(loss, job).to(self.device)
         self.progress = Progress(parts=job.config.accumulation)
         self.best: State = {}
         self.average: MovingAverage | None = None

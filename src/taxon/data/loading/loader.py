@@ -45,7 +45,8 @@ class Batch(NamedTuple):
 
     Attributes:
         images: uint8 [N, 3, H, W], channels last in memory.
-        targets: int64 [N] (multi-class) or [N, C] of 0, 1 and -1, unknown (multi-label).
+        targets: int64 [N] (multi-class) or [N, C] of 0, 1 and -1, unknown (multi-label), where
+            they are the manifest's.
         weights: float32 [N], how much each picture counts; 1 is normal.
     """
 
@@ -114,12 +115,20 @@ class _Views:
 class TrainingBatches(Dataset[tuple[Batch | TaxonError, list[str]]]):
     """The batches of one epoch: `len` of them, made while the caller works on the one before."""
 
-    def __init__(self, manifest: Manifest, views: _Views, batch_size: int, workers: int) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        views: _Views,
+        batch_size: int,
+        workers: int,
+        targets: torch.Tensor | None,
+    ) -> None:
         positions = torch.from_numpy(views.plan.positions)
         weights = [record.weight for record in manifest.records]
         self._views = views
         self._workers = workers
-        self._targets = torch.from_numpy(manifest.targets())[positions]
+        targets = torch.from_numpy(manifest.targets()) if targets is None else targets
+        self._targets = targets[positions]
         self._weights = torch.tensor(weights, dtype=torch.float32)[positions]
         self.places = split_places(len(views.plan), batch_size)
 
@@ -189,6 +198,7 @@ def training_batches(
     epoch: int,
     workers: int = 0,
     plan: EpochPlan | None = None,
+    targets: torch.Tensor | None = None,
     rare_augmentation: RareAugmentation | None = None,
     cache: DecodeCache | None = None,
 ) -> TrainingBatches:
@@ -200,6 +210,7 @@ def training_batches(
     Args:
         workers: processes that load ahead; 0 makes the pictures in threads of this process.
         plan: which pictures are shown, in which order; None shows each once, in random order.
+        targets: a row a picture, by its position in the manifest; None takes the manifest's.
         rare_augmentation: what else is done to the plan's extra views.
         cache: keeps decoded pictures between epochs. With one, views are made of pictures that
             were reduced first, and differ a little from those without.
@@ -210,7 +221,7 @@ def training_batches(
     views = _Views(
         manifest.records, plan, preprocessing, config, rare_augmentation, cache, seed, epoch
     )
-    return TrainingBatches(manifest, views, batch_size, workers)
+    return TrainingBatches(manifest, views, batch_size, workers, targets)
 
 
 def evaluation_batches(
