@@ -342,7 +342,7 @@ def test_full_disk_leaves_nothing_behind(defects: Path, tmp_path: Path, limit: i
         (["audit", ""], "the word after 'audit' is empty"),
         (["split", ".", "--out", ""], "the word after '--out' is empty"),
         (["split", ".", ""], "the word after '.' is empty"),
-        (["train"], "missing argument 'DATA'; `taxon train --help`"),
+        (["train"], "train what? Name a folder or a table (`taxon train DATA`)"),
     ],
 )
 def test_a_command_line_that_cannot_be_understood_is_one_line(

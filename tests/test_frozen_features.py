@@ -108,6 +108,10 @@ def test_segments_compute_what_the_network_computes(name: str, pooling: str) -> 
     height, width = backbone.settings["input_size"][1:]
     images = torch.randn(3, 3, height, width)
     segments = cut(backbone, features, (2, 1), images)
+    if name.startswith("vit") and pooling != "last":
+        # Numbers that are no tensors (the size of the grid) cross the border: not cut.
+        assert segments is None
+        return
     assert segments is not None and len(segments) == 3
     features.eval()
     with torch.no_grad():

@@ -327,7 +327,10 @@ def test_what_is_predicted_at_unknown_entries_changes_no_figure(seed: int) -> No
     fitted = [fit_policy(each, targets, SPACE, "validation") for each in (table, other)]
     assert fitted[0] == fitted[1]
     metrics = _metrics(table, targets)
-    found = [confident_mistakes(each, targets, metrics, lambda _: None) for each in (table, other)]
+    space = LabelSpace.flat("multilabel", table.names)
+    found = [
+        confident_mistakes(each, targets, metrics, space, lambda _: None) for each in (table, other)
+    ]
     assert found[0] == found[1]
 
 

@@ -174,7 +174,7 @@ class _Run:
         self.tell_cache_notes()
         if stage.method == "logistic":
             rate, loss = None, self.sources.solve(inputs)
-            self.step_done(loss, 1)
+            self.step_done(loss, rate)
         else:
             rate = stage.learning_rate * self.factor(stage, steps, self.progress.epochs * steps)
             loss = self.train_epoch(stage, inputs, number, steps)
@@ -196,7 +196,8 @@ class _Run:
         train_mode(self.job.classifier)
         for batch in inputs.batches(number, progress.steps):
             step = progress.epochs * steps + progress.steps
-            set_rate(self.optimiser, stage.learning_rate * self.factor(stage, steps, step))
+            rate = stage.learning_rate * self.factor(stage, steps, step)
+            set_rate(self.optimiser, rate)
             value = take_step(self.job, self.module, self.loss, self.optimiser, batch, progress)
             if not math.isfinite(value):
                 raise self.diverged(number, value)
@@ -204,7 +205,7 @@ class _Run:
                 self.average.update(self.job.classifier)
             progress.loss_sum += value * len(batch.targets)
             progress.seen += len(batch.targets)
-            self.step_done(value, 1)
+            self.step_done(value, rate)
             self.save_or_leave()
         return progress.loss_sum / progress.seen
 
@@ -212,13 +213,13 @@ class _Run:
         """Of the learning rate, at a step of the stage."""
         return rate_factor(step, stage, stage.epochs * steps, round(stage.warmup_epochs * steps))
 
-    def step_done(self, loss: float, count: int) -> None:
+    def step_done(self, loss: float, rate: float | None) -> None:
         """Count a step, and tell."""
-        self.progress.steps += count
-        self.progress.total_steps += count
+        self.progress.steps += 1
+        self.progress.total_steps += 1
         self.clock.step()
         epoch, left = self.progress.epochs + 1, self.clock.seconds_left()
-        self.job.listener(StepDone(epoch, self.progress.steps, loss, left))
+        self.job.listener(StepDone(epoch, self.progress.steps, loss, left, rate))
 
     def validate(self, inputs: StageInputs) -> dict[str, Any]:
         """Loss and scores on validation; None without one. With a moving average, of that."""
