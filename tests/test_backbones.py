@@ -101,6 +101,7 @@ def _write_bundle(classifier: Classifier, size: int, folder: Path) -> None:
         name="test",
         backbone=backbone,
         head="mlp",
+        pooling="last",
         label_space=SPACE,
         provenance=provenance,
     )

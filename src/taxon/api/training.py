@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from taxon.api.exporting import export
 from taxon.api.model import Model
 from taxon.api.settings import training_settings
-from taxon.api.teacher import ask_teacher, open_teacher, require_distillable
 from taxon.api.workspace import (
     REQUEST_FILE,
     Request,
@@ -164,6 +163,7 @@ def _run(
     """Choose, train and write the model folder, or what of it is left to do."""
     # Imported here: the command line and the server start without torch.
     from taxon.api.classifier import choose_plan, choose_start, train_classifier
+    from taxon.api.teacher import ask_teacher, open_teacher
     from taxon.training.checkpoint import Checkpoints
 
     start = time.perf_counter()
@@ -199,6 +199,8 @@ def require_task(settings: TrainConfig, space: LabelSpace) -> None:
         ConfigError: strategies, a loss or a rule that the task has no use for.
     """
     require_taxonomy(settings, space)
+    from taxon.api.teacher import require_distillable
+
     require_distillable(settings)
     strategies = settings.imbalance.strategy
     require_compatible(strategies, space.task, settings.loss.taxonomy)

@@ -18,6 +18,8 @@ from taxon.core.files import atomic_file
 State = dict[str, torch.Tensor]
 KEPT = 2
 _PROGRESS = "progress"
+# What reading a file that was cut short or altered raises.
+_DAMAGED = (SafetensorError, OSError, ValueError, KeyError, TypeError)
 
 
 @dataclass
@@ -70,9 +72,9 @@ class Checkpoints:
         files = self._files()
         for old in files[:-KEPT]:
             old.unlink(missing_ok=True)
-        needed = {_best_file(_read_progress(file).best_epoch) for file in files[-KEPT:]}
+        needed = {_best_file(epoch) for epoch in map(_best_epoch, files[-KEPT:])}
         for best in self.folder.glob("best-*.safetensors"):
-            if best.name not in needed and best.name != _best_file(progress.best_epoch):
+            if best.name not in needed:
                 best.unlink(missing_ok=True)
 
     def save_best(self, epoch: int, state: State) -> None:
@@ -89,12 +91,20 @@ class Checkpoints:
                 progress = _read_progress(file)
                 best = self.folder / _best_file(progress.best_epoch)
                 return progress, _read(file), _read(best) if progress.best_epoch else {}
-            except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+            except _DAMAGED:
                 continue
         return None
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.safetensors"))
+
+
+def _best_epoch(path: Path) -> int:
+    """The best epoch that a checkpoint names; 0, which is none, where it is damaged."""
+    try:
+        return _read_progress(path).best_epoch
+    except _DAMAGED:
+        return 0
 
 
 def _best_file(epoch: int) -> str:
