@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taxon.api.exporting import export
+from taxon.api.following import hand_out, shared_out
 from taxon.api.model import Model
 from taxon.api.settings import training_settings
 from taxon.api.workspace import (
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from taxon.api.classifier import Trained
 
 
+@shared_out
 def train(
     data: str | Path,
     *,
@@ -126,6 +128,7 @@ def train(
         return _run(workspace, listing, tell, trust_pickle)
 
 
+@shared_out
 def resume(run: str | Path, *, trust_pickle: bool = False, listener: Listener = silent) -> Model:
     """Go on with a run that was interrupted; it ends with the model that it would have had.
 
@@ -171,6 +174,7 @@ def _run(
         workspace.save_plan(plan, manifest)
     else:
         plan, manifest = kept
+    hand_out(workspace.run, plan, manifest, beginning.device, beginning.backbone.name)
     checkpoints = Checkpoints(workspace.checkpoints)
     try:
         trained = train_classifier(beginning, manifest, plan, listener, checkpoints)

@@ -14,6 +14,7 @@ from taxon.data.imbalance import ImbalancePlan
 from taxon.models import Classifier
 from taxon.preprocessing import Preprocessing
 from taxon.training.checkpoint import Checkpoints
+from taxon.training.distributed import Team
 from taxon.training.events import Listener
 
 
@@ -27,8 +28,10 @@ class TrainingJob:
     """What is trained on what; constant over the run.
 
     Attributes:
-        checkpoints: where the run's state is kept and continued from; None keeps none.
-        stop: asked after each step whether to save the state and leave.
+        checkpoints: where the run's state is kept and continued from; None keeps none. Of several
+            processes only the first has them.
+        stop: asked between steps whether to save the state and leave.
+        team: the processes that train it together.
     """
 
     classifier: Classifier
@@ -41,6 +44,7 @@ class TrainingJob:
     listener: Listener
     checkpoints: Checkpoints | None = None
     stop: Callable[[], bool] = field(default=never)
+    team: Team = field(default_factory=Team)
 
 
 @dataclass(frozen=True)
