@@ -167,7 +167,7 @@ def test_views_do_not_depend_on_the_number_of_threads(
     manifest: Manifest, cores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = _train(manifest, EVERYTHING)
-    monkeypatch.setattr(loader, "available_cores", lambda: cores)
+    monkeypatch.setattr(loader, "share_of_cores", lambda: cores)
     assert _equal(_train(manifest, EVERYTHING), expected)
 
 
