@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -163,7 +167,7 @@ def test_views_do_not_depend_on_the_number_of_threads(
     manifest: Manifest, cores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = _train(manifest, EVERYTHING)
-    monkeypatch.setattr(loader, "available_cores", lambda: cores)
+    monkeypatch.setattr(loader, "share_of_cores", lambda: cores)
     assert _equal(_train(manifest, EVERYTHING), expected)
 
 
@@ -281,6 +285,18 @@ def test_threads_end_when_the_caller_leaves_early(manifest: Manifest) -> None:
 
 def _loading_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if "taxon-loader" in thread.name]
+
+
+def test_loading_processes_leave_stop_requests_to_the_training(manifest: Manifest) -> None:
+    batches = iter(training_batches(manifest, SPEC, ON, batch_size=2, seed=0, epoch=0, workers=1))
+    next(batches)
+    (process,) = multiprocessing.active_children()
+    assert process.pid is not None
+    # As torchrun and a terminal do: to the whole group.
+    os.kill(process.pid, signal.SIGTERM)
+    os.kill(process.pid, signal.SIGINT)
+    time.sleep(0.2)
+    assert len(list(batches)) == 4
 
 
 @pytest.mark.parametrize("workers", [0, 1])

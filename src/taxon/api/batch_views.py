@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from taxon.api.batch_sheet import COLUMNS, Section, Tile, drawable_names, listed
-from taxon.api.classifier import Start, choose_preprocessing, imbalance_plan
+from taxon.api.classifier import Start, choose_preprocessing
+from taxon.api.fine_tuning import imbalance_plan
 from taxon.config import AugmentConfig, TrainConfig
 from taxon.core.labels import Task
 from taxon.core.text import counted

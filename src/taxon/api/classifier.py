@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from taxon.api.fine_tuning import fine_tune
 from taxon.api.teacher import Answers
 from taxon.api.workspace import Plan
 from taxon.bundle.golden import write_golden_outputs, write_golden_pictures
@@ -18,9 +19,8 @@ from taxon.config import TrainConfig
 from taxon.core.licences import duty
 from taxon.core.predictions import PredictionTable
 from taxon.data import Manifest, Record
-from taxon.data.imbalance import ImbalancePlan, choose, logit_adjustment
+from taxon.data.imbalance import logit_adjustment
 from taxon.data.loading.augment import describe
-from taxon.data.loading.rare_augmentation import describe_rare
 from taxon.data.manifest import Split
 from taxon.decision import DecisionPolicy, calibrate
 from taxon.decision.fit import PolicyFit, fit_policy
@@ -32,12 +32,10 @@ from taxon.preprocessing import Preprocessing, decode, prepare
 from taxon.preprocessing.decode import read_picture
 from taxon.training import Listener, Note
 from taxon.training.checkpoint import Checkpoints
-from taxon.training.device import build_accelerator, choose_device
+from taxon.training.device import choose_device
 from taxon.training.framing import choose_framing, suits_dct_scaling
 from taxon.training.job import TrainingJob
 from taxon.training.outputs import predict_logits
-from taxon.training.signals import StopSignals
-from taxon.training.trainer import fit
 
 GOLDEN_PICTURES = 8
 
@@ -133,18 +131,6 @@ def choose_plan(start: Start, manifest: Manifest, config: TrainConfig, listener:
     return Plan(config=config, preprocessing=preprocessing, notes=tuple(notes))
 
 
-def imbalance_plan(config: TrainConfig, train: Manifest) -> ImbalancePlan:
-    """What is done about rare classes of the training part."""
-    return choose(
-        config.imbalance,
-        train.counts(),
-        train.label_space.task,
-        pictures=len(train),
-        taxonomy_loss=config.loss.taxonomy,
-        known=train.known_counts(),
-    )
-
-
 def train_classifier(
     start: Start,
     manifest: Manifest,
@@ -164,30 +150,16 @@ def train_classifier(
         notes.append(text)
         listener(Note(text))
 
-    # Whatever the choices before drew from it, the head begins the same.
-    torch.manual_seed(config.seed)
-    classes = len(manifest.label_space.names)
-    classifier = Classifier(start.backbone, config.head, classes, config.pooling)
-    train = manifest.part("train")
-    imbalance = imbalance_plan(config, train)
-    tell(imbalance.sentence())
-    if rare := describe_rare(imbalance):
-        tell(rare)
-    with StopSignals() as stop:
-        job = TrainingJob(
-            classifier=classifier,
-            train=train,
-            validation=manifest.part("validation"),
-            preprocessing=plan.preprocessing,
-            config=config,
-            imbalance=imbalance,
-            accelerator=build_accelerator(start.device, config),
-            listener=listener,
-            checkpoints=checkpoints,
-            stop=stop,
-            answers=teacher.probabilities if teacher else None,
-        )
-        result = fit(job)
+    job, result = fine_tune(
+        start.device,
+        start.backbone,
+        manifest,
+        plan,
+        tell,
+        listener,
+        checkpoints=checkpoints,
+        answers=teacher.probabilities if teacher else None,
+    )
     if result.diverged:
         tell(f"training ended early: {result.diverged}")
     tell(f"kept: the weights of epoch {result.best_epoch} of {len(result.history)}")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from taxon.api.batch_sheet import draw_sheet, require_sheet_file, write_sheet
+from taxon.api.reading import read_training_data, require_task
 from taxon.api.settings import training_settings
-from taxon.api.training import read_training_data, require_task
 from taxon.data import Columns, data_path, read_source
 from taxon.data.loading.rare_augmentation import with_pipeline
 from taxon.models.stack import require_torch_stack

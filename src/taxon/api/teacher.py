@@ -156,7 +156,7 @@ def ask_teacher(
         answers = Answers(soft, tuple(notes))
         _save(answers, _file(workspace))
         if stop():
-            raise Interrupted("stopped as asked")
+            raise Interrupted("stopped")
     return answers
 
 
@@ -237,7 +237,7 @@ def _predict(
     records, tables = manifest.records, []
     for start in range(0, len(records), _PICTURES_AT_ONCE):
         if stop():
-            raise Interrupted("stopped as asked")
+            raise Interrupted("stopped")
         tables.append(predict_table(predictor, records[start : start + _PICTURES_AT_ONCE]))
         listener(Loading(min(start + _PICTURES_AT_ONCE, len(records)), len(records)))
     logits = np.concatenate([table.logits for table in tables])

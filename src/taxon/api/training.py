@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taxon.api.exporting import export
+from taxon.api.following import hand_out, shared_out
 from taxon.api.model import Model
+from taxon.api.reading import read_training_data, require_task
 from taxon.api.settings import training_settings
 from taxon.api.workspace import (
     REQUEST_FILE,
@@ -23,26 +24,22 @@ from taxon.api.workspace import (
 )
 from taxon.bundle.layout import BUNDLE_FILE, CHECKPOINTS_FOLDER, MANIFEST_FILE, Provenance
 from taxon.bundle.write import seal, write_parts
-from taxon.config import TrainConfig, load_config, require_loss_fits
-from taxon.config.taxonomy import require_taxonomy
 from taxon.core.errors import CheckFailed, DivergedError, Interrupted
 from taxon.core.files import atomic_folder
-from taxon.core.labels import LabelSpace
 from taxon.core.versions import versions
-from taxon.data import Columns, Manifest, build_manifest, data_path, read_source, write_manifest
-from taxon.data.imbalance import require_compatible
+from taxon.data import Columns, data_path, read_source, write_manifest
 from taxon.data.loading.rare_augmentation import with_pipeline
 from taxon.data.sources import Listing
 from taxon.exporters import ParityReport
 from taxon.models.stack import require_torch_stack
-from taxon.preprocessing import Preprocessing
-from taxon.training import Listener, Loading, Note, silent
+from taxon.training import Listener, Note, silent
 from taxon.training.trackers import track
 
 if TYPE_CHECKING:
     from taxon.api.classifier import Trained
 
 
+@shared_out
 def train(
     data: str | Path,
     *,
@@ -131,6 +128,7 @@ def train(
         return _run(workspace, listing, tell, trust_pickle)
 
 
+@shared_out
 def resume(run: str | Path, *, trust_pickle: bool = False, listener: Listener = silent) -> Model:
     """Go on with a run that was interrupted; it ends with the model that it would have had.
 
@@ -183,6 +181,14 @@ def _run(
     try:
         answers = ask_teacher(teacher, workspace, manifest, plan.preprocessing, listener)
         del teacher  # its weights would stay in memory
+        hand_out(
+            workspace.run,
+            plan,
+            manifest,
+            beginning.device,
+            beginning.backbone.name,
+            answers.probabilities if answers else None,
+        )
         trained = train_classifier(beginning, manifest, plan, listener, checkpoints, answers)
     except Interrupted as error:
         raise Interrupted(f"{error}; continue with: taxon train --resume {workspace.run}") from None
@@ -190,60 +196,6 @@ def _run(
     if trained.diverged:
         raise DivergedError(f"{trained.diverged}. The best epoch before is in {workspace.run}")
     return Model(workspace.run)
-
-
-def require_task(settings: TrainConfig, space: LabelSpace) -> None:
-    """Refuse a configuration that does not go with the task.
-
-    Raises:
-        ConfigError: strategies, a loss or a rule that the task has no use for.
-    """
-    require_taxonomy(settings, space)
-    from taxon.api.teacher import require_distillable
-
-    require_distillable(settings)
-    strategies = settings.imbalance.strategy
-    require_compatible(strategies, space.task, settings.loss.taxonomy)
-    of_recipe = load_config(settings.recipe).loss
-    require_loss_fits(settings.loss, space.task, strategies, of_recipe=of_recipe)
-
-
-def read_training_data(
-    listing: Listing,
-    settings: TrainConfig,
-    listener: Listener,
-    spec: Preprocessing | None = None,
-) -> Manifest:
-    """Look into the pictures, audit and split them; the listener hears what was found."""
-    from taxon.auditing import quick_findings
-    from taxon.data.splitting.splits import ensure_split
-
-    manifest = build_manifest(
-        listing, spec=spec, progress=lambda done, total: listener(Loading(done, total))
-    )
-    listener(Note(f"data: {summary(manifest)}"))
-    for note in manifest.notes:
-        listener(Note(f"data: {note}"))
-    for finding in quick_findings(manifest, spec):
-        listener(Note(f"audit, {finding.severity}: {finding.advice}"))
-    plan = ensure_split(
-        manifest,
-        validation=settings.split.validation,
-        test=settings.split.test,
-        seed=settings.seed,
-        near_duplicates=settings.split.near_duplicates,
-    )
-    parts = ", ".join(f"{name} {count}" for name, count in plan.manifest.split_counts().items())
-    listener(Note(f"split: {parts} ({'; '.join(plan.notes)})"))
-    return replace(plan.manifest, notes=(*plan.manifest.notes, *plan.notes))
-
-
-def summary(manifest: Manifest) -> str:
-    """One line on a manifest: how many pictures, of how many classes."""
-    space = manifest.label_space
-    what = "tags" if space.task == "multilabel" else "classes"
-    depth = f" in {space.depth} levels" if space.is_taxonomy else ""
-    return f"{len(manifest)} pictures, {len(space.names)} {what}{depth}"
 
 
 def default_run(data: Path) -> Path:

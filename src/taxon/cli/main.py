@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
+import time
 from typing import Annotated
 
 import typer
@@ -24,7 +26,8 @@ from taxon.cli import (
     verify,
 )
 from taxon.cli.usage import require_no_empty_word, usage_words
-from taxon.core.errors import InputError, Interrupted, TaxonError
+from taxon.core.errors import InputError, Interrupted, OwnError, TaxonError
+from taxon.core.processes import follows
 from taxon.core.text import one_line
 
 DEBUG = "--debug"
@@ -90,6 +93,8 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run with these arguments and return the exit code."""
+    if follows() and not _is_training(arguments):
+        return 0  # torchrun started several; the first does it
     debug = DEBUG in arguments
     arguments = [argument for argument in arguments if argument != DEBUG]
     if not arguments:
@@ -104,21 +109,21 @@ def run(arguments: list[str]) -> int:
     except TyperException as error:
         if debug:
             raise
-        print(f"error: {usage_words(error, arguments)}", file=sys.stderr)
+        _say(f"error: {usage_words(error, arguments)}")
         return InputError.exit_code
     except Interrupted as end:
-        print(f"interrupted: {one_line(str(end))}", file=sys.stderr)
+        _say(f"interrupted: {one_line(str(end))}")
         return end.exit_code
     except TaxonError as error:
         if debug:
             raise
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        _say(f"error: {one_line(str(error))}", alone=isinstance(error, OwnError))
         return error.exit_code
     except OSError as error:
         if debug:
             raise
         words = f"{error.filename or 'system'}: {error.strerror or error}"
-        print(f"error: {one_line(words)}", file=sys.stderr)
+        _say(f"error: {one_line(words)}")
         return InputError.exit_code
     except Exception as error:
         if debug:
@@ -130,5 +135,21 @@ def run(arguments: list[str]) -> int:
         )
         return 1
     if code == INTERRUPTED:
-        print("interrupted", file=sys.stderr)
+        _say("interrupted")
     return code if isinstance(code, int) else 0
+
+
+def _is_training(arguments: list[str]) -> bool:
+    """Whether several processes have a part in it."""
+    shows = any(argument.startswith("--show-") for argument in arguments)
+    return "train" in arguments[:2] and not shows
+
+
+def _say(text: str, *, alone: bool = False) -> None:
+    """Of several processes the first speaks for all; `alone`: the others know nothing of it."""
+    if alone or not follows():
+        print(text, file=sys.stderr)
+    else:
+        # Torchrun terminates all processes once one has ended; the first shall have spoken then.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(1)

@@ -10,6 +10,7 @@ from typing import Annotated, TypedDict
 import typer
 
 from taxon.cli import options
+from taxon.core.processes import follows
 
 
 def command(
@@ -280,6 +281,8 @@ def _require_alone(context: typer.Context) -> None:
 
 def _finish(run: Path, *, quiet: bool, json_log: bool) -> None:
     """Say what comes next."""
+    if follows():
+        return  # the first of several processes says it
     if quiet:
         typer.echo(run)
     elif not json_log:

@@ -33,7 +33,8 @@ class TrainConfig(Config):
         pooling: the features that the head gets: `last`, the backbone's own, or `blocks`, mean and
             deviation of each block's output, for textures, or `all`: both.
         stages: run in order.
-        batch_size: pictures a step; at least 2 are taken where there are two.
+        batch_size: pictures a step, of all processes together; at least 2 are taken where there
+            are two.
         accumulation: parts in which a step's pictures go through the model one after the other,
             for batches that do not fit into memory at once.
         precision: of the arithmetic: `float32`, `bf16`, `fp16` (on a GPU), or `auto`: bf16 on

@@ -11,6 +11,8 @@
     │   ├── OutputError            an output path: exists, not writable, disk full
     │   └── MissingDependencyError an optional package, with the line that installs it
     ├── Interrupted                exit code 130: asked to stop; the state is saved
+    ├── OwnError                   exit code 2: one of several processes cannot go on
+    ├── LostProcessError           exit code 1: another one of several processes died
     └── CheckFailed                exit code 3: a check said no (verify, unreadable pictures)
 
 A message says what was wrong, what was received, what is allowed and what to type next.
@@ -86,6 +88,16 @@ class Interrupted(TaxonError):
     """The user, or the system, asked a command to stop; what it had done is saved."""
 
     exit_code = 130
+
+
+class OwnError(TaxonError):
+    """One of several processes cannot go on; the others do not know why, so it says so itself."""
+
+    exit_code = 2
+
+
+class LostProcessError(TaxonError):
+    """Another one of several processes died, or hangs."""
 
 
 class CheckFailed(TaxonError):

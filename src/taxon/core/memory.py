@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+
+from taxon.core.processes import local_process_count
 
 _FALLBACK = 4 * 2**30
 _CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> int:
-    """Return the free memory in bytes, in a container that of the container; an estimate."""
+    """Return the free memory in bytes, in a container that of the container; an estimate.
+
+    Where several processes train together on this machine, it is this one's share.
+    """
     try:
         free = _system_memory()
     except (OSError, ValueError, KeyError):
         free = _FALLBACK
-    try:
-        return max(0, min(free, _container_memory()))
-    except (OSError, ValueError, KeyError):
-        return free
+    with suppress(OSError, ValueError, KeyError):  # without a limit
+        free = max(0, min(free, _container_memory()))
+    return free // local_process_count()
 
 
 def _system_memory() -> int:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import timm
 import torch
+from timm.layers.norm_act import convert_sync_batchnorm
 from timm.models._manipulate import group_with_matcher
 from torch import nn
 
@@ -165,6 +166,15 @@ def freeze_all_but_last(backbone: Backbone, count: int | None) -> list[str]:
     for name, parameter in backbone.module.named_parameters():
         parameter.requires_grad_(name in trainable)
     return sorted(trainable)
+
+
+def synchronised_batch_norm(module: nn.Module) -> None:
+    """Let batch norms of several GPUs normalise by the whole batch; names and weights stay.
+
+    With timm's function: in some of its batch norms there is an activation, which torch's would
+    leave out.
+    """
+    convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
 
 
 def train_mode(module: nn.Module) -> None:

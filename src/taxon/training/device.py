@@ -9,8 +9,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from taxon.config import TrainConfig
-from taxon.core.cores import available_cores
+from taxon.core.cores import share_of_cores
 from taxon.core.errors import ConfigError
+from taxon.core.processes import local_process_count, process_count
 
 
 def choose_device(requested: str) -> str:
@@ -38,9 +39,12 @@ def choose_device(requested: str) -> str:
 def build_accelerator(device: str, config: TrainConfig) -> Accelerator:
     """Set up Accelerate for a device, with the precision and the repeatability that are wanted.
 
+    Of several processes, each has a GPU of its own; `together` has connected them already.
+
     Raises:
-        ConfigError: the device does not compute in the wanted precision.
+        ConfigError: the device does not compute in the wanted precision, or cannot be shared.
     """
+    _require_devices(device)
     # Accelerate keeps its state in the process; a second training may want another device.
     AcceleratorState._reset_state(reset_partial_state=True)
     if config.deterministic:
@@ -49,6 +53,21 @@ def build_accelerator(device: str, config: TrainConfig) -> Accelerator:
     torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.benchmark = not config.deterministic
     return Accelerator(cpu=device == "cpu", mixed_precision=_precision(device, config.precision))
+
+
+def _require_devices(device: str) -> None:
+    """Refuse more processes than there are GPUs, and several where torch cannot connect them."""
+    count, there = local_process_count(), torch.cuda.device_count()
+    if process_count() == 1 or device == "cpu" or (device == "cuda" and count <= there):
+        return
+    if device == "cuda":
+        raise ConfigError(
+            f"{count} processes on this machine, and {there} GPUs; start as many as there are GPUs "
+            "(torchrun --nproc-per-node N), or add --device cpu"
+        )
+    raise ConfigError(
+        f"several processes cannot train on '{device}'; start one, or add --device cpu"
+    )
 
 
 def _precision(device: str, wanted: str) -> str:
@@ -67,4 +86,4 @@ def _precision(device: str, wanted: str) -> str:
 
 def loading_processes(device: torch.device) -> int:
     """A GPU must not wait for pictures; on a CPU the loader's threads share the cores."""
-    return min(8, available_cores() // 2) if device.type == "cuda" else 0
+    return min(8, share_of_cores() // 2) if device.type == "cuda" else 0

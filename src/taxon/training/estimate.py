@@ -46,7 +46,7 @@ def expected_steps(
             new = keeps and epoch >= kept_views and epoch < sources.views
             shown = train * each + (not keeps) * validation * (forward + loading)
             filled = new * (train + (epoch == 0) * validation) * (forward + loading)
-            steps += [(shown + filled) / count] * count
+            steps += [(shown + filled) / count / feed.job.team.size] * count
         kept_views = max(kept_views, min(stage.epochs, sources.views)) if keeps else 0
     return steps[progress.epochs * (feed.steps()) + progress.steps :]
 

@@ -14,6 +14,7 @@ import torch
 
 from taxon.core.cache import cache_folder
 from taxon.core.memory import available_memory
+from taxon.core.processes import local_process_count
 from taxon.models.cut import Tensors
 
 _SHARE_OF_FREE = 4  # a quarter
@@ -89,10 +90,11 @@ class _Writer:
         self._filled = 0
 
     def append(self, tensors: Tensors) -> None:
-        """The next rows."""
+        """The next rows; those that are beyond the last one are dropped."""
         end = self._filled + len(tensors[0])
         for target, tensor in zip(self._block, tensors, strict=True):
-            target[self._filled : end] = _channels_last(tensor.detach()).cpu()
+            room = target[self._filled : end]
+            room.copy_(_channels_last(tensor.detach())[: len(room)])
         self._filled = end
 
     def finish(self) -> None:
@@ -150,6 +152,7 @@ def choose_place(
     if needed <= memory:
         return True, None, f"in memory, {amount}"
     folder = cache_folder("features")
-    if needed <= shutil.disk_usage(folder).free // _SHARE_OF_FREE:
+    # Each process that trains on this machine keeps its own.
+    if needed * local_process_count() <= shutil.disk_usage(folder).free // _SHARE_OF_FREE:
         return True, folder, f"in {folder}, {amount}"
     return False, None, f"nowhere: {amount} are more than a quarter of what is free on the disk"

@@ -42,6 +42,7 @@ class FrozenFeatures:
     ) -> None:
         self.views = views
         self._feed = feed
+        self._team = feed.job.team
         self._classifier = classifier
         self._stages = tuple(stages)
         self._lowest = max(int(stage.unfrozen_blocks) for stage in stages)
@@ -61,7 +62,8 @@ class FrozenFeatures:
         counts = [self._lowest] if count == self._lowest else [self._lowest, count]
         sample = self._sample()
         segments = cut(self._classifier.spec, self._classifier.features, counts, sample)
-        if segments is None:
+        cannot = self._team.any(segments is None)
+        if segments is None or cannot:
             self.summary = "this network's code cannot be divided"
             return None
         self._below, *rest = segments
@@ -75,19 +77,21 @@ class FrozenFeatures:
             [(tensors, self._rows()) for tensors in wanted],
             self._feed.config.feature_cache.gigabytes,
         )
-        if not fits:
+        if self._team.any(not fits):
             return None
         if self._base is None:
-            self._base = FeatureStore(at_base, pictures, folder)
+            self._base = self._team.attempt(lambda: FeatureStore(at_base, pictures, folder))
         if not self._between:
             return self._base, rest
-        self._derived = FeatureStore(at_border, pictures, folder)
+        self._derived = self._team.attempt(lambda: FeatureStore(at_border, pictures, folder))
         return self._derived, rest[1:]
 
     def fill(self, store: FeatureStore, view: int) -> None:
         """Compute a view of all pictures that may show it, unless it is there.
 
-        Always whole, and in batches of the same pictures: a resumed run computes the same.
+        Always whole, and in batches of the same pictures: a resumed run computes the same. Of
+        several processes each computes every so-many-th batch, and gets the others' from them:
+        the next epoch may show it any picture.
         """
         if view in store:
             return
@@ -115,23 +119,26 @@ class FrozenFeatures:
     def _from_pictures(self, store: FeatureStore, view: int) -> None:
         assert self._below is not None
         positions = self._positions(view)
-        writer = store.add(view, positions)
+        writer = self._team.attempt(lambda: store.add(view, positions))
         with torch.no_grad(), self._feed.autocast():
-            for images in self._pictures(view, positions):
-                writer.append(self._below(self._feed.to_input(images)))
-                if self._feed.job.stop():
-                    raise Interrupted("stopped")
+            for images in self._team.in_step(self._pictures(view, positions), self._leave):
+                writer.append(self._team.rows(self._below(self._feed.to_input(images))))
         writer.finish()
+
+    def _leave(self) -> None:
+        if self._feed.job.stop():
+            raise Interrupted("stopped")
 
     def _from_base(self, store: FeatureStore, view: int) -> None:
         assert self._base is not None
         positions = self._positions(view)
-        writer = store.add(view, positions)
+        writer = self._team.attempt(lambda: store.add(view, positions))
         with torch.no_grad(), self._feed.autocast():
-            for start in range(0, len(positions), _BATCH):
+            for start in self._team.turns(range(0, len(positions), _BATCH)):
                 chosen = positions[start : start + _BATCH]
                 rows = self._base.rows(np.full(len(chosen), view), chosen)
-                writer.append(self._between[0](*(row.to(self._feed.device) for row in rows)))
+                made = self._between[0](*(row.to(self._feed.device) for row in rows))
+                writer.append(self._team.rows(made))
         writer.finish()
 
     def _positions(self, view: int) -> IntArray:
@@ -143,11 +150,16 @@ class FrozenFeatures:
         return np.flatnonzero(may_repeat(self._feed.targets.numpy(), self._feed.job.imbalance))
 
     def _pictures(self, view: int, positions: IntArray) -> Iterator[torch.Tensor]:
+        """This process's batches of a view, as `Team.turns` deals them out."""
         feed = self._feed
         if view in (VALIDATION, PLAIN):
             part = feed.validation if view == VALIDATION else feed.train
+            starts = self._team.turns(range(0, len(part), _BATCH))
+            records = [
+                record for start in starts for record in part.records[start : start + _BATCH]
+            ]
             made = evaluation_batches(
-                part.records, feed.job.preprocessing, batch_size=_BATCH, cache=feed.cache
+                records, feed.job.preprocessing, batch_size=_BATCH, cache=feed.cache
             )
             return (torch.from_numpy(images) for images in made)
         plan = EpochPlan(
@@ -155,7 +167,8 @@ class FrozenFeatures:
             np.full(len(positions), view >= self.views),
             np.full(len(positions), view, np.int64),
         )
-        return (batch.images for batch in feed.batches(0, plan, _BATCH))
+        batches = feed.batches(0, plan, _BATCH)
+        return (batch.images for batch in batches.only(self._team.turns(batches.places)))
 
     def _sample(self) -> torch.Tensor:
         records = self._feed.train.records[:_SAMPLES]

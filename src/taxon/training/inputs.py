@@ -16,9 +16,8 @@ from taxon.models.cut import Segment, Tensors
 from taxon.training.feature_store import FeatureStore
 from taxon.training.frozen import VALIDATION, FrozenFeatures
 from taxon.training.mixing import mix, mixing_generator
+from taxon.training.outputs import EVALUATION_BATCH
 from taxon.training.pictures import PictureFeed
-
-EVALUATION_BATCH = 64
 
 
 class StepBatch(NamedTuple):
@@ -28,11 +27,13 @@ class StepBatch(NamedTuple):
         tensors: what the stage's module takes, [N, ...] each.
         targets: as the loss takes them.
         weights: float32 [N], how much each picture counts; 1 is normal.
+        total: pictures of the step in all processes together.
     """
 
     tensors: Tensors
     targets: torch.Tensor
     weights: torch.Tensor
+    total: int
 
 
 class StageInputs(Protocol):
@@ -46,7 +47,11 @@ class StageInputs(Protocol):
         """Compute what the epoch needs and nobody computed yet; in evaluation mode."""
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[StepBatch]:
-        """The batches of an epoch (counted over all stages, from 1), from step `first` on."""
+        """This process's shares of an epoch's batches, from step `first` on.
+
+        Args:
+            epoch: counted over all stages, from 1.
+        """
 
     def validation_logits(self) -> FloatArray:
         """Logits float32 [N, C] of the validation part, in evaluation mode."""
@@ -65,20 +70,23 @@ class PictureInputs:
         """Nothing is kept."""
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[StepBatch]:
-        """Views of this epoch; mixed where that is on."""
+        """Views of this epoch; mixed where that is on, each process's among themselves."""
         feed, augment = self._feed, self._feed.config.augment
         space = feed.train.label_space
-        made = feed.batches(epoch, feed.plan(epoch, self._views)).after(first)
-        for step, batch in enumerate(made, start=first + 1):
+        team = feed.job.team
+        whole = feed.batches(epoch, feed.plan(epoch, self._views)).after(first)
+        made = whole.only([team.share(places) for places in whole.places])
+        steps = zip(whole.places, made, strict=True)
+        for step, (places, batch) in enumerate(steps, start=first + 1):
             images = feed.to_input(batch.images)
             targets = batch.targets.to(feed.device)
             weights = (batch.weights / feed.mean_weight).to(feed.device)
             if self._mixing and (augment.mixup or augment.cutmix):
-                generator = mixing_generator(feed.config.seed, epoch, step)
+                generator = mixing_generator(feed.config.seed, epoch, step, team.rank)
                 images, targets, weights = mix(
                     images, targets, weights, len(space.names), augment, generator, space.task
                 )
-            yield StepBatch((images,), targets, weights)
+            yield StepBatch((images,), targets, weights, len(places))
 
     def validation_logits(self) -> FloatArray:
         """Through the whole network."""
@@ -98,11 +106,8 @@ class FeatureInputs:
 
     def prepare(self, epoch: int) -> None:
         """Compute the views that this epoch is the first to show."""
-        views = cast(IntArray, self.plan(epoch).views)
-        for view in np.unique(views):
-            self._frozen.fill(self._store, int(view))
-        if len(self._feed.validation):
-            self._frozen.fill(self._store, VALIDATION)
+        views = np.unique(cast(IntArray, self.plan(epoch).views)).tolist()
+        self.compute([*views, VALIDATION] if len(self._feed.validation) else views)
 
     def plan(self, epoch: int) -> EpochPlan:
         """Which views the epoch shows."""
@@ -113,33 +118,43 @@ class FeatureInputs:
         feed, plan = self._feed, self.plan(epoch)
         views = cast(IntArray, plan.views)
         for places in split_places(len(plan), feed.config.batch_size)[first:]:
-            rows = slice(places.start, places.stop)
+            own = feed.job.team.share(places)
+            rows = slice(own.start, own.stop)
             positions = plan.positions[rows]
             yield StepBatch(
                 self._on_device(self._store.rows(views[rows], positions)),
                 feed.loss_targets[positions].to(feed.device),
                 feed.weights[positions].to(feed.device),
+                len(places),
             )
 
     def validation_logits(self) -> FloatArray:
         """From what the frozen blocks made of the validation part."""
-        count = len(self._feed.validation)
+        feed = self._feed
+        count, classes = len(feed.validation), len(feed.train.label_space.names)
         self.module.eval()
-        rows = []
-        with torch.no_grad(), self._feed.autocast():
-            for start in range(0, count, EVALUATION_BATCH):
+        rows = [np.zeros((0, classes), np.float32)]
+        with torch.no_grad(), feed.autocast():
+            for start in feed.job.team.share(range(0, count, EVALUATION_BATCH)):
                 positions = np.arange(start, min(start + EVALUATION_BATCH, count))
                 views = np.full(len(positions), VALIDATION)
                 tensors = self._on_device(self._store.rows(views, positions))
                 rows.append(self.module(*tensors).float().cpu().numpy())
-        return np.concatenate(rows)
+        return feed.job.team.arrays(np.concatenate(rows))
+
+    def compute(self, views: Sequence[int]) -> None:
+        """Compute these views, unless they are there."""
+        for view in views:
+            self._frozen.fill(self._store, view)
 
     def features(self, views: Sequence[int], count: int) -> FloatArray:
-        """Features float32 [len(views) * count, F]: of each view all pictures, 0 to count - 1."""
+        """Features float32 [len(views) * count, F]: of each view all pictures, 0 to count - 1.
+
+        Of views that were computed.
+        """
         positions = np.arange(count)
         rows = []
         for view in views:
-            self._frozen.fill(self._store, view)
             (features,) = self._store.rows(np.full(count, view), positions)
             rows.append(features.float().numpy())
         return np.concatenate(rows)

@@ -15,6 +15,7 @@ from taxon.data.imbalance import ImbalancePlan
 from taxon.models import Classifier
 from taxon.preprocessing import Preprocessing
 from taxon.training.checkpoint import Checkpoints
+from taxon.training.distributed import Team
 from taxon.training.events import Listener
 
 
@@ -28,10 +29,12 @@ class TrainingJob:
     """What is trained on what; constant over the run.
 
     Attributes:
-        checkpoints: where the run's state is kept and continued from; None keeps none.
-        stop: asked after each step whether to save the state and leave.
+        checkpoints: where the run's state is kept and continued from; None keeps none. Of several
+            processes only the first has them.
+        stop: asked between steps whether to save the state and leave.
         answers: float32 [N, C], a teacher's probabilities of the training pictures, by position,
             at the temperature of the distillation; None trains on the labels alone.
+        team: the processes that train it together.
     """
 
     classifier: Classifier
@@ -45,6 +48,7 @@ class TrainingJob:
     checkpoints: Checkpoints | None = None
     stop: Callable[[], bool] = field(default=never)
     answers: FloatArray | None = None
+    team: Team = field(default_factory=Team)
 
 
 @dataclass(frozen=True)

@@ -61,13 +61,17 @@ def mix(
     return images, torch.where((soft < 0) | (soft[partner] < 0), -1.0, mixed), total
 
 
-def mixing_generator(seed: int, epoch: int, step: int) -> torch.Generator:
+def mixing_generator(seed: int, epoch: int, step: int, process: int = 0) -> torch.Generator:
     """The chance of one step, by its place alone: a resumed run mixes the same pictures.
+
+    Of several processes each mixes its share of the batch, by its own chance: the pairs are not
+    those of one process, but as random; what a mixed picture's targets and weight are is the same.
 
     Args:
         epoch, step: counted from 1 over all stages, and within the epoch.
+        process: its number, from 0.
     """
-    entropy = np.random.SeedSequence([seed, epoch, step])
+    entropy = np.random.SeedSequence([seed, epoch, step, *([process] if process else [])])
     return torch.Generator().manual_seed(int(entropy.generate_state(1)[0]))
 
 

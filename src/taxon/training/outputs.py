@@ -13,6 +13,8 @@ from taxon.data.loading.loader import evaluation_batches
 from taxon.models.classifier import Normalise
 from taxon.preprocessing import Preprocessing
 
+EVALUATION_BATCH = 64
+
 
 def predict_logits(
     classifier: nn.Module,
@@ -21,13 +23,13 @@ def predict_logits(
     preprocessing: Preprocessing,
     device: torch.device,
     *,
-    batch_size: int = 64,
+    batch_size: int = EVALUATION_BATCH,
     cache: DecodeCache | None = None,
 ) -> FloatArray:
     """Logits float32 [N, C] for a manifest, in evaluation mode."""
     records = manifest.records
     classifier.eval()
-    rows = []
+    rows = [np.zeros((0, len(manifest.label_space.names)), np.float32)]
     with torch.no_grad():
         for images in evaluation_batches(
             records, preprocessing, batch_size=batch_size, cache=cache

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from taxon.core.errors import ConfigError
 from taxon.core.predictions import FloatArray
 from taxon.data import Manifest
 from taxon.data.loading.decode_cache import open_decode_cache
@@ -19,7 +21,7 @@ from taxon.models.classifier import Normalise
 from taxon.training.device import loading_processes
 from taxon.training.distillation import with_answers
 from taxon.training.job import TrainingJob
-from taxon.training.outputs import predict_logits
+from taxon.training.outputs import EVALUATION_BATCH, predict_logits
 
 
 class PictureFeed:
@@ -86,22 +88,43 @@ class PictureFeed:
         """Optimiser steps in an epoch; the same in all of them."""
         return len(self.batches(1, self.plan(1)))
 
+    def require_shares(self) -> None:
+        """Refuse steps of less than two pictures for each process.
+
+        Raises:
+            ConfigError: some step has fewer.
+        """
+        size = self.job.team.size
+        fewest = min(len(places) for places in self.batches(1, self.plan(1)).places)
+        if size > 1 and fewest < 2 * size:
+            raise ConfigError(
+                f"{size} processes share steps of {fewest} pictures (batch_size="
+                f"{self.config.batch_size}, {len(self.plan(1))} pictures an epoch), and each needs "
+                f"two or more; raise --batch-size to {2 * size} or more, or start fewer processes"
+            )
+
     def to_input(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 pictures -> normalised floats on the device."""
         moved = images.to(self.device, non_blocking=True, memory_format=torch.channels_last)
         return self._normalise(moved)  # type: ignore[no-any-return]
 
     def logits(self, module: nn.Module, part: Manifest) -> FloatArray:
-        """Logits float32 [N, C] of a part, in evaluation mode."""
-        with self.autocast():
-            return predict_logits(
-                module,
-                self._normalise,
-                part,
-                self.job.preprocessing,
-                self.device,
-                cache=self.cache,
-            )
+        """Logits float32 [N, C] of a part, in evaluation mode; each process computes a share."""
+        batches = self.job.team.share(range(0, len(part), EVALUATION_BATCH))
+        mine = replace(part, records=part.records[batches.start : batches.stop])
+
+        def compute() -> FloatArray:
+            with self.autocast():
+                return predict_logits(
+                    module,
+                    self._normalise,
+                    mine,
+                    self.job.preprocessing,
+                    self.device,
+                    cache=self.cache,
+                )
+
+        return self.job.team.arrays(self.job.team.attempt(compute))
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision of the run."""

@@ -14,6 +14,7 @@ from taxon.decision import DecisionPolicy, calibrate
 from taxon.metrics import headline
 from taxon.training.job import TrainingJob
 from taxon.training.losses import build_loss
+from taxon.training.steps import Diverged
 
 NO_SCORES: dict[str, Any] = {"validation_loss": None, "macro_f1": None}
 
@@ -31,6 +32,12 @@ def score(job: TrainingJob, part: Manifest, logits: FloatArray) -> dict[str, Any
     policy = DecisionPolicy.default(space, logit_adjustment(job.imbalance))
     scores = headline(space.task, targets, calibrate(logits, policy, space.task))
     return {"validation_loss": float(loss), **scores}
+
+
+def require_finite(logits: FloatArray, epoch: int) -> None:
+    """No loss shows what the last step of an epoch did; the outputs do."""
+    if not all_finite(logits):
+        raise Diverged(epoch, "the model's outputs are not numbers any more")
 
 
 def all_finite(logits: FloatArray) -> bool:

@@ -78,6 +78,15 @@ class Sources:
     def solve(self, inputs: StageInputs) -> float:
         """Solve for the head as a logistic regression; return its mean loss on the features."""
         assert isinstance(inputs, FeatureInputs)
+        feed, views = self._feed, [PLAIN, *range(self.views)]
+        inputs.compute([*views, VALIDATION] if len(feed.validation) else views)
+        # Divided among processes, it would be another problem.
+        head = feed.job.team.from_first(lambda: self._solved(inputs, views))
+        self._set_head(head)
+        feed.job.listener(Note(f"head solved for: C = {head.strength:g}, chosen {head.reason}"))
+        return head.loss
+
+    def _solved(self, inputs: FeatureInputs, views: Sequence[int]) -> LinearHead:
         feed = self._feed
         space, validation = feed.train.label_space, None
         if len(feed.validation):
@@ -88,18 +97,14 @@ class Sources:
                 np.ones(count),
                 np.arange(count),
             )
-        views, count = [PLAIN, *range(self.views)], len(feed.train)
         train = Examples(
-            inputs.features(views, count),
+            inputs.features(views, len(feed.train)),
             np.concatenate([feed.targets.numpy()] * len(views)),
             # All views of a picture together count as one picture.
             np.tile(self._picture_weights() / len(views), len(views)),
             np.tile(unit_numbers(feed.train), len(views)),
         )
-        head = solve(train, validation, classes=len(space.names), seed=feed.config.seed)
-        self._set_head(head)
-        feed.job.listener(Note(f"head solved for: C = {head.strength:g}, chosen {head.reason}"))
-        return head.loss
+        return solve(train, validation, classes=len(space.names), seed=feed.config.seed)
 
     def _picture_weights(self) -> npt.NDArray[np.float64]:
         """float64 [N]: the pictures' own weights; with rare classes, these count more.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,28 +12,27 @@ import torch
 
 from taxon.config import StageConfig
 from taxon.core.errors import DivergedError, Interrupted
-from taxon.core.predictions import FloatArray
 from taxon.models.backbones import freeze_all_but_last, train_mode
+from taxon.training import run_state
 from taxon.training.checkpoint import Progress, State
 from taxon.training.clock import Clock
 from taxon.training.distillation import with_teacher
 from taxon.training.estimate import expected_steps
 from taxon.training.events import EpochDone, Note, StageStarted, StepDone
-from taxon.training.inputs import StageInputs
+from taxon.training.inputs import StageInputs, StepBatch
 from taxon.training.job import TrainingJob, TrainingResult
 from taxon.training.losses import build_loss
 from taxon.training.optimiser import (
     MovingAverage,
     build_optimiser,
     count_parameters,
-    load_optimiser_state,
-    optimiser_state,
     rate_factor,
     set_rate,
     snapshot,
 )
 from taxon.training.pictures import PictureFeed
-from taxon.training.scoring import NO_SCORES, all_finite, score
+from taxon.training.replicas import connect, share_statistics, synchronise_batch_norm
+from taxon.training.scoring import NO_SCORES, all_finite, require_finite, score
 from taxon.training.sources import Sources
 from taxon.training.steps import Diverged, take_step
 from taxon.training.words import in_words
@@ -48,20 +48,22 @@ def fit(job: TrainingJob) -> TrainingResult:
 
     Without a validation part the last epoch is the best. With checkpoints, a run goes on from
     the last one, and ends with the weights that it would have had without the interruption.
+    Several processes train as one would with the same batches (`TrainingJob.team`).
 
     Raises:
-        ConfigError: the augmentation of rare classes cannot be used.
+        ConfigError: the augmentation of rare classes cannot be used, or the batches are too small
+            for so many processes.
         DivergedError: the loss is not a number any more, before any epoch could be kept.
         Interrupted: asked to stop; the state is in the checkpoints.
         OutputError: a checkpoint cannot be written; the one before is intact.
     """
-    run = _Run(job)
+    run = job.team.attempt(lambda: _Run(job))
     diverged = None
     try:
         run.all_stages()
     except Diverged as error:
         if not run.best:
-            raise DivergedError(error.advice()) from None
+            job.team.fail(DivergedError(error.advice()))
         diverged = error.advice()
     finally:
         run.sources.close()
@@ -74,10 +76,12 @@ class _Run:
     """The state of a run."""
 
     def __init__(self, job: TrainingJob) -> None:
-        self.job = job
+        self.job, self.team = job, job.team
         self.device = job.accelerator.device
+        synchronise_batch_norm(job)
         job.classifier.to(memory_format=torch.channels_last).to(self.device)
         self.feed = PictureFeed(job)
+        self.feed.require_shares()
         self.stages = [stage for stage in job.config.stages if stage.epochs]
         self.sources = Sources(self.feed, job.classifier, self.stages)
         loss = build_loss(job.train.label_space, job.imbalance, job.config.loss)
@@ -87,6 +91,7 @@ class _Run:
         self.average: MovingAverage | None = None
         self.optimiser: Any = None
         self.module: Any = None
+        self.norms: list[Any] = []  # whose statistics differ from process to process
         self.clock = Clock(())
         self.saved = time.monotonic()
         self.told = 0  # notes of the decode cache
@@ -109,11 +114,10 @@ class _Run:
 
     def restore(self) -> State:
         """Go back to the last checkpoint, where there is one; return what the stage needs of it."""
-        kept = self.job.checkpoints.load() if self.job.checkpoints else None
+        kept = run_state.load(self.job)
         if kept is None:
             return {}
         self.progress, state, self.best = kept
-        self.job.classifier.load_state_dict(_below(state, "model."))
         done = len(self.progress.history)
         self.job.listener(Note(f"continued after epoch {done}, step {self.progress.steps}"))
         return state
@@ -123,19 +127,20 @@ class _Run:
         if self.feed.cache is not None:
             self.job.listener(Note(self.feed.cache.summary))
         self.clock = Clock(expected_steps(self.feed, self.sources, self.stages, self.progress))
-        text = f"estimated time: {in_words(self.clock.expected)} for training"
-        self.job.listener(Note(text))
+        expected = in_words(self.clock.expected)
+        self.job.listener(Note(f"estimated time: {expected} for training"))
 
     def stage(self, position: int, resumed: State) -> None:
         """Run one stage, or what is left of it."""
         job, stage = self.job, self.stages[position]
         # The optimiser and the gradients of the stage before would stay in memory.
-        self.optimiser = None
+        self.optimiser = self.module = None
         job.accelerator.free_memory()
         job.classifier.zero_grad(set_to_none=True)
-        freeze_all_but_last(job.classifier.spec, _count(stage))
+        count = None if stage.unfrozen_blocks == "all" else stage.unfrozen_blocks
+        freeze_all_but_last(job.classifier.spec, count)
         inputs = self.sources.open(stage)
-        self.module = torch.compile(inputs.module) if job.config.compile else inputs.module
+        self.module, self.norms = connect(job, stage, inputs.module)
         steps = self.feed.steps() if stage.method == "gradient" else 1
         trainable, total = count_parameters(job.classifier)
         job.listener(
@@ -158,12 +163,7 @@ class _Run:
         optimiser = build_optimiser(job.classifier, stage, config)
         self.average = MovingAverage(job.classifier, config.ema) if config.ema else None
         if resumed:
-            load_optimiser_state(optimiser, _below(resumed, "optimiser."))
-            if self.average is not None:
-                self.average.load(_below(resumed, "average."))
-            torch.set_rng_state(resumed["random.cpu"])
-            if "random.cuda" in resumed:
-                torch.cuda.set_rng_state(resumed["random.cuda"])
+            run_state.put_back(resumed, optimiser, self.average)
         self.optimiser = job.accelerator.prepare_optimizer(optimiser)
 
     def epoch(self, stage: StageConfig, inputs: StageInputs, steps: int) -> None:
@@ -194,19 +194,20 @@ class _Run:
         """The steps of an epoch that are left; return the mean loss of all."""
         progress = self.progress
         train_mode(self.job.classifier)
-        for batch in inputs.batches(number, progress.steps):
+        for batch in self.in_step(inputs.batches(number, progress.steps)):
             step = progress.epochs * steps + progress.steps
+            self.team.seed(self.job.config.seed, progress.total_steps)
             rate = stage.learning_rate * self.factor(stage, steps, step)
             set_rate(self.optimiser, rate)
             value = take_step(self.job, self.module, self.loss, self.optimiser, batch, progress)
             if not math.isfinite(value):
                 raise self.diverged(number, value)
+            share_statistics(self.norms, self.team)
             if self.average is not None:
                 self.average.update(self.job.classifier)
-            progress.loss_sum += value * len(batch.targets)
-            progress.seen += len(batch.targets)
+            progress.loss_sum += value * batch.total
+            progress.seen += batch.total
             self.step_done(value, rate)
-            self.save_or_leave()
         return progress.loss_sum / progress.seen
 
     def factor(self, stage: StageConfig, steps: int, step: int) -> float:
@@ -233,7 +234,8 @@ class _Run:
         if current is not None:
             classifier.load_state_dict(current)
         require_finite(logits, len(self.progress.history) + 1)
-        return score(self.job, self.job.validation, logits)
+        # One process scores: a last digit that differed might end a stage in one of them alone.
+        return self.team.from_first(lambda: score(self.job, self.job.validation, logits))
 
     def finish_epoch(self, row: dict[str, Any]) -> None:
         """Keep the row, the weights where they are the best so far, and the state."""
@@ -249,9 +251,7 @@ class _Run:
             self.best = snapshot(self.job.classifier)
             if self.average is not None:
                 self.best |= {name: v.cpu().clone() for name, v in self.average.weights().items()}
-            if self.job.checkpoints is not None:
-                self.job.checkpoints.save_best(progress.best_epoch, self.best)
-        self.save()
+        self.team.attempt(lambda: self.save(best=best))
         self.job.listener(EpochDone(row, best, self.clock.seconds_left()))
         self.tell_cache_notes()
 
@@ -260,32 +260,30 @@ class _Run:
         if stage.patience is None or self.progress.waiting < stage.patience:
             return False
         self.clock.skip((stage.epochs - self.progress.epochs) * self.feed.steps())
-        epochs = self.progress.waiting
-        self.job.listener(
-            Note(f"{stage.name}: ended early, {epochs} epochs without a better score")
-        )
+        words = f"{stage.name}: ended early, {self.progress.waiting} epochs without a better score"
+        self.job.listener(Note(words))
         return True
 
-    def save_or_leave(self) -> None:
-        """Save the state where it is time to, or where somebody asks the run to stop."""
-        stop = self.job.stop()
-        if stop or time.monotonic() - self.saved > SAVE_SECONDS:
-            self.save()
-        if stop:
-            raise Interrupted("saved")
+    def in_step(self, batches: Iterator[StepBatch]) -> Iterator[StepBatch]:
+        """The batches, in all processes together; asked to stop, the state is saved in between."""
 
-    def save(self) -> None:
-        """Write a checkpoint."""
-        if self.job.checkpoints is None:
-            return
-        state = {f"model.{name}": v for name, v in self.job.classifier.state_dict().items()}
-        state |= {f"optimiser.{name}": v for name, v in optimiser_state(self.optimiser).items()}
-        if self.average is not None:
-            state |= {f"average.{name}": v for name, v in self.average.state().items()}
-        state["random.cpu"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            state["random.cuda"] = torch.cuda.get_rng_state()
-        self.job.checkpoints.save(self.progress, state)
+        def between() -> None:
+            if self.job.stop():
+                raise Interrupted("saved")
+            if time.monotonic() - self.saved > SAVE_SECONDS:
+                self.save()
+
+        try:
+            yield from self.team.in_step(batches, between)
+        except Interrupted:
+            self.save()
+            raise
+
+    def save(self, *, best: bool = False) -> None:
+        """Write a checkpoint, and before it the best epoch's weights where they are new."""
+        if best and self.job.checkpoints is not None:
+            self.job.checkpoints.save_best(self.progress.best_epoch, self.best)
+        run_state.save(self.job, self.progress, self.optimiser, self.average)
         self.saved = time.monotonic()
 
     def diverged(self, epoch: int, loss: float) -> Diverged:
@@ -300,19 +298,3 @@ class _Run:
         self.told += len(notes)
         for note in notes:
             self.job.listener(Note(note))
-
-
-def require_finite(logits: FloatArray, epoch: int) -> None:
-    """No loss shows what the last step of an epoch did; the outputs do."""
-    if not all_finite(logits):
-        raise Diverged(epoch, "the model's outputs are not numbers any more")
-
-
-def _count(stage: StageConfig) -> int | None:
-    return None if stage.unfrozen_blocks == "all" else stage.unfrozen_blocks
-
-
-def _below(state: State, prefix: str) -> State:
-    """The entries whose names start with a prefix, without it."""
-    cut = len(prefix)
-    return {name[cut:]: value for name, value in state.items() if name.startswith(prefix)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from taxon.config import AugmentConfig
-from taxon.core.cores import available_cores
+from taxon.core.cores import share_of_cores
 from taxon.core.errors import TaxonError
 from taxon.core.predictions import ImageBatch
 from taxon.data.loading.augment import augment, reduced_size, side_needed
@@ -137,8 +138,12 @@ class TrainingBatches(Dataset[tuple[Batch | TaxonError, list[str]]]):
 
     def after(self, steps: int) -> TrainingBatches:
         """The batches that are left after so many steps."""
+        return self.only(self.places[steps:])
+
+    def only(self, places: list[range]) -> TrainingBatches:
+        """Batches of these places in the epoch; the views at them stay as they are."""
         rest = copy(self)
-        rest.places = self.places[steps:]
+        rest.places = places
         return rest
 
     def view(self, place: int) -> Pixels:
@@ -173,6 +178,7 @@ class TrainingBatches(Dataset[tuple[Batch | TaxonError, list[str]]]):
             pin_memory=torch.cuda.is_available(),
             # Its own, or starting the processes would draw from the one that training goes by.
             generator=torch.Generator(),
+            worker_init_fn=_leave_signals,
         )
         for made, notes in loader:
             if self._views.cache is not None:
@@ -262,9 +268,15 @@ def split_places(count: int, batch_size: int) -> list[range]:
     return [range(start, end) for start, end in pairwise(ends)]
 
 
+def _leave_signals(worker: int) -> None:
+    """Stop requests reach whole groups of processes; the training process alone answers them."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _made_ahead(make: Callable[[int], Made], batches: Sequence[range]) -> Iterator[list[Made]]:
     """Yield what `make` makes of each place, batch by batch, while threads make the next batch."""
-    pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="taxon-loader")
+    pool = ThreadPoolExecutor(share_of_cores(), thread_name_prefix="taxon-loader")
     waiting: deque[list[Future[Made]]] = deque()
     try:
         for places in batches:
