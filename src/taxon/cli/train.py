@@ -10,7 +10,7 @@ from typing import Annotated, TypedDict
 import typer
 
 from taxon.cli import options
-from taxon.core.processes import follows
+from taxon.cli.next_steps import show_next_steps
 
 
 def command(
@@ -55,7 +55,8 @@ def command(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="staged (head, last 2 blocks, all) or scratch.",
+            help="staged (head, last 2 blocks, all), probe (the head alone, in seconds), finetune "
+            "(the head, then all) or scratch.",
             show_default="staged; scratch with --weights none",
         ),
     ] = None,
@@ -83,6 +84,12 @@ def command(
         ),
     ] = None,
     teacher: options.Teacher = None,
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic", help="On a GPU too, the same result bit by bit; slower there."
+        ),
+    ] = False,
     validation_share: Annotated[
         float | None,
         typer.Option(
@@ -172,10 +179,11 @@ def command(
 
         with training_display(quiet=quiet, json_log=json_log) as listener:
             run = go_on(resume, trust_pickle=trust_pickle, listener=listener).path
-            _finish(run, quiet=quiet, json_log=json_log)
+            show_next_steps(run, quiet=quiet, json_log=json_log)
         return
     shares = {"split.validation": validation_share, "split.test": test_share}
     overrides = [f"{key}={value}" for key, value in shares.items() if value is not None]
+    overrides += ["deterministic=true"] if deterministic else []
     choices = TrainingOptions(
         model=model,
         weights=weights,
@@ -238,7 +246,7 @@ def command(
                 **choices,
             ).path
     if show_batch is None and out is not None:
-        _finish(out, quiet=quiet, json_log=json_log)
+        show_next_steps(out, quiet=quiet, json_log=json_log)
     elif not json_log:
         typer.echo(show_batch)
 
@@ -277,25 +285,3 @@ def _require_alone(context: typer.Context) -> None:
         raise ConfigError(
             f"--resume goes on with a run as it was asked for; leave out: {words.replace('_', '-')}"
         )
-
-
-def _finish(run: Path, *, quiet: bool, json_log: bool) -> None:
-    """Say what comes next."""
-    if follows():
-        return  # the first of several processes says it
-    if quiet:
-        typer.echo(run)
-    elif not json_log:
-        typer.echo(
-            f"\nNext:\n  taxon evaluate {run}{_what(run)}\n"
-            f"  taxon audit {run}   (labels that the model doubts)\n"
-            f"  taxon predict {run} PICTURE...\n  taxon serve {run}"
-        )
-
-
-def _what(run: Path) -> str:
-    """What `evaluate` needs to be told where the run has no test part."""
-    from taxon.bundle.layout import MANIFEST_FILE
-    from taxon.data import read_manifest
-
-    return "" if len(read_manifest(run / MANIFEST_FILE).part("test")) else " TEST_DATA"
