@@ -3,45 +3,75 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
-from torchvision.datasets import ImageFolder
+
+from taxon.data import Manifest
 
 SIZE = 224
 
 
-def train_plain(
-    train_folder: Path, test_folder: Path, weights: Path, *, model_name: str, seed: int
-) -> tuple[float, float]:
-    """Train on one ImageFolder, score the last epoch on another.
+@dataclass(frozen=True)
+class Rival:
+    """What the loop leaves: logits [N, C] of the test pictures, and how long training took."""
 
-    Returns:
-        (top-1 in 0 to 1, seconds of training).
-    """
+    logits: npt.NDArray[np.float32]
+    seconds: float
+
+
+class Pictures(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    def __init__(self, manifest: Manifest, views: transforms.Compose) -> None:
+        self.paths = [record.path for record in manifest.records]
+        self.targets, self.views = torch.from_numpy(manifest.targets()), views
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
+        with Image.open(self.paths[position]) as image:
+            return self.views(image.convert("RGB")), self.targets[position]
+
+
+def train_plain(
+    train: Manifest,
+    test: Manifest,
+    weights: Path,
+    *,
+    model_name: str,
+    seed: int,
+    channels_last: bool = True,
+) -> Rival:
+    """Train on one manifest, and answer for another with the last epoch's weights."""
     torch.manual_seed(seed)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
     config = timm.get_pretrained_cfg(model_name)
     normalise = [transforms.ToTensor(), transforms.Normalize(config.mean, config.std)]
     views = transforms.Compose(
         [transforms.RandomResizedCrop(SIZE), transforms.RandomHorizontalFlip(), *normalise]
     )
     fixed = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(SIZE), *normalise])
-    train_set = ImageFolder(train_folder, views)
-    loader = DataLoader(train_set, 32, shuffle=True, num_workers=2)
-    test_loader = DataLoader(ImageFolder(test_folder, fixed), 64, num_workers=2)
+    loader = DataLoader(Pictures(train, views), 32, shuffle=True, num_workers=2)
+    test_loader = DataLoader(Pictures(test, fixed), 64, num_workers=2)
+    several = train.label_space.task == "multilabel"
+    criterion = nn.BCEWithLogitsLoss() if several else nn.CrossEntropyLoss()
 
-    backbone = timm.create_model(model_name, num_classes=0)
+    backbone = timm.create_model(model_name, num_classes=0).to(memory_format=layout)
     backbone.load_state_dict(load_file(weights), strict=False)
     head = nn.Sequential(
         nn.Linear(backbone.head_hidden_size, 512),
         nn.GELU(),
         nn.Dropout(0.3),
-        nn.Linear(512, len(train_set.classes)),
+        nn.Linear(512, len(train.label_space.names)),
     )
     start = time.perf_counter()
     stages = [
@@ -63,7 +93,8 @@ def train_plain(
             for module in unfrozen:
                 module.train()
             for images, targets in loader:
-                loss = nn.functional.cross_entropy(head(backbone(images)), targets)
+                logits = head(backbone(images.to(memory_format=layout)))
+                loss = criterion(logits, targets.float() if several else targets)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -73,7 +104,5 @@ def train_plain(
     backbone.eval()
     head.eval()
     with torch.no_grad():
-        hits = [
-            (head(backbone(images)).argmax(1) == targets).float() for images, targets in test_loader
-        ]
-    return float(torch.cat(hits).mean()), seconds
+        answers = [head(backbone(images.to(memory_format=layout))) for images, _ in test_loader]
+    return Rival(torch.cat(answers).numpy(), seconds)
