@@ -143,6 +143,26 @@ def test_a_network_whose_code_looks_at_values_is_not_cut() -> None:
     assert whole is not None and isinstance(whole[0], Segment)
 
 
+def test_a_network_that_is_not_cut_still_gets_its_head_solved_for(
+    defects: Path, tmp_path: Path
+) -> None:
+    stages = "stages=[{name: head, method: logistic}, {name: last, epochs: 1, unfrozen_blocks: 1}]"
+    options = {"model": "test_vit", "recipe": "probe"}
+    overrides = [stages, "preprocessing.size=160", "loader.cache=none"]
+    _, notes = _train(defects, tmp_path / "run", *overrides, **options)
+    assert "head solved for" in notes and "cannot be divided" in notes
+
+
+def test_features_for_which_there_is_no_room(
+    defects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frozen, "choose_place", lambda *arguments: (False, None, "nowhere: full"))
+    with pytest.raises(taxon.InputError, match=r"can be kept nowhere: full; free some disk"):
+        _train(defects, tmp_path / "run", "stages=[{name: head, method: logistic}]", recipe="probe")
+    _, notes = _train(defects, tmp_path / "run", "stages.1.epochs=0")
+    assert "are not kept: nowhere: full" in notes
+
+
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_the_store_returns_what_was_put(data: st.DataObject) -> None:

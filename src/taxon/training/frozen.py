@@ -61,7 +61,12 @@ class FrozenFeatures:
         count = int(stage.unfrozen_blocks)
         counts = [self._lowest] if count == self._lowest else [self._lowest, count]
         sample = self._sample()
-        segments = cut(self._classifier.spec, self._classifier.features, counts, sample)
+        spec, features = self._classifier.spec, self._classifier.features
+        segments = cut(spec, features, counts, sample)
+        if segments is None and count == 0:
+            # With everything frozen, nothing has to be divided.
+            counts = [0]
+            segments = cut(spec, features, counts, sample)
         cannot = self._team.any(segments is None)
         if segments is None or cannot:
             self.summary = "this network's code cannot be divided"

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from taxon.config import StageConfig, TrainConfig
+from taxon.core.errors import OutputError
 from taxon.core.text import some
 from taxon.data.loading.loader import split_places
 from taxon.data.splitting.grouping import unit_numbers
@@ -63,6 +64,11 @@ class Sources:
         if not self.keeps_features(stage) or self._frozen is None:
             return PictureInputs(self._feed, self._classifier, views=0, mixing=stage.mixing)
         opened = self._frozen.open(stage)
+        if opened is None and stage.method == "logistic":
+            raise OutputError(
+                f"the logistic stage '{stage.name}' needs the features of all pictures, and they "
+                f"can be kept {self._frozen.summary}; free some disk, or take --recipe staged"
+            )
         if opened is None:
             self.note = f"features of frozen blocks are not kept: {self._frozen.summary}"
             return PictureInputs(self._feed, self._classifier, views=self.views, mixing=False)
