@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import taxon
+from taxon.api import training
 from taxon.data.samples import generate_samples
 
 # No test may wait for a hub: what needs one must fail at once, here as on a closed network.
@@ -99,3 +100,9 @@ def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
         return Path(shutil.copytree(folder, tmp_path / folder.name))
 
     return copy
+
+
+@pytest.fixture
+def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that compare weights: exporting them would take most of the time."""
+    monkeypatch.setattr(training, "export", lambda run, formats: [])

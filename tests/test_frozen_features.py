@@ -23,6 +23,8 @@ from taxon.models.pooling import build_features
 from taxon.training import Event, Note, frozen
 from taxon.training.feature_store import FeatureStore
 
+pytestmark = pytest.mark.usefixtures("without_export")
+
 STAGES = (
     "stages=[{name: head, epochs: 3, unfrozen_blocks: 0, learning_rate: 0.003}, "
     "{name: last, epochs: 3, unfrozen_blocks: 1, learning_rate: 0.003}]"

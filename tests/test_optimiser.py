@@ -25,6 +25,8 @@ from taxon.training.optimiser import (
     set_rate,
 )
 
+pytestmark = pytest.mark.usefixtures("without_export")
+
 ALL = StageConfig(name="all", unfrozen_blocks="all", learning_rate=0.01)
 
 

@@ -18,13 +18,14 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 import taxon
-from taxon.api import training as training_module
 from taxon.bundle import read_bundle
 from taxon.core.errors import BundleError, DivergedError, Interrupted, OutputError
 from taxon.data import read_manifest
 from taxon.training import EpochDone, Event, Note, StepDone, trainer
 from taxon.training import checkpoint as checkpoint_module
 from taxon.training.checkpoint import Checkpoints, Progress
+
+pytestmark = pytest.mark.usefixtures("without_export")
 
 # Two stages, dropout in the head, a moving average, repeats of rare classes: all that has a state.
 OVERRIDES = [
@@ -66,12 +67,6 @@ def _require_equal(run: Path, reference: Path) -> None:
         for path in (run, reference)
     ]
     assert histories[0] == histories[1]
-
-
-@pytest.fixture(autouse=True)
-def _without_export(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The weights are compared here; exporting them would take most of the time."""
-    monkeypatch.setattr(training_module, "export", lambda run, formats: [])
 
 
 @pytest.fixture(scope="module")
