@@ -36,6 +36,8 @@ from taxon.training.distillation import DistillationLoss, with_answers
 from taxon.training.losses import build_loss
 from taxon.training.mixing import mix
 
+pytestmark = pytest.mark.usefixtures("without_export")
+
 SMALL = {"model": TINY_BACKBONE, "recipe": "scratch", "weights": "none", "batch_size": 16}
 # Two stages: from kept features, and from mixed pictures; repeats of rare classes; an average.
 OVERRIDES = [

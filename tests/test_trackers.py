@@ -30,6 +30,8 @@ from taxon.core.errors import ConfigError, MissingDependencyError, OutputError
 from taxon.training import EpochDone, Event, Loading, Note, StageStarted, StepDone, silent
 from taxon.training.trackers import flat, track
 
+pytestmark = pytest.mark.usefixtures("without_export")
+
 BOTH = ("tensorboard", "mlflow")
 
 
