@@ -145,6 +145,25 @@ def test_a_stop_request_saves_within_the_epoch(
     _require_equal(taxon.resume(run).path, uninterrupted)
 
 
+def test_stopped_after_the_head_was_solved_for_a_run_goes_on_to_its_end(
+    defects: Path, tmp_path: Path
+) -> None:
+    stages = (
+        "stages=[{name: head, method: logistic}, "
+        "{name: all, epochs: 2, unfrozen_blocks: all, learning_rate: 0.003}]"
+    )
+    options = OPTIONS | {"recipe": "probe", "overrides": ["preprocessing.size=64", stages]}
+    whole = taxon.train(defects, out=tmp_path / "whole", **options).path
+
+    def leave(event: Event) -> None:
+        if isinstance(event, EpochDone):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        taxon.train(defects, out=tmp_path / "run", listener=leave, **options)
+    _require_equal(taxon.resume(tmp_path / "run").path, whole)
+
+
 def test_killed_before_the_first_checkpoint_a_run_starts_over(
     defects: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:

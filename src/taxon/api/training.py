@@ -70,7 +70,7 @@ def train(
         out: the model folder to write; None makes `runs/DATA-DATE`.
         model: a name of `taxon models` or any timm name; None takes the default for the device.
         weights: `hub`, `none`, or a file in the own names of the backbone's library.
-        recipe: `staged` (default with pretrained weights) or `scratch`.
+        recipe: `staged` (default with pretrained weights), `probe`, `finetune` or `scratch`.
         epochs: over all stages together, in their proportions.
         batch_size, seed, device: as in `TrainConfig`.
         imbalance: strategy for rare classes, or several joined by commas, as in

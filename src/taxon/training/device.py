@@ -51,7 +51,6 @@ def build_accelerator(device: str, config: TrainConfig) -> Accelerator:
         # Read by the library of matrix products when a process first uses it.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(config.deterministic)
-    torch.backends.cudnn.benchmark = not config.deterministic
     return Accelerator(cpu=device == "cpu", mixed_precision=_precision(device, config.precision))
 
 

@@ -36,19 +36,20 @@ def expected_steps(
     with torch.no_grad():
         forward = _seconds(lambda: classifier(sample)) / len(images)
     train, validation = len(feed.plan(1)), len(feed.validation)
-    kept_views, steps = 0, list[float]()
-    for stage in stages[progress.stage :]:
+    kept_views, steps, done = 0, list[float](), progress.steps
+    for position, stage in enumerate(stages[progress.stage :]):
         keeps = sources.keeps_features(stage)
         step = _step(classifier, stage, sample)
         each = _BOTH_BY_BACKWARD * max(0.0, step - forward) if keeps else step + loading
         count = feed.steps() if stage.method == "gradient" else 1
+        done += 0 if position else progress.epochs * count
         for epoch in range(stage.epochs):
             new = keeps and epoch >= kept_views and epoch < sources.views
             shown = train * each + (not keeps) * validation * (forward + loading)
             filled = new * (train + (epoch == 0) * validation) * (forward + loading)
             steps += [(shown + filled) / count / feed.job.team.size] * count
         kept_views = max(kept_views, min(stage.epochs, sources.views)) if keeps else 0
-    return steps[progress.epochs * (feed.steps()) + progress.steps :]
+    return steps[done:]
 
 
 def _step(classifier: Classifier, stage: StageConfig, sample: torch.Tensor) -> float:

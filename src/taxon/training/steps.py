@@ -65,7 +65,8 @@ def take_step(
         job.listener(
             Note(
                 f"a step of {len(batch.targets)} pictures does not fit into the device's memory: "
-                f"{progress.parts} parts of {size}, which give the same step"
+                f"{progress.parts} parts of {size}, one after the other (the same step, but that "
+                "batch norm which trains sees a part at a time)"
             )
         )
     if not torch.isfinite(torch.tensor(value)):
