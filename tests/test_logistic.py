@@ -99,9 +99,9 @@ def test_several_labels_are_solved_each_for_itself_and_unknown_ones_left_out() -
     ours, theirs = _logits(partly, train.features)[:, 1], model.decision_function(inner)
     # The same up to the temperature, which all labels share.
     np.testing.assert_allclose(ours * theirs.std() / ours.std(), theirs, atol=0.02)
-    if head.strength == partly.strength:
-        ratio = np.linalg.norm(head.weight[0]) / np.linalg.norm(partly.weight[0])
-        np.testing.assert_allclose(head.weight[[0, 2]], ratio * partly.weight[[0, 2]], atol=0.01)
+    assert head.strength == partly.strength
+    ratio = np.linalg.norm(head.weight[0]) / np.linalg.norm(partly.weight[0])
+    np.testing.assert_allclose(head.weight[[0, 2]], ratio * partly.weight[[0, 2]], atol=0.01)
 
 
 def test_without_validation_folds_choose_and_a_class_without_pictures_is_never_named() -> None:

@@ -62,14 +62,13 @@ def cut(
         return [Segment(_Whole(features))]
     try:
         graph, regions = _trace(features, _regions(backbone.module, above))
-        segments = [
-            Segment(fx.GraphModule(features, _part(graph, regions, part)))
-            for part in range(len(above) + 1)
-        ]
-        equal = _same_features(features, segments, images)
     except Exception:  # what tracing raises depends on the architecture's own code
         return None
-    return segments if equal else None
+    segments = [
+        Segment(fx.GraphModule(features, _part(graph, regions, part)))
+        for part in range(len(above) + 1)
+    ]
+    return segments if _same_features(features, segments, images) else None
 
 
 def _names_above(backbone: Backbone, count: int) -> frozenset[str]:
