@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 from taxon.api.batch_sheet import draw_sheet, require_sheet_file, write_sheet
 from taxon.api.reading import read_training_data, require_task
-from taxon.api.settings import training_settings
+from taxon.api.settings import TrainingOptions, training_settings
 from taxon.data import Columns, data_path, read_source
 from taxon.data.loading.rare_augmentation import with_pipeline
 from taxon.models.stack import require_torch_stack
@@ -18,22 +18,11 @@ def show_batch(
     data: str | Path,
     out: str | Path,
     *,
-    model: str | None = None,
-    weights: str | Path | None = None,
-    recipe: str | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    seed: int | None = None,
-    device: str | None = None,
-    imbalance: str | None = None,
-    teacher: str | Path | None = None,
-    trackers: Sequence[str] = (),
-    config: str | Path | None = None,
-    overrides: Sequence[str] = (),
     columns: Columns | None = None,
     trust_pickle: bool = False,
     overwrite: bool = False,
     listener: Listener = silent,
+    **options: Unpack[TrainingOptions],
 ) -> Path:
     """Write a sheet (PNG) of the pictures that training would begin with, after augmentation.
 
@@ -55,21 +44,7 @@ def show_batch(
     Raises:
         InputError: the data, the weights, the configuration or the output cannot be used.
     """
-    settings = training_settings(
-        model=model,
-        weights=weights,
-        recipe=recipe,
-        epochs=epochs,
-        batch_size=batch_size,
-        seed=seed,
-        device=device,
-        imbalance=imbalance,
-        teacher=teacher,
-        trackers=trackers,
-        config=config,
-        overrides=overrides,
-        listener=listener,
-    )
+    settings = training_settings(listener=listener, **options)
     source, target = data_path(data), Path(out)
     require_sheet_file(target, source, overwrite=overwrite)
     require_torch_stack()

@@ -4,43 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from taxon.config import TrainConfig, load_config
 from taxon.training import Listener, Note, silent
 
 
+class TrainingOptions(TypedDict, total=False):
+    """The arguments of `train` that shape the configuration."""
+
+    model: str | None
+    weights: str | Path | None
+    recipe: str | None
+    epochs: int | None
+    batch_size: int | None
+    seed: int | None
+    device: str | None
+    imbalance: str | None
+    teacher: str | Path | None
+    trackers: Sequence[str]
+    config: str | Path | None
+    overrides: Sequence[str]
+
+
 def training_settings(
-    *,
-    model: str | None = None,
-    weights: str | Path | None = None,
-    recipe: str | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    seed: int | None = None,
-    device: str | None = None,
-    imbalance: str | None = None,
-    teacher: str | Path | None = None,
-    trackers: Sequence[str] = (),
-    config: str | Path | None = None,
-    overrides: Sequence[str] = (),
-    listener: Listener = silent,
+    *, listener: Listener = silent, **given: Unpack[TrainingOptions]
 ) -> TrainConfig:
     """Put the configuration of a run together; the arguments are those of `train`.
 
     Raises:
         ConfigError: an unknown recipe or key, or an impossible value.
     """
+    recipe, overrides = given.get("recipe"), given.get("overrides", ())
+    config, weights = given.get("config"), given.get("weights")
+    imbalance, teacher = given.get("imbalance"), given.get("teacher")
     file = Path(config) if config is not None else None
     options = {
-        "model": model,
+        **{name: given.get(name) for name in ("model", "epochs", "batch_size", "seed", "device")},
         "weights": None if weights is None else str(weights),
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "seed": seed,
-        "device": device,
         "imbalance": None if imbalance is None else {"strategy": imbalance},
         "distillation": None if teacher is None else {"teacher": str(teacher)},
-        "trackers": list(trackers) or None,
+        "trackers": list(given.get("trackers", ())) or None,
     }
     settings = load_config(recipe or "staged", file=file, options=options, overrides=overrides)
     if recipe is None and settings.weights == "none":

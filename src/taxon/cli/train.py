@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, TypedDict
+from typing import Annotated
 
 import typer
 
@@ -184,6 +184,8 @@ def command(
     shares = {"split.validation": validation_share, "split.test": test_share}
     overrides = [f"{key}={value}" for key, value in shares.items() if value is not None]
     overrides += ["deterministic=true"] if deterministic else []
+    from taxon.api.settings import TrainingOptions, training_settings
+
     choices = TrainingOptions(
         model=model,
         weights=weights,
@@ -199,7 +201,6 @@ def command(
         overrides=[*(set_ or []), *overrides],
     )
     if show_config:
-        from taxon.api.settings import training_settings
         from taxon.config.load import show
 
         typer.echo(show(training_settings(**choices)), nl=False)
@@ -249,23 +250,6 @@ def command(
         show_next_steps(out, quiet=quiet, json_log=json_log)
     elif not json_log:
         typer.echo(show_batch)
-
-
-class TrainingOptions(TypedDict):
-    """The options that shape the configuration."""
-
-    model: str | None
-    weights: str | None
-    recipe: str | None
-    epochs: int | None
-    batch_size: int | None
-    seed: int | None
-    device: str | None
-    imbalance: str | None
-    teacher: Path | None
-    trackers: list[str]
-    config: Path | None
-    overrides: list[str]
 
 
 def _require_alone(context: typer.Context) -> None:
