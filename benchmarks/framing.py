@@ -15,6 +15,7 @@ from pathlib import Path
 from taxon.data import Columns, load_manifest
 from taxon.models.backbones import create_backbone, preprocessing_of
 from taxon.models.weights import load_pretrained
+from taxon.training.candidates import Probes
 from taxon.training.framing import choose_framing
 
 
@@ -30,7 +31,7 @@ def main() -> None:
     backbone, _ = load_pretrained(create_backbone(options.model), options.weights)
     spec = preprocessing_of(backbone.settings)
     for seed in range(options.seeds):
-        chosen = choose_framing(backbone, train, spec, pretrained=True, seed=seed, device="cpu")
+        chosen = choose_framing(Probes(backbone, train, seed=seed, device="cpu"), spec, "last")
         print(f"{options.data.parent.name}, seed {seed}: {chosen.reason}", flush=True)
 
 

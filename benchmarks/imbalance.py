@@ -28,7 +28,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import recall_score
 
-from taxon.api.classifier import choose_plan, choose_start, train_classifier
+from taxon.api.choosing import choose_plan
+from taxon.api.classifier import train_classifier
+from taxon.api.starting import choose_start
 from taxon.config import TrainConfig, load_config
 from taxon.core.files import write_json
 from taxon.data import Columns, Manifest, load_manifest

@@ -20,7 +20,8 @@ from taxon.models.probe import out_of_fold_probabilities
 from taxon.models.weights import load_pretrained
 from taxon.preprocessing import Preprocessing
 from taxon.preprocessing.transform import kept_area
-from taxon.training.framing import Framing, choose_framing, suits_dct_scaling
+from taxon.training.candidates import Probes
+from taxon.training.framing import Framing, choose_framing, framing_by_shape, suits_dct_scaling
 
 
 def test_features_are_the_same_in_any_batch_size_and_counted(defects: Path) -> None:
@@ -99,7 +100,7 @@ def test_framing_follows_the_evidence(tmp_path: Path) -> None:
     manifest = _strips(tmp_path / "ends", at_the_end=True)
     backbone = create_backbone("test_convnext")
     spec = Preprocessing(height=64, width=64)
-    chosen = choose_framing(backbone, manifest, spec, pretrained=True, seed=0, device="cpu")
+    chosen = choose_framing(Probes(backbone, manifest, seed=0, device="cpu"), spec, "last")
     assert chosen.mode in ("squash", "pad")
     assert "macro-F1" in chosen.reason and "crop 0." in chosen.reason
 
@@ -118,10 +119,10 @@ def test_a_better_framing_by_chance_is_not_taken(
             named = np.where(np.arange(120) < next(counts), targets, 1 - targets)
             return (0.1 + 0.8 * np.eye(2)[named]).astype(np.float32)
 
-        monkeypatch.setattr("taxon.training.framing.out_of_fold_probabilities", probabilities)
+        monkeypatch.setattr("taxon.training.candidates.out_of_fold_probabilities", probabilities)
         backbone = create_backbone("test_convnext")
         spec = Preprocessing(height=64, width=64, resize="crop")
-        return choose_framing(backbone, manifest, spec, pretrained=True, seed=0, device="cpu")
+        return choose_framing(Probes(backbone, manifest, seed=0, device="cpu"), spec, "last")
 
     chance = choose({"crop": 80, "squash": 81, "pad": 79})
     assert chance.mode == "crop" and "not surely worse" in chance.reason
@@ -129,30 +130,14 @@ def test_a_better_framing_by_chance_is_not_taken(
     assert better.mode == "squash" and "squash is better in 100% of resamples" in better.reason
 
 
-def test_too_few_pictures_are_not_compared(tmp_path: Path) -> None:
-    manifest = _strips(tmp_path / "ends", at_the_end=True)
-    few = replace(manifest, records=manifest.records[:50])
-    spec = Preprocessing(height=64, width=64, resize="pad")
-    backbone = create_backbone("test_convnext")
-    chosen = choose_framing(backbone, few, spec, pretrained=True, seed=0, device="cpu")
-    assert chosen.mode == "pad" and "few pictures" in chosen.reason
-
-
-def test_random_weights_go_by_the_shape_alone() -> None:
-    spec = Preprocessing()
-    backbone = create_backbone("test_convnext")
+def test_without_a_probe_the_shape_decides() -> None:
     manifest = make_classes({"a": 40, "b": 40})
 
     def mode(width: int, height: int) -> str:
         shaped = [replace(record, width=width, height=height) for record in manifest.records]
-        return choose_framing(
-            backbone,
-            replace(manifest, records=tuple(shaped)),
-            spec,
-            pretrained=False,
-            seed=0,
-            device="cpu",
-        ).mode
+        chosen = framing_by_shape(shaped, Preprocessing(), "few pictures")
+        assert "few pictures" in chosen.reason
+        return chosen.mode
 
     assert mode(400, 400) == "crop"
     assert mode(400, 100) == "squash"
@@ -180,5 +165,5 @@ def test_strips_of_real_tiles_are_not_cropped(shared: Path) -> None:
     table = shared / "data" / "magnetic_tile" / "labels.csv"
     train = load_manifest(table, Columns(group="tile_group")).part("train")
     spec = preprocessing_of(backbone.settings)
-    chosen = choose_framing(backbone, train, spec, pretrained=True, seed=0, device="cpu")
+    chosen = choose_framing(Probes(backbone, train, seed=0, device="cpu"), spec, "last")
     assert chosen.mode in ("squash", "pad"), chosen.reason

@@ -28,7 +28,9 @@ from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
 import taxon
-from taxon.api.classifier import Trained, choose_plan, choose_start, train_classifier
+from taxon.api.choosing import choose_plan
+from taxon.api.classifier import Trained, train_classifier
+from taxon.api.starting import choose_start
 from taxon.bundle import read_bundle
 from taxon.config import ImbalanceConfig, ImbalanceStrategy, LossConfig, load_config
 from taxon.core.errors import ConfigError, MissingDependencyError

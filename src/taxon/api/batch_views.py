@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from taxon.api.batch_sheet import COLUMNS, Section, Tile, drawable_names, listed
-from taxon.api.classifier import Start, choose_preprocessing
+from taxon.api.choosing import choose
 from taxon.api.fine_tuning import imbalance_plan
+from taxon.api.starting import Start
 from taxon.config import AugmentConfig, TrainConfig
 from taxon.core.labels import Task
 from taxon.core.text import counted
@@ -103,7 +104,8 @@ def prepare_views(
     def tell(text: str) -> None:
         listener(Note(text))
 
-    spec = choose_preprocessing(start, train, config, tell)
+    chosen = choose(start, train, config, tell)
+    config, spec = chosen.config, chosen.preprocessing
     imbalance = imbalance_plan(config, train)
     tell(imbalance.sentence())
     # With a cache, views are made of pictures that were reduced first: here as in training.

@@ -49,9 +49,9 @@ def follow(
         ConfigError, MissingDependencyError: this machine lacks what the first one has.
         Interrupted, DivergedError: as all of them.
     """
-    size = plan.config.preprocessing.size
+    spec = plan.preprocessing
     choose_device(device)
-    made = create_backbone(backbone, input_size=(size, size) if size else None)
+    made = create_backbone(backbone, input_size=(spec.height, spec.width))
     fine_tune(device, made, manifest, plan, lambda text: None, silent, answers=answers)
 
 
@@ -79,7 +79,7 @@ def fine_tune(
         if rare := describe_rare(imbalance):
             tell(rare)
         return TrainingJob(
-            classifier=Classifier(backbone, config.head, classes, config.pooling),
+            classifier=Classifier(backbone, config.head, classes, config.chosen_pooling),
             train=train,
             validation=manifest.part("validation"),
             preprocessing=plan.preprocessing,

@@ -51,7 +51,7 @@ def show_batch(
 
     # Imported here: the command line and the server start without torch.
     from taxon.api.batch_views import prepare_views, sections, sentences
-    from taxon.api.classifier import choose_start
+    from taxon.api.starting import choose_start
 
     listing = read_source(source, columns)
     require_task(settings, listing.label_space())

@@ -160,7 +160,9 @@ def _run(
 ) -> Model:
     """Choose, train and write the model folder, or what of it is left to do."""
     # Imported here: the command line and the server start without torch.
-    from taxon.api.classifier import choose_plan, choose_start, train_classifier
+    from taxon.api.choosing import choose_plan
+    from taxon.api.classifier import train_classifier
+    from taxon.api.starting import choose_start
     from taxon.api.teacher import ask_teacher, open_teacher
     from taxon.training.checkpoint import Checkpoints
 
@@ -247,7 +249,7 @@ def _write_bundle(trained: Trained, folder: Path, name: str, command: str, start
         name=name,
         backbone=classifier.spec.name,
         head=trained.config.head,
-        pooling=trained.config.pooling,
+        pooling=trained.config.chosen_pooling,
         label_space=space,
         provenance=provenance,
     )

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from taxon.config.schema import TrainConfig
 from taxon.core.errors import ConfigError, nearest
 
-RECIPES = ("staged", "probe", "finetune", "scratch")
+RECIPES = ("auto", "staged", "probe", "finetune", "scratch")
 
 
 def load_config(
@@ -26,7 +26,7 @@ def load_config(
     """Put a configuration together.
 
     Args:
-        recipe: `staged`, `probe`, `finetune` or `scratch`.
+        recipe: `auto`, `staged`, `probe`, `finetune` or `scratch`.
         file: YAML with any of the configuration's keys.
         options: keys from plain command-line options; None values are passed over.
         overrides: `key=value` texts, nested keys with dots (`augment.colour=0.1`).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -49,7 +49,8 @@ class PreprocessingConfig(Config):
     """What to change in the preprocessing that the weights come with; null leaves it as it is.
 
     Attributes:
-        size: side of the square input in pixels.
+        size: side of the square input in pixels; `auto` compares the weights' own with a larger
+            one on the training part.
         resize: `crop`, `squash` or `pad`; `auto` compares them on the training part.
         crop_fraction: share of the shorter side that a centre crop keeps.
         interpolation: `bilinear`, `bicubic` or `lanczos`.
@@ -60,7 +61,7 @@ class PreprocessingConfig(Config):
             where Pillow refuses by itself.
     """
 
-    size: int | None = Field(default=None, ge=8, le=4096)
+    size: Annotated[int, Field(ge=8, le=4096)] | Literal["auto"] | None = None
     resize: Literal["auto", "crop", "squash", "pad"] = "auto"
     crop_fraction: float | None = Field(default=None, gt=0, le=1)
     interpolation: Literal["bilinear", "bicubic", "lanczos"] | None = None

@@ -15,6 +15,7 @@ from taxon.config.losses import LossConfig
 from taxon.config.pictures import LoaderConfig, PreprocessingConfig, SplitConfig
 from taxon.config.stages import FeatureCacheConfig, OptimiserConfig, StageConfig
 from taxon.config.tracking import TrackerName, TrackingConfig
+from taxon.core.errors import ConfigError
 from taxon.core.limits import SEEDS
 
 HeadKind = Literal["mlp", "linear", "standardised"]
@@ -31,7 +32,8 @@ class TrainConfig(Config):
         head: `mlp` (Linear 512, GELU, Dropout 0.3, Linear), `linear`, or `standardised` (a linear
             layer on features of mean 0 and deviation 1, as a logistic stage sets it).
         pooling: the features that the head gets: `last`, the backbone's own, or `blocks`, mean and
-            deviation of each block's output, for textures, or `all`: both.
+            deviation of each block's output, for textures, or `all`: both; `auto` compares them
+            on the training part.
         stages: run in order.
         batch_size: pictures a step, of all processes together; at least 2 are taken where there
             are two.
@@ -50,7 +52,7 @@ class TrainConfig(Config):
     model: str | None = None
     weights: str = "hub"
     head: HeadKind = "mlp"
-    pooling: Pooling = "last"
+    pooling: Pooling | Literal["auto"] = "last"
     stages: tuple[StageConfig, ...] = Field(min_length=1)
     batch_size: int = Field(default=32, ge=1, le=65_536)
     accumulation: int = Field(default=1, ge=1, le=65_536)
@@ -74,6 +76,8 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if all(stage.trial for stage in self.stages):
+            raise ValueError("a stage that is not on trial must come first")
         solved = [stage.name for stage in self.stages if stage.method == "logistic"]
         if solved and self.head != "standardised":
             raise ValueError(
@@ -81,6 +85,17 @@ class TrainConfig(Config):
                 f"'{self.head}'"
             )
         return self
+
+    @property
+    def chosen_pooling(self) -> Pooling:
+        """The pooling, once it is chosen.
+
+        Raises:
+            ConfigError: it is still `auto`.
+        """
+        if self.pooling == "auto":
+            raise ConfigError("pooling=auto is chosen by `train`; name one: last, blocks or all")
+        return self.pooling
 
     @property
     def total_epochs(self) -> int:

@@ -26,6 +26,8 @@ class StageConfig(Config):
         patience: the stage ends early after so many epochs without a better score on
             validation; null never does.
         mixing: whether the augmentation's mixup and cutmix are used in this stage.
+        trial: the stage is left out, unless a short trial on the training part shows that
+            training blocks pays.
     """
 
     name: str
@@ -37,6 +39,7 @@ class StageConfig(Config):
     warmup_epochs: float = Field(default=0.0, ge=0, le=10_000)
     patience: int | None = Field(default=None, ge=1, le=10_000)
     mixing: bool = True
+    trial: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -44,6 +47,8 @@ class StageConfig(Config):
             raise ValueError("unfrozen_blocks must be 0, a positive number or 'all'")
         if self.method == "logistic" and (self.unfrozen_blocks != 0 or self.epochs > 1):
             raise ValueError("a logistic stage has unfrozen_blocks 0 and 1 epoch (or 0: left out)")
+        if self.trial and self.unfrozen_blocks == 0:
+            raise ValueError("trial=true is for stages in which blocks of the backbone train")
         return self
 
 

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from taxon.config import Pooling
 from taxon.core.predictions import FloatArray
 from taxon.data import Record
 from taxon.data.loading.loader import evaluation_batches
 from taxon.models.backbones import Backbone
 from taxon.models.classifier import Normalise
+from taxon.models.pooling import build_features
 from taxon.preprocessing import Preprocessing
 
 Progress = Callable[[int, int], None]
@@ -22,6 +24,7 @@ def extract_features(
     records: Sequence[Record],
     preprocessing: Preprocessing,
     *,
+    pooling: Pooling = "last",
     device: str = "cpu",
     batch_size: int = 32,
     progress: Progress | None = None,
@@ -29,17 +32,20 @@ def extract_features(
     """Pooled features of pictures through the one preprocessing, in evaluation mode.
 
     Args:
+        pooling: which features; see `taxon.models.pooling`.
         progress: called with (done, total).
 
     Returns:
-        float32 [N, backbone.features], in the order of the records.
+        float32 [N, F], in the order of the records.
 
     Raises:
+        ConfigError: the architecture does not have these features.
         ImageError: a picture that could be read before cannot be read now.
     """
-    module = backbone.module.to(memory_format=torch.channels_last).to(device).eval()
+    features, count = build_features(backbone, pooling)
+    module = features.to(memory_format=torch.channels_last).to(device).eval()
     normalise = Normalise(preprocessing.mean, preprocessing.std).to(device)
-    rows = [np.zeros((0, backbone.features), np.float32)]
+    rows = [np.zeros((0, count), np.float32)]
     done = 0
     with torch.inference_mode():
         for images in evaluation_batches(records, preprocessing, batch_size=batch_size):

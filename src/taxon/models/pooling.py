@@ -42,6 +42,11 @@ class BlockStatistics(nn.Module):
         return torch.cat(parts, dim=1)
 
 
+def gives_blocks(backbone: Backbone) -> bool:
+    """Whether the architecture gives out its blocks' outputs."""
+    return hasattr(backbone.module, "forward_intermediates")
+
+
 def build_features(backbone: Backbone, pooling: Pooling) -> tuple[nn.Module, int]:
     """Return the network up to the pooled features [N, F], and F.
 
@@ -50,7 +55,7 @@ def build_features(backbone: Backbone, pooling: Pooling) -> tuple[nn.Module, int
     """
     if pooling == "last":
         return backbone.module, backbone.features
-    if not hasattr(backbone.module, "forward_intermediates"):
+    if not gives_blocks(backbone):
         raise ConfigError(
             f"pooling '{pooling}' needs the outputs of single blocks, and '{backbone.name}' does "
             "not give them; use pooling=last"

@@ -83,6 +83,13 @@ def folds(
             return list(GroupKFold(count).split(_stand_in(targets), targets, groups))
 
 
+def kinds(targets: IntArray) -> IntArray:
+    """int64 [N]: what folds should hold equal shares of; for several labels, each combination."""
+    if targets.ndim == 1:
+        return targets
+    return np.asarray(np.unique(targets, axis=0, return_inverse=True)[1].ravel())
+
+
 def _stand_in(targets: IntArray) -> IntArray:
     """A stand-in for features: scikit-learn's splitters look at nothing but its length."""
     return targets.reshape(-1, 1)

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from taxon.core.predictions import FloatArray
 from taxon.core.text import counted
-from taxon.models.probe import folds
+from taxon.models.probe import folds, kinds
 
 # scikit-learn's C, on standardised features.
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
@@ -100,7 +100,7 @@ def solve(train: Examples, validation: Examples | None, *, classes: int, seed: i
             count = len(held_out.targets)
             reason = f"on {counted(count, 'validation picture', 'validation pictures')}"
         else:
-            held_out, parts = inner, folds(_kinds(train.targets), train.groups, seed)
+            held_out, parts = inner, folds(kinds(train.targets), train.groups, seed)
             logits = np.zeros((len(STRENGTHS), len(train.targets), classes))
             for fit, rest in parts:
                 logits[:, rest] = _Fit(inner.at(fit), classes).all_logits(inner.at(rest))
@@ -129,13 +129,6 @@ def _best_temperature(logits: npt.NDArray[np.float64], examples: Examples) -> tu
         method="bounded",
     )
     return float(found.fun), float(np.exp(found.x))
-
-
-def _kinds(targets: IntArray) -> IntArray:
-    """int64 [N]: what folds should hold equal shares of; for several labels, each combination."""
-    if targets.ndim == 1:
-        return targets
-    return np.asarray(np.unique(targets, axis=0, return_inverse=True)[1].ravel())
 
 
 def _log_loss(logits: npt.NDArray[np.float64], examples: Examples) -> float:

@@ -1,0 +1,165 @@
+"""Candidates for a choice, compared by cross-validated probes on the training part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from taxon.config import Pooling
+from taxon.core.labels import Task
+from taxon.core.predictions import FloatArray
+from taxon.data import Manifest
+from taxon.data.splitting.grouping import unit_numbers
+from taxon.metrics import headline
+from taxon.models.backbones import Backbone
+from taxon.models.features import extract_features
+from taxon.models.probe import out_of_fold_probabilities
+from taxon.preprocessing import Preprocessing
+
+PROBE_PICTURES = 800
+CPU_BUDGET = 6e9  # pictures times parameters of the backbone
+MINIMUM_PICTURES = 60
+RESAMPLES = 200
+# The share of resamples in which another candidate must win for the usual one to be given up.
+# Framings of long strips reach 0.96 to 1 on three seeds, chance 0.73 on one
+# (benchmarks/framing.py).
+SURELY = 0.9
+
+_FIGURES: dict[Task, tuple[str, str]] = {
+    "multiclass": ("macro_f1", "macro-F1"),
+    "multilabel": ("mAP", "mAP"),
+}
+IntArray = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.intp]
+
+
+class Candidate(NamedTuple):
+    """A way to make features of pictures."""
+
+    preprocessing: Preprocessing
+    pooling: Pooling
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The candidate that was chosen, by its name, and why, in a sentence."""
+
+    name: str
+    reason: str
+
+
+class Probes:
+    """Probes on a sample of the training part; what was computed once is kept.
+
+    Attributes:
+        sample: as many pictures as probes go through in about a minute on 2 cores. The number
+            goes by the backbone's size and not by the clock: the same run chooses the same.
+        targets: int64 [N] or [N, C], of the sample.
+        groups: int64 [N]; pictures of one group are held out together, and resampled together.
+    """
+
+    def __init__(self, backbone: Backbone, train: Manifest, *, seed: int, device: str) -> None:
+        self.backbone, self.device, self.seed = backbone, device, seed
+        self.sample = _sample(train, backbone, seed, device)
+        self.targets, self.groups = self.sample.targets(), unit_numbers(self.sample)
+        self._features: dict[Candidate, FloatArray] = {}
+        self._probabilities: dict[Candidate, FloatArray] = {}
+
+    def features(self, candidate: Candidate) -> FloatArray:
+        """Of the sample, float32 [N, F]; those of `all` hold the other kinds."""
+        spec, pooling = candidate
+        everything = self._features.get(Candidate(spec, "all"))
+        if everything is not None and pooling in ("last", "blocks"):
+            count = self.backbone.features
+            return everything[:, :count] if pooling == "last" else everything[:, count:]
+        if candidate not in self._features:
+            self._features[candidate] = extract_features(
+                self.backbone, self.sample.records, spec, pooling=pooling, device=self.device
+            )
+        return self._features[candidate]
+
+    def probabilities(self, candidate: Candidate) -> FloatArray:
+        """Out of fold, float32 [N, C]."""
+        if candidate not in self._probabilities:
+            self._probabilities[candidate] = out_of_fold_probabilities(
+                self.features(candidate),
+                self.targets,
+                self.groups,
+                classes=len(self.sample.label_space.names),
+                seed=self.seed,
+            )
+        return self._probabilities[candidate]
+
+    def compare(self, candidates: Mapping[str, Candidate], usual: str, because: str) -> Choice:
+        """Keep the usual candidate, unless another one is better by more than the noise.
+
+        Args:
+            candidates: by name.
+            because: why the usual one is the usual one, in words.
+        """
+        found = {name: self.probabilities(candidate) for name, candidate in candidates.items()}
+        task = self.sample.label_space.task
+        scores = {name: score(task, self.targets, own) for name, own in found.items()}
+        best = max(scores, key=lambda name: scores[name])
+        listed = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
+        words = f"{figure(task)} of a probe on {len(self.targets)} training pictures: {listed}"
+        if best == usual:
+            return Choice(usual, f"{usual} ({words})")
+        share = better(task, self.targets, self.groups, found[best], found[usual], self.seed)
+        words = f"{best} is better in {share:.0%} of resamples; {words}"
+        if share < SURELY:
+            return Choice(usual, f"{usual}, {because}: not surely worse ({words})")
+        return Choice(best, f"{best} ({words})")
+
+
+def score(task: Task, targets: IntArray, probabilities: FloatArray) -> float:
+    """Macro-F1, or of several labels mAP; 0 where it is not defined."""
+    return headline(task, targets, probabilities).get(_FIGURES[task][0], 0.0)
+
+
+def better(
+    task: Task,
+    targets: IntArray,
+    groups: IntArray,
+    new: FloatArray,
+    old: FloatArray,
+    seed: int,
+) -> float:
+    """In what share of resamples by group `new` scores higher (Field and Welsh 2007)."""
+    differences = [
+        score(task, targets[rows], new[rows]) - score(task, targets[rows], old[rows])
+        for rows in _resamples(groups, seed)
+    ]
+    return float(np.mean(np.array(differences) > 0))
+
+
+def figure(task: Task) -> str:
+    """What `score` is called."""
+    return _FIGURES[task][1]
+
+
+def _sample(train: Manifest, backbone: Backbone, seed: int, device: str) -> Manifest:
+    parameters = sum(parameter.numel() for parameter in backbone.module.parameters())
+    count = PROBE_PICTURES
+    if device == "cpu":
+        count = int(np.clip(CPU_BUDGET / parameters, MINIMUM_PICTURES, PROBE_PICTURES))
+    order = np.random.default_rng(seed).permutation(len(train))
+    chosen = {train.records[position].id for position in order[:count]}
+    return train.where(lambda record: record.id in chosen)
+
+
+def _resamples(groups: IntArray, seed: int) -> list[Rows]:
+    """Positions of pictures, resampled by group with replacement."""
+    order = np.argsort(groups, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    rng = np.random.default_rng(seed)
+    return [
+        np.concatenate(
+            [members[position] for position in rng.integers(0, len(members), len(members))]
+        )
+        for _ in range(RESAMPLES)
+    ]
