@@ -14,7 +14,7 @@ from taxon.data.loading.augment import describe
 from taxon.preprocessing import Preprocessing
 from taxon.training import Listener, Note
 from taxon.training.candidates import MINIMUM_PICTURES, Probes
-from taxon.training.choices import choose_pooling, choose_size
+from taxon.training.choices import choose_pooling, choose_size, poolings
 from taxon.training.device import build_accelerator
 from taxon.training.framing import choose_framing, framing_by_shape, suits_dct_scaling
 from taxon.training.trial import hold_trial
@@ -53,16 +53,12 @@ def choose(start: Start, train: Manifest, config: TrainConfig, tell: Tell) -> Ch
     """
     wanted, spec = config.preprocessing, start.preprocessing
     why_not = _why_no_probes(train, config)
-    probes = (
-        None if why_not else Probes(start.backbone, train, seed=config.seed, device=start.device)
-    )
+    probes = None if why_not else _probes(start, train, config)
     if wanted.resize == "auto":
         if probes is None:
             framing = framing_by_shape(train.records, spec, why_not)
         else:
-            framing = choose_framing(
-                probes, spec, "last" if config.pooling == "auto" else config.pooling
-            )
+            framing = choose_framing(probes, spec, probes.poolings[0])
         spec = spec.model_copy(update={"resize": framing.mode})
         tell(f"framing: {framing.reason}")
     if config.pooling == "auto":
@@ -89,6 +85,11 @@ def _why_no_probes(train: Manifest, config: TrainConfig) -> str:
     if config.weights == "none":
         return "random weights"
     return "few pictures" if len(train) < MINIMUM_PICTURES else ""
+
+
+def _probes(start: Start, train: Manifest, config: TrainConfig) -> Probes:
+    kinds = poolings(start.backbone) if config.pooling == "auto" else [config.pooling]
+    return Probes(start.backbone, train, seed=config.seed, device=start.device, poolings=kinds)
 
 
 def _pooling(probes: Probes | None, spec: Preprocessing) -> tuple[Pooling, str]:

@@ -31,9 +31,9 @@ class TrainConfig(Config):
         weights: `hub`, `none`, or a file in the own names of the backbone's library.
         head: `mlp` (Linear 512, GELU, Dropout 0.3, Linear), `linear`, or `standardised` (a linear
             layer on features of mean 0 and deviation 1, as a logistic stage sets it).
-        pooling: the features that the head gets: `last`, the backbone's own, or `blocks`, mean and
-            deviation of each block's output, for textures, or `all`: both; `auto` compares them
-            on the training part.
+        pooling: the features that the head gets: `last`, the backbone's own, or `blocks`,
+            statistics of each block's output, for textures and marks, or `all`: both; `auto`
+            compares them on the training part.
         stages: run in order.
         batch_size: pictures a step, of all processes together; at least 2 are taken where there
             are two.

@@ -6,18 +6,22 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from taxon.config import Pooling
 from taxon.core.errors import ConfigError
 from taxon.models.backbones import Backbone
 
+_PLACES = 3  # a side of what is averaged before the extremes are taken
 _SAFE = 1e-6  # the slope of a square root is infinite at 0
 
 
 class BlockStatistics(nn.Module):
-    """Mean and standard deviation over space of each block's output: [N, 3, H, W] -> [N, F].
+    """Statistics over space of each block's output: [N, 3, H, W] -> [N, F].
 
-    With `with_last`, the network's own pooled features come first.
+    Mean, standard deviation, and the extremes of averages of 3x3 places: something small that
+    stands out moves an extreme, and hardly the mean. With `with_last`, the network's own pooled
+    features come first.
 
     Textures and small marks show in early blocks; the last layer, made for the objects of
     ImageNet, has let go of them (compare Evci et al. 2022, Head2Toe).
@@ -38,7 +42,11 @@ class BlockStatistics(nn.Module):
         for block in maps:
             mean = block.mean((2, 3))
             variance = (block * block).mean((2, 3)) - mean * mean
-            parts += [mean, torch.sqrt(variance.clamp(min=0) + _SAFE)]
+            smooth = functional.avg_pool2d(
+                block, _PLACES, stride=1, padding=_PLACES // 2, count_include_pad=False
+            )
+            highest, lowest = smooth.amax((2, 3)), smooth.amin((2, 3))
+            parts += [mean, torch.sqrt(variance.clamp(min=0) + _SAFE), highest, lowest]
         return torch.cat(parts, dim=1)
 
 

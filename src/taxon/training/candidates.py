@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -59,28 +59,44 @@ class Probes:
         sample: as many pictures as probes go through in about a minute on 2 cores. The number
             goes by the backbone's size and not by the clock: the same run chooses the same.
         targets: int64 [N] or [N, C], of the sample.
+        poolings: the kinds of features to compare, the usual one first; several are extracted
+            together.
         groups: int64 [N]; pictures of one group are held out together, and resampled together.
     """
 
-    def __init__(self, backbone: Backbone, train: Manifest, *, seed: int, device: str) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        train: Manifest,
+        *,
+        seed: int,
+        device: str,
+        poolings: Sequence[Pooling] = ("last",),
+    ) -> None:
         self.backbone, self.device, self.seed = backbone, device, seed
+        self.poolings = poolings
         self.sample = _sample(train, backbone, seed, device)
         self.targets, self.groups = self.sample.targets(), unit_numbers(self.sample)
         self._features: dict[Candidate, FloatArray] = {}
         self._probabilities: dict[Candidate, FloatArray] = {}
 
     def features(self, candidate: Candidate) -> FloatArray:
-        """Of the sample, float32 [N, F]; those of `all` hold the other kinds."""
+        """Of the sample, float32 [N, F]."""
         spec, pooling = candidate
-        everything = self._features.get(Candidate(spec, "all"))
-        if everything is not None and pooling in ("last", "blocks"):
-            count = self.backbone.features
-            return everything[:, :count] if pooling == "last" else everything[:, count:]
-        if candidate not in self._features:
-            self._features[candidate] = extract_features(
-                self.backbone, self.sample.records, spec, pooling=pooling, device=self.device
+        together = pooling != "all" and len(self.poolings) > 1
+        extracted = Candidate(spec, "all") if together else candidate
+        if extracted not in self._features:
+            self._features[extracted] = extract_features(
+                self.backbone,
+                self.sample.records,
+                spec,
+                pooling=extracted.pooling,
+                device=self.device,
             )
-        return self._features[candidate]
+        found, count = self._features[extracted], self.backbone.features
+        if not together:
+            return found
+        return found[:, :count] if pooling == "last" else found[:, count:]
 
     def probabilities(self, candidate: Candidate) -> FloatArray:
         """Out of fold, float32 [N, C]."""

@@ -13,22 +13,23 @@ from taxon.training.candidates import Candidate, Probes
 # Another size is about so much larger, and a multiple of the strides of nearly all networks.
 LARGER, MULTIPLE = 1.43, 32
 # A logistic regression on more features than this takes minutes.
-MOST_FEATURES = 6000
+MOST_FEATURES = 8000
 
 
 def choose_pooling(probes: Probes, spec: Preprocessing) -> tuple[Pooling, str]:
     """Compare the backbone's own pooled features with statistics of all its blocks, and both.
 
-    Both together are the usual ones: they are the best or nearly the best on most sets.
+    The statistics are the usual ones: no worse than the others on most sets
+    (benchmarks/RESULTS.md).
 
     Returns:
         The pooling, and why, in a sentence.
     """
-    kinds = poolings(probes.backbone)
-    if len(kinds) == 1:
-        return kinds[0], f"{kinds[0]}, the only ones that a probe can take of this network"
-    candidates: dict[str, Candidate] = {kind: Candidate(spec, kind) for kind in kinds}
-    choice = probes.compare(candidates, kinds[0], "the usual ones")
+    usual, *others = probes.poolings
+    if not others:
+        return usual, f"{usual}, the only ones that a probe can take of this network"
+    candidates: dict[str, Candidate] = {kind: Candidate(spec, kind) for kind in probes.poolings}
+    choice = probes.compare(candidates, usual, "the usual ones")
     return candidates[choice.name].pooling, choice.reason
 
 
@@ -36,7 +37,7 @@ def poolings(backbone: Backbone) -> list[Pooling]:
     """The kinds of features that a backbone has and a probe can take, the usual one first."""
     if not gives_blocks(backbone) or build_features(backbone, "all")[1] > MOST_FEATURES:
         return ["last"]
-    return ["all", "last", "blocks"]
+    return ["blocks", "last", "all"]
 
 
 def choose_size(probes: Probes, spec: Preprocessing, pooling: Pooling) -> tuple[Preprocessing, str]:
