@@ -9,6 +9,8 @@ from typing import TypedDict, Unpack
 from taxon.config import TrainConfig, load_config
 from taxon.training import Listener, Note, silent
 
+DEFAULT = "auto"
+
 
 class TrainingOptions(TypedDict, total=False):
     """The arguments of `train` that shape the configuration."""
@@ -46,8 +48,10 @@ def training_settings(
         "distillation": None if teacher is None else {"teacher": str(teacher)},
         "trackers": list(given.get("trackers", ())) or None,
     }
-    settings = load_config(recipe or "staged", file=file, options=options, overrides=overrides)
-    if recipe is None and settings.weights == "none":
+    # Without a recipe named, a teacher gets one that surely takes steps.
+    chosen = recipe or (DEFAULT if teacher is None else "staged")
+    settings = load_config(chosen, file=file, options=options, overrides=overrides)
+    if recipe in (None, "auto") and settings.weights == "none":
         listener(Note("recipe: scratch, since there are no pretrained weights to fine-tune"))
         settings = load_config("scratch", file=file, options=options, overrides=overrides)
     return settings

@@ -66,10 +66,12 @@ def require_distillable(config: TrainConfig) -> None:
     """
     if config.distillation.teacher is None:
         return
-    if not any(stage.epochs and stage.method == "gradient" for stage in config.stages):
+    stepped = [stage for stage in config.stages if stage.epochs and stage.method == "gradient"]
+    if all(stage.trial for stage in stepped):
         raise ConfigError(
-            f"recipe {config.recipe}: the head is solved for from the labels alone, and a teacher "
-            "would change nothing; take --recipe staged or finetune, or leave --teacher out"
+            f"recipe {config.recipe}: the head is solved for from the labels alone"
+            f"{', unless a trial finds that more pays' if stepped else ''}, and a teacher would "
+            "change nothing; take --recipe staged or finetune, or leave --teacher out"
         )
     shifts = [name for name in config.imbalance.strategy if name in LIKELIHOOD_SHIFTS]
     if shifts:

@@ -70,7 +70,8 @@ def train(
         out: the model folder to write; None makes `runs/DATA-DATE`.
         model: a name of `taxon models` or any timm name; None takes the default for the device.
         weights: `hub`, `none`, or a file in the own names of the backbone's library.
-        recipe: `staged` (default with pretrained weights), `probe`, `finetune` or `scratch`.
+        recipe: `auto`, `staged`, `probe`, `finetune` or `scratch`; None takes `auto`, without
+            pretrained weights `scratch`, and with a teacher `staged`.
         epochs: over all stages together, in their proportions.
         batch_size, seed, device: as in `TrainConfig`.
         imbalance: strategy for rare classes, or several joined by commas, as in

@@ -55,9 +55,9 @@ def command(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="staged (head, last 2 blocks, all), probe (the head alone, in seconds), finetune "
-            "(the head, then all) or scratch.",
-            show_default="staged; scratch with --weights none",
+            help="auto (chosen by probes on the training part), staged (head, last 2 blocks, all), "
+            "probe (the head alone, in seconds), finetune (the head, then all) or scratch.",
+            show_default="auto; scratch with --weights none, staged with --teacher",
         ),
     ] = None,
     epochs: Annotated[

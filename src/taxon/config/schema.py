@@ -82,7 +82,7 @@ class TrainConfig(Config):
         if solved and self.head != "standardised":
             raise ValueError(
                 f"the logistic stage '{solved[0]}' solves for a head=standardised; this head is "
-                f"'{self.head}'"
+                f"'{self.head}' (recipes staged and scratch have no such stage)"
             )
         return self
 
