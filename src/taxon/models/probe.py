@@ -48,7 +48,7 @@ def out_of_fold_probabilities(
         return np.stack(columns, axis=1).astype(np.float32)
     result = np.zeros((len(targets), classes), np.float32)
     for train, held_out in folds(targets, groups, seed):
-        result[held_out] = _fit_predict(features, targets, train, held_out, classes)
+        result[held_out] = fit_predict(features, targets, train, held_out, classes)
     return result
 
 
@@ -57,8 +57,30 @@ def _binary(
 ) -> npt.NDArray[np.float32]:
     result = np.zeros(len(targets), np.float32)
     for train, held_out in folds(targets, groups, seed):
-        taught = train[targets[train] != UNKNOWN]
-        result[held_out] = _fit_predict(features, targets, taught, held_out, 2)[:, 1]
+        result[held_out] = fit_predict(features, targets[:, None], train, held_out, 1)[:, 0]
+    return result
+
+
+def fit_predict(
+    features: FloatArray,
+    targets: IntArray,
+    train: npt.NDArray[np.intp],
+    held_out: npt.NDArray[np.intp],
+    classes: int,
+) -> FloatArray:
+    """Fit the probe on some pictures and return its probabilities for others, float32 [M, C].
+
+    Args:
+        features, targets, classes: as for `out_of_fold_probabilities`.
+        train: positions of the pictures that teach.
+        held_out: M positions.
+    """
+    if targets.ndim == 1:
+        return _fit_predict(features, targets, train, held_out, classes)
+    result = np.zeros((len(held_out), classes), np.float32)
+    for position, column in enumerate(targets.T):
+        taught = train[column[train] != UNKNOWN]
+        result[:, position] = _fit_predict(features, column, taught, held_out, 2)[:, 1]
     return result
 
 
@@ -110,6 +132,7 @@ def _fit_predict(
     model = make_pipeline(StandardScaler(), LogisticRegression(C=REGULARISATION, max_iter=200))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # near enough for a probe
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         model.fit(features[train], targets[train])
     result[:, known] = model.predict_proba(features[held_out])
     return result
