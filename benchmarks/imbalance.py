@@ -98,7 +98,7 @@ def run(manifest: Manifest, config: TrainConfig) -> dict[str, Any]:
         elif isinstance(event, Note):
             print(f"    {event.text}", flush=True)
 
-    start = time.perf_counter()
+    began = time.perf_counter()
     start = choose_start(config, Path.cwd(), listen)
     plan = choose_plan(start, manifest, config, listen)
     trained = train_classifier(start, manifest, plan, listen)
@@ -111,7 +111,7 @@ def run(manifest: Manifest, config: TrainConfig) -> dict[str, Any]:
     return {
         "predicted": adjusted.argmax(axis=1).tolist(),
         "note": next(note for note in trained.notes if note.startswith("imbalance: ")),
-        "seconds": round(time.perf_counter() - start, 1),
+        "seconds": round(time.perf_counter() - began, 1),
         "seconds_per_epoch": round(float(np.mean(epochs)), 2),
     }
 
