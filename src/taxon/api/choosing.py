@@ -13,10 +13,11 @@ from taxon.data import Manifest
 from taxon.data.loading.augment import describe
 from taxon.preprocessing import Preprocessing
 from taxon.training import Listener, Note
-from taxon.training.candidates import MINIMUM_PICTURES, Probes
+from taxon.training.candidates import MINIMUM_PICTURES, Candidate, Probes
 from taxon.training.choices import choose_pooling, choose_size, poolings
 from taxon.training.device import build_accelerator
 from taxon.training.framing import choose_framing, framing_by_shape, suits_dct_scaling
+from taxon.training.learning_curve import learning_curve
 from taxon.training.trial import hold_trial
 
 Tell = Callable[[str], None]
@@ -68,6 +69,8 @@ def choose(start: Start, train: Manifest, config: TrainConfig, tell: Tell) -> Ch
     if wanted.size == "auto" and probes is not None:
         spec, reason = choose_size(probes, spec, config.chosen_pooling)
         tell(f"input size: {reason}")
+    if probes is not None:
+        _tell_curve(probes, Candidate(spec, config.chosen_pooling), tell)
     if any(stage.trial and stage.epochs for stage in config.stages):
         config = _settle_trials(start, probes, spec, config, tell)
     if wanted.jpeg_dct_scaling is None and suits_dct_scaling(train.records, spec):
@@ -96,6 +99,19 @@ def _pooling(probes: Probes | None, spec: Preprocessing) -> tuple[Pooling, str]:
     if probes is None:
         return "last", "last, the backbone's own"
     return choose_pooling(probes, spec)
+
+
+def _tell_curve(probes: Probes, candidate: Candidate, tell: Tell) -> None:
+    """How many pictures are needed is what everybody asks first."""
+    curve = learning_curve(
+        probes.features(candidate),
+        probes.targets,
+        probes.groups,
+        task=probes.sample.label_space.task,
+        seed=probes.seed,
+    )
+    if curve is not None:
+        tell(f"learning curve: {curve.sentence()}")
 
 
 def _settle_trials(

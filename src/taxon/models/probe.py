@@ -13,14 +13,14 @@ import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from taxon.core.labels import UNKNOWN
 from taxon.core.predictions import FloatArray
 
 REGULARISATION = 0.1  # scikit-learn's C, on standardised features
 FOLDS = 5
+_TURNED = 2500  # of more pictures, turning takes longer than it saves
 
 IntArray = npt.NDArray[np.int64]
 
@@ -43,13 +43,39 @@ def out_of_fold_probabilities(
     Raises:
         ValueError: fewer than two groups.
     """
-    if targets.ndim == 2:
-        columns = [_binary(features, column, groups, seed) for column in targets.T]
-        return np.stack(columns, axis=1).astype(np.float32)
-    result = np.zeros((len(targets), classes), np.float32)
-    for train, held_out in folds(targets, groups, seed):
-        result[held_out] = fit_predict(features, targets, train, held_out, classes)
-    return result
+    features = compact(features)
+    # A BLAS of several threads makes problems of this size slower, not faster.
+    with threadpool_limits(1):
+        if targets.ndim == 2:
+            columns = [_binary(features, column, groups, seed) for column in targets.T]
+            return np.stack(columns, axis=1).astype(np.float32)
+        result = np.zeros((len(targets), classes), np.float32)
+        for train, held_out in folds(targets, groups, seed):
+            result[held_out] = fit_predict(features, targets, train, held_out, classes)
+        return result
+
+
+def compact(features: FloatArray) -> FloatArray:
+    """Features of mean 0 and deviation 1, in as few dimensions as hold all that a probe sees.
+
+    A regularised linear model lies in the span of the pictures: turned into N dimensions, [N, F]
+    with F > N teach the same, several times faster.
+
+    Args:
+        features: float32 [N, F].
+
+    Returns:
+        float32 [N, F], or [N, N or fewer].
+    """
+    centred = features - features.mean(axis=0)
+    deviation = centred.std(axis=0)
+    scaled = np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 1e-6)
+    if scaled.shape[0] >= min(scaled.shape[1], _TURNED):
+        return np.asarray(scaled, np.float32)
+    products = scaled.astype(np.float64) @ scaled.T.astype(np.float64)
+    values, directions = np.linalg.eigh(products)
+    kept = values > 1e-9 * max(values[-1], 1e-12)
+    return np.asarray(directions[:, kept] * np.sqrt(values[kept]), np.float32)
 
 
 def _binary(
@@ -71,7 +97,8 @@ def fit_predict(
     """Fit the probe on some pictures and return its probabilities for others, float32 [M, C].
 
     Args:
-        features, targets, classes: as for `out_of_fold_probabilities`.
+        features: float32 [N, F], from `compact`.
+        targets, classes: as for `out_of_fold_probabilities`.
         train: positions of the pictures that teach.
         held_out: M positions.
     """
@@ -129,7 +156,7 @@ def _fit_predict(
     if len(known) < 2:
         result[:, known] = 1.0
         return result
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=REGULARISATION, max_iter=200))
+    model = LogisticRegression(C=REGULARISATION, max_iter=200)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # near enough for a probe
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)

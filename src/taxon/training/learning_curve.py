@@ -17,7 +17,7 @@ from taxon.core.predictions import FloatArray
 from taxon.metrics import GroupBootstrap, headline, indicator, interval, top_k_hits
 from taxon.metrics.indicator import known_entries
 from taxon.metrics.resampled import mean_over_classes, ranking_samples
-from taxon.models.probe import fit_predict, folds
+from taxon.models.probe import compact, fit_predict, folds
 from taxon.training.power_law import Array, PowerLaw, fit_power_laws
 
 SHARES = 4
@@ -152,7 +152,7 @@ def learning_curve(
     rows = _sample(features, targets, groups, kinds, seed)
     if not _suffice(targets[rows], groups[rows], kinds[rows]):
         return None
-    data = (features[rows], targets[rows], groups[rows], kinds[rows])
+    data = (compact(features[rows]), targets[rows], groups[rows], kinds[rows])
     # A BLAS of several threads makes problems of this size slower, not faster.
     with threadpool_limits(1):
         counts, scores, noise = (
