@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -127,7 +128,16 @@ def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
     return copy
 
 
+@contextmanager
+def exports_left_out() -> Iterator[None]:
+    """For trainings whose weights are looked at: exporting them would take most of the time."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training, "export", lambda run, formats: [])
+        yield
+
+
 @pytest.fixture
-def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests that compare weights: exporting them would take most of the time."""
-    monkeypatch.setattr(training, "export", lambda run, formats: [])
+def without_export() -> Iterator[None]:
+    """A test all of whose trainings are without export."""
+    with exports_left_out():
+        yield
