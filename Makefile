@@ -32,10 +32,11 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/taxon demo --out demo --overwrite
 
-# Two processes of one thread each: two of two threads would wait for each other.
+# Two processes of one thread each: two of two threads would wait for each other. Files begin in the
+# order of tests/conftest.py, long ones first, and not by how many tests they have.
 test: $(READY) lint
 	@scripts/install-browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 		--cov --cov-report=term -m "not slow"
 
 test-backbones: $(READY)

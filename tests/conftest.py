@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,31 @@ os.environ["YOLO_CONFIG_DIR"] = _CACHE.name  # Ultralytics writes its settings w
 
 ROOT = Path(__file__).parents[1]
 TINY_BACKBONE = "test_convnext"
+# Files that take long. A worker takes files in the order of their tests: one of these, begun last,
+# would have the other worker wait for it.
+LONG = (
+    "test_cli.py",
+    "test_distributed.py",
+    "test_resume.py",
+    "test_readme.py",
+    "test_end_to_end.py",
+    "test_distillation.py",
+    "test_frozen_features.py",
+    "test_audit_command.py",
+    "test_yolo.py",
+    "test_trackers.py",
+    "test_training.py",
+    "test_framing.py",
+    "test_unknown_tags.py",
+    "test_imbalance.py",
+    "test_export.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take long first; each keeps the order of its tests."""
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONG)))
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +128,16 @@ def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
     return copy
 
 
+@contextmanager
+def exports_left_out() -> Iterator[None]:
+    """For trainings whose weights are looked at: exporting them would take most of the time."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training, "export", lambda run, formats: [])
+        yield
+
+
 @pytest.fixture
-def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests that compare weights: exporting them would take most of the time."""
-    monkeypatch.setattr(training, "export", lambda run, formats: [])
+def without_export() -> Iterator[None]:
+    """A test all of whose trainings are without export."""
+    with exports_left_out():
+        yield

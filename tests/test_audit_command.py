@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from commands import fails, taxon_process
+from commands import taxon as taxon_here
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -20,11 +20,6 @@ from taxon.data import load_manifest, read_manifest
 from taxon.models.backbones import create_backbone
 
 BACKBONE = "test_convnext"
-
-
-def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "taxon", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -63,25 +58,24 @@ def test_the_command_that_the_audit_prints_mends_the_leak(defects: Path, tmp_pat
     table.write_text("".join(f"{','.join(row)}\n" for row in rows))
     columns = ["--path-column", "bild", "--label-column", "klasse"]
     plan, out = tmp_path / "plan.yaml", tmp_path / "manifest.parquet"
-    done = _run("audit", table, "--weights", "none", "--fix", plan, *columns)
+    done = taxon_process("audit", table, "--weights", "none", "--fix", plan, *columns)
     assert "leaked_near_duplicates" in done.stdout, done.stdout + done.stderr
     lines = [line.strip() for line in done.stdout.splitlines()]
     printed = next(line for line in lines if line.startswith("taxon split"))
     assert "--resplit" in printed and f"#   {printed}\n" in plan.read_text()
     arguments = shlex.split(printed.replace("manifest.parquet", str(out)))[1:]
-    assert _run(*arguments).returncode == 0
+    assert taxon_process(*arguments).returncode == 0
     parts = {record.id: record.split for record in read_manifest(out).records}
     assert parts["crack/flipped.png"] == parts[rows[1][0]]
     without = [word for word in arguments if word != "--resplit"]
-    refused = _run(*without, "--overwrite")
-    assert refused.returncode == 2 and "--resplit" in refused.stderr
+    fails(2, *without, "--overwrite", saying="--resplit")
 
 
 def test_audit_writes_a_page_json_and_a_plan_that_split_applies(
     spoilt: Path, tmp_path: Path
 ) -> None:
     out, plan = tmp_path / "audit", tmp_path / "plan.yaml"
-    done = _run("audit", spoilt, "--weights", "none", "--out", out, "--fix", plan)
+    done = taxon_here("audit", spoilt, "--weights", "none", "--out", out, "--fix", plan)
     assert done.returncode == 0, done.stderr
     for check in ("contradicting", "empty", "suffix"):
         assert check in done.stdout, done.stdout
@@ -95,7 +89,7 @@ def test_audit_writes_a_page_json_and_a_plan_that_split_applies(
     values["drop"] = [{"id": "stain/copy.jpg", "reason": "a crack"}]
     plan.write_text(yaml.safe_dump(values))
     manifest = tmp_path / "manifest.parquet"
-    done = _run("split", spoilt, "--plan", plan, "--out", manifest)
+    done = taxon_here("split", spoilt, "--plan", plan, "--out", manifest)
     assert done.returncode == 0, done.stderr
     again = load_manifest(manifest)
     assert "stain/copy.jpg" not in {record.id for record in again.records}
@@ -141,7 +135,7 @@ def test_audit_does_not_write_over_what_is_there(defects: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize(("level", "code"), [("never", 0), ("error", 3)])
 def test_fail_on_ends_with_3(spoilt: Path, level: str, code: int) -> None:
-    done = _run("audit", spoilt, "--weights", "none", "--fail-on", level)
+    done = taxon_here("audit", spoilt, "--weights", "none", "--fail-on", level)
     assert done.returncode == code
     assert "Traceback" not in done.stderr
 

@@ -1,4 +1,7 @@
-"""The command line as a process: what a user types, sees and gets back."""
+"""The command line: what a user types, sees and gets back.
+
+Each command is a process once, here or in test_readme.py; what else is asked of it needs none.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from commands import COLUMNS, fails, require_failure, taxon, taxon_process
 from conftest import TINY_BACKBONE
 
 COMMANDS = (
@@ -34,40 +38,14 @@ COMMANDS = (
 Copy = Callable[[Path], Path]
 
 
-def taxon(
-    *arguments: str | Path, text: str | None = None, cwd: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run `python -m taxon` with these arguments."""
-    return subprocess.run(
-        [sys.executable, "-m", "taxon", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        input=text,
-        cwd=cwd,
-        timeout=300,
-        env={**os.environ, "COLUMNS": "100"},
-    )
-
-
-def fails(code: int, *arguments: str | Path, saying: str) -> str:
-    """Run, and check the exit code and that standard error is one clear line."""
-    done = taxon(*arguments)
-    assert done.returncode == code, (done.stdout, done.stderr)
-    lines = done.stderr.strip().splitlines()
-    assert lines and saying in lines[-1], done.stderr
-    assert lines[-1].startswith("error: ")
-    assert "Traceback" not in done.stderr
-    return lines[-1]
-
-
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help(command: str) -> None:
-    done = taxon(*([command] if command else []), "--help")
+    done = taxon_process(*([command] if command else []), "--help")
     assert done.returncode == 0 and "Usage: taxon" in done.stdout
 
 
 def test_version() -> None:
-    done = taxon("--version")
+    done = taxon_process("--version")
     assert done.returncode == 0 and done.stdout.startswith("taxon 0.")
 
 
@@ -86,18 +64,16 @@ def test_models_lists_the_charters_backbones() -> None:
 
 
 def test_doctor_finds_a_working_installation() -> None:
-    done = taxon("doctor")
+    done = taxon_process("doctor")
     assert done.returncode == 0
     for part in ("torch ", "training       yes", "serving        yes"):
         assert part in done.stdout
 
 
-def test_path_of_a_user(tmp_path: Path) -> None:
-    made = taxon("sample-data", "defects", tmp_path / "photos")
-    assert made.returncode == 0 and "taxon train" in made.stdout
+def test_path_of_a_user(defects: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     trained = taxon(
-        *("train", tmp_path / "photos", "--out", run, "--model", TINY_BACKBONE),
+        *("train", defects, "--out", run, "--model", TINY_BACKBONE),
         *("--weights", "none", "--epochs", "2", "--set", "preprocessing.size=64"),
     )
     assert trained.returncode == 0, trained.stderr
@@ -113,12 +89,13 @@ def test_path_of_a_user(tmp_path: Path) -> None:
 
     exported = taxon("export", run, "--to", "onnx", "--out", tmp_path / "exported")
     assert exported.returncode == 0 and (tmp_path / "exported/onnx/model.onnx").is_file()
-    verified = taxon("verify", run, tmp_path / "exported/onnx", "--data", tmp_path / "photos")
+    verified = taxon("verify", run, tmp_path / "exported/onnx", "--data", defects)
     assert verified.returncode == 0 and verified.stdout.count("are equal on") == 2
-    predicted = taxon("predict", tmp_path / "exported/onnx/model.onnx", tmp_path / "photos/good")
+    predicted = taxon("predict", tmp_path / "exported/onnx/model.onnx", defects / "good")
     assert predicted.returncode == 0 and "good-0001.jpg" in predicted.stdout
 
 
+@pytest.mark.usefixtures("without_export")
 def test_json_log_is_json(defects: Path, tmp_path: Path) -> None:
     done = taxon(
         *("train", defects, "--out", tmp_path / "run", "--model", TINY_BACKBONE, "--json-log"),
@@ -130,7 +107,7 @@ def test_json_log_is_json(defects: Path, tmp_path: Path) -> None:
 
 
 def test_quiet_prints_the_run_alone(defects: Path, tmp_path: Path) -> None:
-    done = taxon(
+    done = taxon_process(
         *("train", defects, "--out", tmp_path / "run", "--model", TINY_BACKBONE, "--quiet"),
         *("--weights", "none", "--epochs", "1", "--set", "preprocessing.size=64"),
     )
@@ -156,7 +133,7 @@ class TestPredict:
 
     def test_names_on_standard_input_and_patterns(self, run: Path, defects: Path) -> None:
         picture = next((defects / "crack").iterdir())
-        from_input = taxon("predict", run, "-", "--format", "csv", text=f"{picture}\n")
+        from_input = taxon_process("predict", run, "-", "--format", "csv", text=f"{picture}\n")
         from_pattern = taxon("predict", run, f"{picture.parent}/{picture.stem[:-1]}?.jpg")
         assert from_input.returncode == from_pattern.returncode == 0
         assert str(picture) in from_input.stdout and str(picture) in from_pattern.stdout
@@ -199,7 +176,8 @@ class TestBadInput:
     """Exit code 2, one line that says what to do, nothing left behind."""
 
     def test_no_such_data(self, tmp_path: Path) -> None:
-        fails(2, "train", tmp_path / "none", saying="taxon sample-data")
+        done = taxon_process("train", tmp_path / "none")
+        require_failure(done, 2, "taxon sample-data")
 
     def test_hub_out_of_reach(self, defects: Path, tmp_path: Path) -> None:
         start = time.monotonic()
@@ -249,7 +227,7 @@ class TestBadInput:
         fails(2, "verify", copy, saying="does not have the sha256")
 
     def test_debug_shows_the_traceback(self, tmp_path: Path) -> None:
-        done = taxon("train", tmp_path / "none", "--debug")
+        done = taxon_process("train", tmp_path / "none", "--debug")
         assert done.returncode == 1 and "Traceback" in done.stderr
 
 
@@ -278,7 +256,22 @@ def test_interrupt_ends_with_130_and_says_how_to_go_on(defects: Path, tmp_path: 
 
 
 def test_demo_does_all_of_it(tmp_path: Path) -> None:
-    done = taxon("demo", "--quick", "--out", tmp_path / "demo")
+    # Of fewer and smaller pictures, and else the command as it is.
+    code = (
+        "import functools, sys\n"
+        "from taxon.api import sampling\n"
+        "made = functools.partial(sampling.generate_samples, size=64, count=180)\n"
+        "sampling.generate_samples = made\n"
+        "from taxon.cli.main import run\n"
+        "sys.exit(run(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "demo", "--quick", "--out", str(tmp_path / "demo")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": COLUMNS},
+    )
     assert done.returncode == 0, done.stderr
     for part in ("1. Sample data", "7. Predict", "Macro-F1", "audit.html", "Next:", "report.html"):
         assert part in done.stdout
@@ -348,11 +341,11 @@ def test_full_disk_leaves_nothing_behind(defects: Path, tmp_path: Path, limit: i
 def test_a_command_line_that_cannot_be_understood_is_one_line(
     arguments: list[str], saying: str
 ) -> None:
-    line = fails(2, *arguments, saying="error: ")
-    assert saying.lower() in line.lower()
-    assert taxon(*arguments).stderr.count("\n") == 1
+    done = taxon(*arguments)
+    assert saying.lower() in require_failure(done, 2, "error: ").lower()
+    assert done.stderr.count("\n") == 1
 
 
 def test_without_arguments_the_commands_are_listed() -> None:
-    done = taxon()
+    done = taxon_process()
     assert done.returncode == 2 and "audit" in done.stdout

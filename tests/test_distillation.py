@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_BACKBONE
+from conftest import TINY_BACKBONE, exports_left_out
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import encode, write_picture
@@ -22,7 +22,6 @@ from scipy.special import expit, log_softmax, rel_entr, softmax
 from sklearn.metrics import f1_score
 
 import taxon
-from taxon.api import training as training_module
 from taxon.bundle import read_bundle
 from taxon.config import AugmentConfig, DistillationConfig, LossConfig, load_config
 from taxon.core.errors import BundleError, ConfigError, Interrupted, OutputError
@@ -62,12 +61,6 @@ class Recorder:
     def notes(self, start: str = "") -> list[str]:
         texts = [event.text for event in self.events if isinstance(event, Note)]
         return [text for text in texts if text.startswith(start)]
-
-
-@pytest.fixture
-def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where only weights are compared, exporting them would take most of the time."""
-    monkeypatch.setattr(training_module, "export", lambda run, formats: [])
 
 
 def _weights(run: Path) -> dict[str, torch.Tensor]:
@@ -236,13 +229,11 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Colours:
     teaching = _colours(folders[0], 60, lambda number: number % 3, seed=0)
     noisy = _colours(folders[1], 60, lambda number: int(noise[number]), seed=1)
     fresh = _colours(folders[2], 60, lambda number: number % 3, seed=2)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training_module, "export", lambda run, formats: [])
+    with exports_left_out():
         out = tmp_path_factory.mktemp("teacher") / "run"
         return Colours(taxon.train(teaching, out=out, **COLOURS).path, noisy, fresh)
 
 
-@pytest.mark.usefixtures("without_export")
 def test_a_student_learns_what_its_teacher_knows_where_labels_say_nothing(
     colours: Colours, tmp_path: Path
 ) -> None:
@@ -263,7 +254,6 @@ def test_a_student_learns_what_its_teacher_knows_where_labels_say_nothing(
     assert top1[2] <= 0.6
 
 
-@pytest.mark.usefixtures("without_export")
 def test_with_a_share_of_nothing_nothing_changes(defects: Path, run: Path, tmp_path: Path) -> None:
     alone = taxon.train(defects, out=tmp_path / "alone", overrides=OVERRIDES, **EVERYTHING).path
     overrides = [*OVERRIDES, "distillation.share=0"]
@@ -277,8 +267,7 @@ def test_with_a_share_of_nothing_nothing_changes(defects: Path, run: Path, tmp_p
 @pytest.fixture(scope="module")
 def student(defects: Path, run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A student of `run`, trained in one go; not exported."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training_module, "export", lambda run, formats: [])
+    with exports_left_out():
         out = tmp_path_factory.mktemp("student") / "run"
         return taxon.train(defects, out=out, teacher=run, overrides=OVERRIDES, **EVERYTHING).path
 
@@ -299,7 +288,6 @@ class StopAt:
             self.left -= 1
 
 
-@pytest.mark.usefixtures("without_export")
 def test_stopped_while_the_teacher_answers_it_goes_on_from_another_folder(
     defects: Path, run: Path, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,7 +308,6 @@ def test_stopped_while_the_teacher_answers_it_goes_on_from_another_folder(
     assert _histories(out) == _histories(student)
 
 
-@pytest.mark.usefixtures("without_export")
 @pytest.mark.parametrize("steps", [0, 21, 40])
 def test_stopped_while_it_trains_it_goes_on_without_the_teacher(
     steps: int,
@@ -361,7 +348,6 @@ def test_notes_name_the_teacher(run: Path, student: Path) -> None:
     assert config == DistillationConfig(teacher=str(run), share=0.5, temperature=2)
 
 
-@pytest.mark.usefixtures("without_export")
 def test_the_teachers_score_is_that_of_the_validation_part(
     colours: Colours, tmp_path: Path
 ) -> None:
@@ -378,7 +364,6 @@ def test_the_teachers_score_is_that_of_the_validation_part(
     ]
 
 
-@pytest.mark.usefixtures("without_export")
 def test_a_teacher_that_was_trained_on_held_out_pictures_is_noticed(
     defects: Path, run: Path, tmp_path: Path
 ) -> None:
@@ -396,7 +381,6 @@ def test_a_teacher_that_was_trained_on_held_out_pictures_is_noticed(
     assert f"(validation {counts['validation']}, test {counts['test']})" in note
 
 
-@pytest.mark.usefixtures("without_export")
 def test_several_tags_with_an_artefact_alone_as_teacher(
     tags: Path, tags_run: Path, tmp_path: Path
 ) -> None:
@@ -424,7 +408,6 @@ def test_several_tags_with_an_artefact_alone_as_teacher(
     assert np.isfinite(losses).all() and losses[0] != losses[1]
 
 
-@pytest.mark.usefixtures("without_export")
 def test_a_taxonomy_with_a_solved_head(surfaces: Path, surfaces_run: Path, tmp_path: Path) -> None:
     recorder = Recorder()
     taxon.train(

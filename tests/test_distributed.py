@@ -15,13 +15,12 @@ import psutil
 import pytest
 import torch
 import yaml
-from conftest import TINY_BACKBONE
+from conftest import TINY_BACKBONE, exports_left_out
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 import taxon
-from taxon.api import training as training_module
 from taxon.bundle import read_bundle
 from taxon.core.errors import ConfigError
 from taxon.training.checkpoint import Checkpoints
@@ -66,9 +65,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def _without_export() -> Iterator[None]:
-    """In this process the weights are compared; exporting them would take most of the time."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training_module, "export", lambda run, formats: [])
+    """In this process the weights are compared."""
+    with exports_left_out():
         yield
 
 

@@ -52,8 +52,10 @@ def _train(data: Path, run: Path, *overrides: str, **options: Any) -> tuple[dict
     )
 
 
-@pytest.mark.parametrize("imbalance", ["none", "oversample", "weighted-sampler"])
-@pytest.mark.parametrize("pooling", ["last", "blocks"])
+@pytest.mark.parametrize(
+    ("imbalance", "pooling"),
+    [("none", "blocks"), ("oversample", "last"), ("weighted-sampler", "blocks")],
+)
 def test_training_on_kept_features_is_training_on_those_views(
     imbalance: str,
     pooling: str,
@@ -62,7 +64,7 @@ def test_training_on_kept_features_is_training_on_those_views(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = {"imbalance": imbalance}
-    overrides = ["feature_cache.views=2", f"pooling={pooling}"]
+    overrides = [f"pooling={pooling}", "feature_cache.views=2"]
     kept, notes = _train(defects, tmp_path / "kept", *overrides, **options)
     assert "computed once for 2 views" in notes
     monkeypatch.setattr(frozen, "cut", lambda *arguments: None)
@@ -71,8 +73,11 @@ def test_training_on_kept_features_is_training_on_those_views(
     assert kept.keys() == again.keys()
     for name, value in kept.items():
         torch.testing.assert_close(value, again[name], rtol=1e-3, atol=1e-4, msg=name)
-    fresh, _ = _train(defects, tmp_path / "fresh", "feature_cache.views=0", **options)
-    assert any(not torch.equal(fresh[name], kept[name]) for name in kept if name in fresh)
+    # Views that are new in each epoch make another model: the two above are not equal anyway.
+    overrides[1] = "feature_cache.views=0"
+    fresh, _ = _train(defects, tmp_path / "fresh", *overrides, **options)
+    close = [torch.allclose(fresh[name], v, rtol=1e-3, atol=1e-4) for name, v in kept.items()]
+    assert not all(close)
 
 
 def test_features_on_disk_are_those_in_memory(defects: Path, tmp_path: Path) -> None:

@@ -691,6 +691,7 @@ def test_several_labels_train_with_every_strategy_that_they_allow(
     assert any(note.startswith("imbalance: ") for note in trained.notes)
 
 
+@pytest.mark.usefixtures("without_export")
 def test_pipeline_is_kept_in_the_bundle(albumentations: Any, defects: Path, tmp_path: Path) -> None:
     definition = _definition(albumentations)
     (tmp_path / "pipeline.json").write_text(json.dumps(definition))

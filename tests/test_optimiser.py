@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY_BACKBONE
+from conftest import TINY_BACKBONE, exports_left_out
 from safetensors.torch import load_file
 
 import taxon
@@ -114,15 +114,21 @@ def _weights(data: Path, run: Path, listener: Any = None, **options: Any) -> dic
     return load_file(model.path / "model.safetensors") | load_file(model.path / "head.safetensors")
 
 
-def test_a_step_in_parts_is_the_step(defects: Path, tmp_path: Path) -> None:
-    whole = _weights(defects, tmp_path / "whole")
+@pytest.fixture(scope="module")
+def whole(defects: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The weights of a training with no option of its own."""
+    with exports_left_out():
+        return _weights(defects, tmp_path_factory.mktemp("whole") / "run")
+
+
+def test_a_step_in_parts_is_the_step(defects: Path, whole: dict[str, Any], tmp_path: Path) -> None:
     parts = _weights(defects, tmp_path / "parts", overrides=["accumulation=5"])
     for name, value in whole.items():
         torch.testing.assert_close(value, parts[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_said(
-    defects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    defects: Path, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes: list[str] = []
     gradients = steps._gradients
@@ -138,7 +144,6 @@ def test_a_batch_that_does_not_fit_is_halved_and_said(
         if isinstance(event, Note):
             notes.append(event.text)
 
-    whole = _weights(defects, tmp_path / "whole")
     monkeypatch.setattr(steps, "_gradients", too_small)
     halved = _weights(defects, tmp_path / "halved", listener=listen)
     said = [note for note in notes if "does not fit into the device's memory" in note]
@@ -170,10 +175,11 @@ def test_a_stage_ends_when_its_patience_does(defects: Path, tmp_path: Path) -> N
     )
 
 
-def test_what_is_kept_with_a_moving_average_is_the_average(defects: Path, tmp_path: Path) -> None:
-    plain = _weights(defects, tmp_path / "plain")
+def test_what_is_kept_with_a_moving_average_is_the_average(
+    defects: Path, whole: dict[str, Any], tmp_path: Path
+) -> None:
     averaged = _weights(defects, tmp_path / "averaged", overrides=["optimiser.ema=0.999"])
     start = _weights(defects, tmp_path / "start", overrides=["stages.0.learning_rate=1e-12"])
     name = "weight"
     # An average lies between where it began and where the weights went.
-    assert 0 < (averaged[name] - start[name]).norm() < (plain[name] - start[name]).norm()
+    assert 0 < (averaged[name] - start[name]).norm() < (whole[name] - start[name]).norm()

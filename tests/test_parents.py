@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from commands import fails, taxon
 from conftest import TINY_BACKBONE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import write_folders, write_table
-from test_cli import fails, taxon
 
 from taxon.bundle import read_bundle
 from taxon.core.errors import DataError
@@ -194,6 +194,7 @@ def test_circles_are_refused_and_all_else_is_a_tree(
             read_parents(path)
 
 
+@pytest.mark.usefixtures("without_export")
 def test_from_the_command_line_to_an_answer(defects: Path, tmp_path: Path) -> None:
     """Audit, split, train, evaluate, predict: flat folders, one parents file."""
     classes = sorted(folder.name for folder in defects.iterdir() if folder.is_dir())

@@ -42,6 +42,8 @@ def test_commands(tmp_path: Path) -> None:
         extra = SHORT if command[1] == "train" else []
         done = _run([*command, *extra], tmp_path)
         assert done.returncode == 0, (command, done.stderr)
+        if command[1] == "sample-data":
+            assert "taxon train" in done.stdout
     for file in ("model/metrics.json", "model/report/report.html", "answers.csv"):
         assert (tmp_path / file).is_file()
     serve = [sys.executable, "-u", "-m", *commands[-1][:-1], "0"]  # a free port

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -262,10 +263,9 @@ def test_a_user_error_leaves_no_folder(defects: Path, tmp_path: Path) -> None:
 
 
 def test_the_old_model_stays_until_the_new_one_is_whole(
-    defects: Path, uninterrupted: Path, tmp_path: Path
+    defects: Path, run: Path, uninterrupted: Path, copy_of: Callable[[Path], Path]
 ) -> None:
-    run = tmp_path / "run"
-    taxon.train(defects, out=run, **(OPTIONS | {"overrides": [*OVERRIDES, "seed=1"]}))
+    run = copy_of(run)
     before = _weights(run)
     with pytest.raises(Interrupted):
         taxon.train(defects, out=run, overwrite=True, listener=StopAt(3, signal.SIGINT), **OPTIONS)

@@ -96,6 +96,7 @@ def _show(
     ],
     ids=["plain", "mixed", "oversampled", "sampled"],
 )
+@pytest.mark.usefixtures("without_export")
 def test_the_sheet_shows_what_the_model_is_trained_with(
     defects: Path,
     tmp_path: Path,

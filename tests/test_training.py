@@ -27,6 +27,8 @@ from taxon.training.losses import build_loss
 from taxon.training.optimiser import rate_factor
 from taxon.training.words import in_words
 
+pytestmark = pytest.mark.usefixtures("without_export")
+
 
 class Recorder:
     """A listener that keeps what it hears."""

@@ -320,13 +320,13 @@ def test_what_is_predicted_at_unknown_entries_changes_no_figure(seed: int) -> No
     probabilities = np.where(targets == UNKNOWN, noise, table.probabilities)
     logits = np.where(targets == UNKNOWN, 9 * noise, table.logits).astype(np.float32)
     other = replace(table, probabilities=probabilities, logits=logits)
-    assert _metrics(other, targets) == _metrics(table, targets)
+    metrics = _metrics(table, targets)
+    assert _metrics(other, targets) == metrics
     assert headline("multilabel", targets, probabilities) == headline(
         "multilabel", targets, table.probabilities
     )
     fitted = [fit_policy(each, targets, SPACE, "validation") for each in (table, other)]
     assert fitted[0] == fitted[1]
-    metrics = _metrics(table, targets)
     space = LabelSpace.flat("multilabel", table.names)
     found = [
         confident_mistakes(each, targets, metrics, space, lambda _: None) for each in (table, other)
@@ -477,6 +477,7 @@ def sparse_tags(tags: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     return path, Columns(tags=tuple(names), image_root=tags)
 
 
+@pytest.mark.usefixtures("without_export")
 def test_training_and_evaluation_of_a_table_with_unknown_cells(
     sparse_tags: tuple[Path, Columns], tmp_path: Path
 ) -> None:
