@@ -161,7 +161,9 @@ class _Run:
         """Make the optimiser and the moving average, with the state that they had."""
         job, config = self.job, self.job.config.optimiser
         optimiser = build_optimiser(job.classifier, stage, config)
-        self.average = MovingAverage(job.classifier, config.ema) if config.ema else None
+        # A head that is solved for has no steps to average: it would be put back to where it was.
+        averaged = config.ema > 0 and stage.method == "gradient"
+        self.average = MovingAverage(job.classifier, config.ema) if averaged else None
         if resumed:
             run_state.put_back(resumed, optimiser, self.average)
         self.optimiser = job.accelerator.prepare_optimizer(optimiser)
