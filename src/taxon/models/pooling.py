@@ -45,9 +45,14 @@ class BlockStatistics(nn.Module):
             smooth = functional.avg_pool2d(
                 block, _PLACES, stride=1, padding=_PLACES // 2, count_include_pad=False
             )
-            highest, lowest = smooth.amax((2, 3)), smooth.amin((2, 3))
+            highest, lowest = _highest(smooth), -_highest(-smooth)
             parts += [mean, torch.sqrt(variance.clamp(min=0) + _SAFE), highest, lowest]
         return torch.cat(parts, dim=1)
+
+
+def _highest(maps: torch.Tensor) -> torch.Tensor:
+    """As `maps.amax((2, 3))`, several times faster on maps with their channels last."""
+    return functional.adaptive_max_pool2d(maps, 1).flatten(1)
 
 
 def gives_blocks(backbone: Backbone) -> bool:
