@@ -41,12 +41,13 @@ class BlockStatistics(nn.Module):
             maps, parts = network.forward_intermediates(images, intermediates_only=True), []
         for block in maps:
             mean = block.mean((2, 3))
-            variance = (block * block).mean((2, 3)) - mean * mean
+            # The difference of two means would lose the digits of small variances.
+            variance = (block - mean[:, :, None, None]).square().mean((2, 3))
             smooth = functional.avg_pool2d(
                 block, _PLACES, stride=1, padding=_PLACES // 2, count_include_pad=False
             )
             highest, lowest = _highest(smooth), -_highest(-smooth)
-            parts += [mean, torch.sqrt(variance.clamp(min=0) + _SAFE), highest, lowest]
+            parts += [mean, torch.sqrt(variance + _SAFE), highest, lowest]
         return torch.cat(parts, dim=1)
 
 
