@@ -112,7 +112,7 @@ def fit_predict(
 
 
 def folds(
-    targets: IntArray, groups: IntArray, seed: int
+    targets: IntArray, groups: IntArray, seed: int, most: int = FOLDS
 ) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
     """Folds as (training, held-out) positions: stratified, groups never divided.
 
@@ -120,8 +120,9 @@ def folds(
         targets: int64 [N].
         groups: int64 [N], of two or more different values.
         seed: the same seed gives the same folds.
+        most: how many, where there are as many groups.
     """
-    count = min(FOLDS, len(np.unique(groups)))
+    count = min(most, len(np.unique(groups)))
     with warnings.catch_warnings():
         # A class with fewer pictures than folds is simply absent from some of them.
         warnings.simplefilter("ignore", UserWarning)

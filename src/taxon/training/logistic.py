@@ -20,6 +20,8 @@ from taxon.models.probe import folds, kinds
 # scikit-learn's C, on standardised features.
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 ITERATIONS = 300
+FOLDS = 3
+SMALL = 2_000_000  # pictures times features
 LEAST_DEVIATION = 1e-3  # of the median over features
 UNSEEN = -20.0  # the logit of a class without pictures
 IntArray = npt.NDArray[np.int64]
@@ -95,15 +97,15 @@ def solve(train: Examples, validation: Examples | None, *, classes: int, seed: i
         return Examples(features, examples.targets, examples.weights, examples.groups)
 
     inner = standardised(train)
-    # A BLAS of several threads makes problems of this size slower, not faster.
-    with threadpool_limits(1):
+    # A BLAS of several threads makes small problems slower, not faster.
+    with threadpool_limits(1 if inner.features.size < SMALL else None):
         if validation is not None:
             held_out = standardised(validation)
             logits = _Fit(inner, classes).all_logits(held_out)
             count = len(held_out.targets)
             reason = f"on {counted(count, 'validation picture', 'validation pictures')}"
         else:
-            held_out, parts = inner, folds(kinds(train.targets), train.groups, seed)
+            held_out, parts = inner, folds(kinds(train.targets), train.groups, seed, FOLDS)
             logits = np.zeros((len(STRENGTHS), len(train.targets), classes))
             for fit, rest in parts:
                 logits[:, rest] = _Fit(inner.at(fit), classes).all_logits(inner.at(rest))
