@@ -3,7 +3,7 @@
     python benchmarks/views.py [--views 0 1 2 4 8] [--seeds 3] [--weights backbone.safetensors]
     python benchmarks/views.py --data FOLDER --weights model.safetensors --set clothing10
 
-Only the two frozen stages of `staged` run. With FOLDER and weights everything trains on `train`
+Only the two frozen stages of `staged` run (with `--override stages.1.epochs=0` the head's alone). With FOLDER and weights everything trains on `train`
 alone and is scored on `val`, as in `finetune.py`. Without, a tiny backbone is pretrained on the
 sample `taxonomy`; `defects` of one seed train with the demo's stages, those of another seed are
 the test. Without a validation part the last epoch is kept. Seconds are those of the epochs, the
@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -27,8 +27,10 @@ import torch
 
 import taxon
 from finetune import CASES, MODEL, score
-from taxon.api.classifier import choose_plan, choose_start, train_classifier
+from taxon.api.choosing import choose_plan
+from taxon.api.classifier import train_classifier
 from taxon.api.demo import TINY_STAGES
+from taxon.api.starting import choose_start
 from taxon.bundle.layout import WEIGHTS_FILE
 from taxon.config import load_config
 from taxon.data import Manifest, load_manifest
@@ -102,7 +104,7 @@ def measure(task: Task, views: int, seed: int) -> tuple[float, float, float]:
     config = load_config(
         "staged",
         options={"model": task.model, "weights": str(task.weights), "seed": seed},
-        overrides=[*task.overrides, *FIXED, f"feature_cache.views={views}"],
+        overrides=[*FIXED, *task.overrides, f"feature_cache.views={views}"],
     )
     watch = Stopwatch()
     start = choose_start(config, Path.cwd(), silent)
@@ -143,15 +145,18 @@ def main() -> None:
     parser.add_argument("--set", choices=[SAMPLES, *CASES], default=SAMPLES, dest="name")
     parser.add_argument("--views", type=int, nargs="+", default=[0, 1, 2, 4, 8])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--override", action="append", default=[], help="key=value")
     parser.add_argument("--out", type=Path, default=Path("views.jsonl"))
     options = parser.parse_args()
+    extra = tuple(options.override)
     if options.name == SAMPLES:
         with generated(options.weights) as task:
+            task = replace(task, overrides=(*task.overrides, *extra))
             compare(options.name, task, options.views, options.seeds, options.out)
         return
     if options.data is None or options.weights is None:
         parser.error(f"--set {options.name} needs --data and --weights")
-    task = real(options.data, options.weights, options.name)
+    task = replace(real(options.data, options.weights, options.name), overrides=extra)
     compare(options.name, task, options.views, options.seeds, options.out)
 
 
