@@ -3,8 +3,8 @@
     python benchmarks/views.py [--views 0 1 2 4 8] [--seeds 3] [--weights backbone.safetensors]
     python benchmarks/views.py --data FOLDER --weights model.safetensors --set clothing10
 
-Only the two frozen stages of `staged` run (with `--override stages.1.epochs=0` the head's alone). With FOLDER and weights everything trains on `train`
-alone and is scored on `val`, as in `finetune.py`. Without, a tiny backbone is pretrained on the
+Only the two frozen stages of `staged` run, with `--override stages.1.epochs=0` the head's alone.
+With FOLDER and weights everything trains on `train` alone and is scored on `val`, as in `finetune.py`. Without, a tiny backbone is pretrained on the
 sample `taxonomy`; `defects` of one seed train with the demo's stages, those of another seed are
 the test. Without a validation part the last epoch is kept. Seconds are those of the epochs, the
 computing of the views included; processor seconds count all threads.
@@ -104,7 +104,7 @@ def measure(task: Task, views: int, seed: int) -> tuple[float, float, float]:
     config = load_config(
         "staged",
         options={"model": task.model, "weights": str(task.weights), "seed": seed},
-        overrides=[*FIXED, *task.overrides, f"feature_cache.views={views}"],
+        overrides=[*task.overrides, *FIXED, f"feature_cache.views={views}"],
     )
     watch = Stopwatch()
     start = choose_start(config, Path.cwd(), silent)
