@@ -4,10 +4,11 @@
     python benchmarks/views.py --data FOLDER --weights model.safetensors --set clothing10
 
 Only the two frozen stages of `staged` run, with `--override stages.1.epochs=0` the head's alone.
-With FOLDER and weights everything trains on `train` alone and is scored on `val`, as in `finetune.py`. Without, a tiny backbone is pretrained on the
-sample `taxonomy`; `defects` of one seed train with the demo's stages, those of another seed are
-the test. Without a validation part the last epoch is kept. Seconds are those of the epochs, the
-computing of the views included; processor seconds count all threads.
+With FOLDER and weights everything trains on `train` alone and is scored on `val`, as in
+`finetune.py`. Without, a tiny backbone is pretrained on the sample `taxonomy`; `defects` of one
+seed train with the demo's stages, those of another seed are the test. Without a validation part
+the last epoch is kept. Seconds are those of the epochs, the computing of the views included;
+processor seconds count all threads.
 """
 
 from __future__ import annotations
