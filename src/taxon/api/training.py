@@ -20,6 +20,7 @@ from taxon.api.workspace import (
     is_unfinished,
     new_workspace,
     old_workspace,
+    recover,
     require_apart,
 )
 from taxon.bundle.layout import BUNDLE_FILE, CHECKPOINTS_FOLDER, MANIFEST_FILE, Provenance
@@ -144,6 +145,7 @@ def resume(run: str | Path, *, trust_pickle: bool = False, listener: Listener = 
         InputError: there is no such run, another training is at it, or its data are gone.
     """
     folder = Path(run)
+    recover(folder)
     if not is_unfinished(folder) and (folder / BUNDLE_FILE).is_file():
         listener(Note(f"{folder} is finished already"))
         return Model(folder)
