@@ -22,6 +22,7 @@ from taxon.api.workspace import (
     old_workspace,
     recover,
     require_apart,
+    trackers_file,
 )
 from taxon.bundle.layout import BUNDLE_FILE, CHECKPOINTS_FOLDER, MANIFEST_FILE, Provenance
 from taxon.bundle.write import seal, write_parts
@@ -123,7 +124,7 @@ def train(
         command=command,
     )
     with (
-        track(settings, folder, listener) as tell,
+        track(settings, folder, listener, kept=trackers_file(folder)) as tell,
         new_workspace(folder, request, overwrite=overwrite) as workspace,
     ):
         return _run(workspace, listing, tell, trust_pickle)
@@ -152,7 +153,7 @@ def resume(run: str | Path, *, trust_pickle: bool = False, listener: Listener = 
     require_torch_stack()
     with (
         old_workspace(folder) as workspace,
-        track(workspace.request.config, folder, listener) as tell,
+        track(workspace.request.config, folder, listener, kept=trackers_file(folder)) as tell,
     ):
         return _run(workspace, None, tell, trust_pickle)
 

@@ -22,6 +22,7 @@ from taxon.preprocessing import Preprocessing
 
 REQUEST_FILE = "request.json"
 PLAN_FILE = "plan.json"
+TRACKERS_FILE = "trackers.json"
 LOCK_FILE = "lock"
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -91,6 +92,11 @@ class Workspace:
     def unstarted(self) -> bool:
         """Whether nothing would be lost with the workspace."""
         return not any(self.checkpoints.glob("step-*"))
+
+
+def trackers_file(run: Path) -> Path:
+    """Where a run keeps what identifies it in its trackers."""
+    return run / CHECKPOINTS_FOLDER / TRACKERS_FILE
 
 
 def is_unfinished(run: Path) -> bool:
