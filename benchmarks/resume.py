@@ -125,7 +125,7 @@ class Reference:
 
     Attributes:
         lines: seconds at which each of its lines came.
-        seconds: of the whole command.
+        seconds: until the model was in its place.
     """
 
     run: Path
@@ -171,7 +171,8 @@ def train_reference(arguments: list[str], run: Path, log: Path) -> Reference:
     while training.running():
         lines += [training.seconds()] * (len(training.said()) - len(lines))
     training.finish()
-    return Reference(run, lines, training.seconds())
+    end = [line.startswith("model written to") for line in training.said()].index(True)
+    return Reference(run, lines[:end], lines[end])
 
 
 def wait_until(training: Training, lines: int, seconds: float) -> None:
