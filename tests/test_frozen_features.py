@@ -202,6 +202,16 @@ def test_the_store_returns_what_was_put(data: st.DataObject) -> None:
         assert rows[place] == truth[view][1][position]
 
 
+def test_a_killed_run_leaves_no_features_on_the_disk(tmp_path: Path) -> None:
+    truth = torch.arange(12.0).view(4, 3)
+    store = FeatureStore((truth,), 4, tmp_path)
+    writer = store.add(0, np.arange(4))
+    writer.append((truth,))
+    writer.finish()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert torch.equal(store.rows(np.zeros(4, np.int64), np.arange(4))[0], truth)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     counts=st.lists(st.integers(1, 20), min_size=2, max_size=4),

@@ -174,6 +174,9 @@ def test_killed_before_the_first_checkpoint_a_run_starts_over(
         if isinstance(event, Note) and event.text.startswith("split"):
             raise KeyboardInterrupt
 
+    # Killed even before it had noted what was asked for, it does not stand in the way.
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "lock").touch()
     with pytest.raises(KeyboardInterrupt):
         taxon.train(defects, out=run, listener=leave, **OPTIONS)
     assert [file.name for file in (run / "checkpoints").iterdir() if file.suffix] == [
@@ -194,9 +197,15 @@ def test_interrupted_after_the_last_epoch_only_the_folder_is_written(
     with pytest.raises(KeyboardInterrupt):
         taxon.train(defects, out=run, listener=leave, **OPTIONS)
     assert not (run / "bundle.json").exists()
+    # As if it had been killed between the two renames that put the new folder into its place.
+    aside = tmp_path / ".run.abcdefgh.old"
+    aside.mkdir()
+    run.rename(aside / "old")
+    (tmp_path / ".run.ijklmnop.tmp").mkdir()
     events: list[Event] = []
     _require_equal(taxon.resume(run, listener=events.append).path, uninterrupted)
     assert not any(isinstance(event, StepDone) for event in events)
+    assert list(tmp_path.iterdir()) == [run]
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
@@ -214,6 +223,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 
 def test_a_finished_run_is_finished(uninterrupted: Path) -> None:
     before = _weights(uninterrupted)
+    aside = uninterrupted.with_name(f".{uninterrupted.name}.abcdefgh.old")
+    (aside / "old").mkdir(parents=True)  # as if it had been killed while it removed that
     done = subprocess.run(
         [sys.executable, "-m", "taxon", "train", "--resume", str(uninterrupted)],
         capture_output=True,
@@ -221,6 +232,7 @@ def test_a_finished_run_is_finished(uninterrupted: Path) -> None:
         check=False,
     )
     assert done.returncode == 0 and "is finished already" in done.stderr
+    assert not aside.exists()
     assert all(torch.equal(value, before[name]) for name, value in _weights(uninterrupted).items())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from conftest import TINY_BACKBONE, exports_left_out
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
+from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
@@ -27,7 +29,16 @@ from taxon.bundle.history import write_history
 from taxon.cli.main import run as run_cli
 from taxon.config import TrainConfig, load_config
 from taxon.core.errors import ConfigError, MissingDependencyError, OutputError
-from taxon.training import EpochDone, Event, Loading, Note, StageStarted, StepDone, silent
+from taxon.training import (
+    Continued,
+    EpochDone,
+    Event,
+    Loading,
+    Note,
+    StageStarted,
+    StepDone,
+    silent,
+)
 from taxon.training.trackers import flat, track
 
 pytestmark = pytest.mark.usefixtures("without_export")
@@ -49,13 +60,18 @@ class Recorder:
 
 
 class Tracked:
-    """A real run that both trackers watched, and what was heard of it."""
+    """A real run that both trackers watched, and what was heard of it.
+
+    It was interrupted in its second epoch, two steps after a checkpoint, and resumed.
+    """
 
     def __init__(self, run: Path, heard: Recorder) -> None:
         self.run, self.heard = run, heard
         self.folder = run.parent / "tracking"
         self.history = read_bundle(run).info.provenance.history
-        self.steps = [event for event in heard.events if isinstance(event, StepDone)]
+        steps = [event for event in heard.events if isinstance(event, StepDone)]
+        self.steps = list({(step.epoch, step.step): step for step in steps}.values())
+        self.repeated = len(steps) - len(self.steps)
 
 
 @pytest.fixture(autouse=True)
@@ -67,17 +83,25 @@ def _local(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> N
 @pytest.fixture(scope="module")
 def tracked(defects: Path, tmp_path_factory: pytest.TempPathFactory) -> Tracked:
     run, heard = tmp_path_factory.mktemp("tracked") / "model", Recorder()
+
+    def leave(event: Event) -> None:
+        if isinstance(event, StepDone) and (event.epoch, event.step) == (2, 3):
+            raise KeyboardInterrupt
+        heard(event)
+
     with exports_left_out():
-        taxon.train(
-            defects,
-            out=run,
-            model=TINY_BACKBONE,
-            weights="none",
-            epochs=2,
-            overrides=["preprocessing.size=64"],
-            trackers=BOTH,
-            listener=heard,
-        )
+        with pytest.raises(KeyboardInterrupt):
+            taxon.train(
+                defects,
+                out=run,
+                model=TINY_BACKBONE,
+                weights="none",
+                epochs=2,
+                overrides=["preprocessing.size=64"],
+                trackers=BOTH,
+                listener=leave,
+            )
+        taxon.resume(run, listener=heard)
     return Tracked(run, heard)
 
 
@@ -154,8 +178,28 @@ def test_trackers_write_beside_the_model_only(tracked: Tracked) -> None:
     assert {path.name for path in tracked.run.parent.iterdir()} == {"model", "tracking"}
     assert not (Path.cwd() / "mlruns").exists() and not (Path.cwd() / "mlflow.db").exists()
     said = [note for note in tracked.heard.notes() if note.startswith("tracking:")]
-    assert len(said) == 2
+    assert len(said) == 4 and len(set(said)) == 2  # by the interrupted run and the resumed one
     assert any(f"tensorboard --logdir '{tracked.folder}'" in note for note in said)
+
+
+def test_a_resumed_run_is_the_same_run(tracked: Tracked) -> None:
+    assert tracked.repeated == 2  # no curve shows them twice, as the tests above see
+    names = {path.name for path in tracked.folder.iterdir() if path.is_dir()}
+    assert names - {"mlflow-artefacts"} == {"model"}
+    client = _store(tracked.folder)
+    run = _only_run(client)
+    description = run.data.tags["mlflow.note.content"].splitlines()
+    assert "- continued after epoch 1, step 0" in description
+    assert len(set(description)) == len(description)
+    # What TensorBoard itself reads with; it forgets more than the reader above.
+    shown = plugin_event_accumulator.EventAccumulator(str(tracked.folder / "model"))
+    shown.Reload()
+    for tag in shown.Tags()["tensors"]:
+        steps = [event.step for event in shown.Tensors(tag)]
+        assert steps == sorted(set(steps)), tag
+    texts = shown.Tensors("notes/text_summary")
+    assert len(texts) == 2  # when it began, and at its end; not at the interruption
+    assert b"finished" in texts[-1].tensor_proto.string_val[0]
 
 
 def test_tracking_changes_nothing_in_the_model(tracked: Tracked, run: Path) -> None:
@@ -208,14 +252,19 @@ class Fake:
             raise RuntimeError("server\ngone")
         self.told.append(what)
 
-    def start(self, settings: Mapping[str, Any], notes: Sequence[str]) -> None:
-        self._tell("start", tuple(notes))
+    def start(
+        self, settings: Mapping[str, Any], notes: Sequence[str], steps: int, kept: str | None
+    ) -> str:
+        self._tell("start", tuple(notes), steps, kept)
+        return "fake run"
 
     def log(self, position: int, values: Mapping[str, float]) -> None:
         self._tell("log", position, dict(values))
 
-    def finish(self, final: Mapping[str, float], notes: Sequence[str], outcome: str) -> None:
-        self._tell("finish", dict(final), outcome)
+    def finish(
+        self, steps: int, final: Mapping[str, float], notes: Sequence[str], outcome: str
+    ) -> None:
+        self._tell("finish", steps, dict(final), outcome)
 
 
 @pytest.fixture
@@ -241,7 +290,7 @@ def test_a_tracker_that_fails_is_switched_off_once_and_the_rest_goes_on(
     assert off == [r"tracking with Fake is switched off, training goes on: server\ngone"]
     told = fakes[1].told
     assert [what[0] for what in told] == ["start", "log", "log", "log", "finish"]
-    assert told[0] == ("start", ("hello",))
+    assert told[0] == ("start", ("hello",), 0, None)
     assert told[1] == ("log", 1, {"step/loss": 2.0, "step/learning_rate": 0.1})
     assert sum(isinstance(event, EpochDone) for event in heard.events) == 2
 
@@ -262,7 +311,7 @@ def test_final_figures_are_those_of_the_kept_epoch(fakes: list[Fake], tmp_path: 
     with track(_config("mlflow"), tmp_path / "run", silent) as listener:
         for event in (STAGE, _epoch(1, score=0.7), _epoch(2, score=0.6, best=False)):
             listener(event)
-    _, final, outcome = fakes[1].told[-1]
+    _, _, final, outcome = fakes[1].told[-1]
     assert final["best/epoch"] == 1.0 and final["best/macro_f1"] == 0.7
     assert outcome == "finished" and "best/stage" not in final
 
@@ -310,6 +359,39 @@ def test_a_run_that_never_began_leaves_nothing_in_the_trackers(
     client = _store(tracked.folder)
     experiment = client.get_experiment_by_name("never")
     assert experiment is not None and not client.search_runs([experiment.experiment_id])
+
+
+def test_a_run_that_is_gone_from_its_trackers_begins_anew(
+    tracked: Tracked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "gone")
+    config = _config(*BOTH, overrides=[f"tracking.folder={tracked.folder}"])
+    client, ids = _store(tracked.folder), []
+    for _ in range(2):
+        with track(config, Path("gone"), silent, kept=tmp_path / "kept.json") as listener:
+            listener(STAGE)
+            listener(StepDone(1, 1, 1.5, 0.0, 0.1))
+        ids.append(_only_run(client, "gone").info.run_id)
+        client.delete_run(ids[-1])
+        read = _read(tracked.folder / "gone")
+        assert len(read.Tensors("configuration/text_summary")) == 1
+        shutil.rmtree(tracked.folder / "gone")
+    assert ids[0] != ids[1]
+
+
+def test_a_run_goes_on_without_a_better_epoch(fakes: list[Fake], tmp_path: Path) -> None:
+    kept, best = tmp_path / "kept.json", {"epoch": 1, "macro_f1": 0.7}
+    kept.write_text("{")  # damaged: the run begins anew
+    for events in ([STAGE, StepDone(1, 1, 1.0, 0.0)], [Continued("on", 4, best), STAGE]):
+        with track(_config("mlflow"), tmp_path / "run", silent, kept=kept) as listener:
+            for event in (Note("hello"), *events, StepDone(1, 2, 1.0, 0.0)):
+                listener(event)
+    starts = [what[1:] for what in fakes[1].told if what[0] == "start"]
+    assert starts == [(("hello",), 0, None), (("hello", "on"), 4, "fake run")]
+    positions = [what[1] for what in fakes[1].told if what[0] == "log"]
+    assert positions == [1, 2, 5]
+    final = {"best/epoch": 1.0, "best/macro_f1": 0.7}
+    assert fakes[1].told[-1] == ("finish", 5, final, "finished")
 
 
 def test_runs_of_one_name_do_not_mix(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ from taxon.api.workspace import (
     is_unfinished,
     new_workspace,
     old_workspace,
+    recover,
     require_apart,
+    trackers_file,
 )
 from taxon.bundle.layout import BUNDLE_FILE, CHECKPOINTS_FOLDER, MANIFEST_FILE, Provenance
 from taxon.bundle.write import seal, write_parts
@@ -123,7 +125,7 @@ def train(
         command=command,
     )
     with (
-        track(settings, folder, listener) as tell,
+        track(settings, folder, listener, kept=trackers_file(folder)) as tell,
         new_workspace(folder, request, overwrite=overwrite) as workspace,
     ):
         return _run(workspace, listing, tell, trust_pickle)
@@ -145,13 +147,14 @@ def resume(run: str | Path, *, trust_pickle: bool = False, listener: Listener = 
         InputError: there is no such run, another training is at it, or its data are gone.
     """
     folder = Path(run)
+    recover(folder)
     if not is_unfinished(folder) and (folder / BUNDLE_FILE).is_file():
         listener(Note(f"{folder} is finished already"))
         return Model(folder)
     require_torch_stack()
     with (
         old_workspace(folder) as workspace,
-        track(workspace.request.config, folder, listener) as tell,
+        track(workspace.request.config, folder, listener, kept=trackers_file(folder)) as tell,
     ):
         return _run(workspace, None, tell, trust_pickle)
 

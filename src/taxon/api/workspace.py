@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +16,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from taxon.bundle.layout import BUNDLE_FILE, CHECKPOINTS_FOLDER, ENTRIES, MANIFEST_FILE
 from taxon.config import TrainConfig
 from taxon.core.errors import BundleError, DivergedError, InputError, OutputError
-from taxon.core.files import require_free, require_writable, write_text
+from taxon.core.files import require_free, require_writable, unfinished, write_text
 from taxon.data import Columns, Manifest, read_manifest, write_manifest
 from taxon.preprocessing import Preprocessing
 
 REQUEST_FILE = "request.json"
 PLAN_FILE = "plan.json"
+TRACKERS_FILE = "trackers.json"
 LOCK_FILE = "lock"
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -92,6 +94,11 @@ class Workspace:
         return not any(self.checkpoints.glob("step-*"))
 
 
+def trackers_file(run: Path) -> Path:
+    """Where a run keeps what identifies it in its trackers."""
+    return run / CHECKPOINTS_FOLDER / TRACKERS_FILE
+
+
 def is_unfinished(run: Path) -> bool:
     """Whether a run was interrupted in this folder."""
     return (run / CHECKPOINTS_FOLDER / REQUEST_FILE).is_file()
@@ -107,6 +114,23 @@ def require_apart(run: Path, *, data: Path) -> None:
         raise OutputError(f"the model folder {run} would replace the data in {data}")
 
 
+def recover(run: Path) -> None:
+    """Finish or undo a replacement of the folder that was killed between its steps.
+
+    Where the old folder was moved aside and the new one is not in its place, the old one returns.
+
+    Raises:
+        OutputError: a training does that at this moment.
+    """
+    for aside in unfinished(run, ".old"):
+        old = aside / "old"
+        if old.is_dir() and run.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        elif old.is_dir():
+            with _locked(old):
+                os.replace(old, run)
+
+
 @contextmanager
 def new_workspace(run: Path, request: Request, *, overwrite: bool) -> Iterator[Workspace]:
     """Make the workspace of a new run.
@@ -116,15 +140,18 @@ def new_workspace(run: Path, request: Request, *, overwrite: bool) -> Iterator[W
     Raises:
         OutputError: the folder holds something, or another training writes into it.
     """
+    recover(run)
     if is_unfinished(run) and not overwrite:
         raise OutputError(
             f"{run} holds a run that was interrupted; continue it with `taxon train --resume "
             f"{run}`, start anew with --overwrite, or choose another --out"
         )
     marker = f"{CHECKPOINTS_FOLDER}/{REQUEST_FILE}" if is_unfinished(run) else BUNDLE_FILE
-    require_free(run, replace_if=marker if overwrite else None, ours=ENTRIES.__contains__)
+    if not _is_blank(run):
+        require_free(run, replace_if=marker if overwrite else None, ours=ENTRIES.__contains__)
     require_writable(run)
     with _locked(run):
+        _sweep(run)
         workspace = Workspace(run, request)
         for old in workspace.checkpoints.iterdir():
             if old.name != LOCK_FILE:
@@ -150,6 +177,7 @@ def old_workspace(run: Path) -> Iterator[Workspace]:
     if not is_unfinished(run):
         raise BundleError(f"there is no interrupted run in {run}; `taxon train DATA` starts one")
     with _locked(run):
+        _sweep(run)
         yield Workspace(run, _read(Request, run / CHECKPOINTS_FOLDER / REQUEST_FILE))
 
 
@@ -173,6 +201,22 @@ def _locked(run: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _is_blank(run: Path) -> bool:
+    """Whether there is nothing but a lock, which a run that was killed as it began leaves."""
+    folder = run / CHECKPOINTS_FOLDER
+    return run.is_dir() and all(
+        path in (folder, folder / LOCK_FILE)
+        or (path.parent == folder and path.name.startswith("."))  # half a request
+        for path in run.rglob("*")
+    )
+
+
+def _sweep(run: Path) -> None:
+    """Remove what a killed training left beside its folder, which is locked."""
+    for folder in unfinished(run, ".tmp") + unfinished(run, ".old"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove(folder: Path) -> None:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from taxon.core.errors import OutputError
 
@@ -86,6 +86,19 @@ def replace_folder(source: Path, target: Path) -> None:
             shutil.rmtree(aside, ignore_errors=True)
     else:
         os.replace(source, target)
+
+
+def unfinished(path: Path, suffix: Literal[".tmp", ".old"]) -> list[Path]:
+    """What a killed process left beside `path`: a half-written folder, or one that was moved aside.
+
+    Those of a process that still runs are among them; a lock must tell.
+    """
+    start, count = f".{path.name}.", 8  # letters that `mkdtemp` draws
+    return [
+        folder
+        for folder in path.absolute().parent.glob(f".*{suffix}")
+        if folder.name.startswith(start) and len(folder.name) == len(start) + count + len(suffix)
+    ]
 
 
 def require_free(

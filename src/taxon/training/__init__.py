@@ -1,6 +1,7 @@
 """Training: stages, losses, schedules and the loop."""
 
 from taxon.training.events import (
+    Continued,
     EpochDone,
     Event,
     Listener,
@@ -12,6 +13,7 @@ from taxon.training.events import (
 )
 
 __all__ = [
+    "Continued",
     "EpochDone",
     "Event",
     "Listener",

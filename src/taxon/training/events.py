@@ -15,6 +15,19 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Continued(Note):
+    """A run goes on from a checkpoint.
+
+    Attributes:
+        steps: that were finished, of the whole run.
+        best: the history's row of the best epoch so far; None before the first epoch.
+    """
+
+    steps: int
+    best: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
 class Loading:
     """Pictures that were looked into so far."""
 

@@ -6,6 +6,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,9 @@ class _Layout:
             return self.empty(count)
         size = count * math.prod(self._shape)
         flat = torch.from_file(str(file), shared=True, size=size, dtype=self._type)
+        # The room on the disk lasts as long as the mapping: a killed run leaves nothing behind.
+        with suppress(PermissionError):  # of Windows, which keeps files that are in use
+            file.unlink()
         return flat.view(count, *self._shape)
 
     def as_seen(self, rows: torch.Tensor) -> torch.Tensor:

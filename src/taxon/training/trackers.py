@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from taxon.config import TrackerName, TrainConfig
 from taxon.core.errors import ConfigError, Interrupted, OutputError
-from taxon.core.files import require_writable
+from taxon.core.files import require_writable, write_text
 from taxon.core.text import one_line
-from taxon.training.events import EpochDone, Event, Listener, Note, StageStarted, StepDone
+from taxon.training.events import (
+    Continued,
+    EpochDone,
+    Event,
+    Listener,
+    Note,
+    StageStarted,
+    StepDone,
+)
 
 FOLDER = "tracking"  # beside the model folder
 _LONGEST_REASON = 300
@@ -34,8 +44,17 @@ class Tracker(Protocol):
     name: str
     place: str
 
-    def start(self, settings: Mapping[str, Setting], notes: Sequence[str]) -> None:
-        """The first stage begins: the configuration with dotted keys, and what was said so far."""
+    def start(
+        self, settings: Mapping[str, Setting], notes: Sequence[str], steps: int, kept: str | None
+    ) -> str:
+        """The first stage begins, or a run goes on; return what identifies it there.
+
+        Args:
+            settings: the configuration with dotted keys.
+            notes: what was said so far.
+            steps: that are finished; what was told of later ones comes again.
+            kept: what identifies the run that goes on; None, or where it is gone: a new one.
+        """
 
     def log(self, position: int, values: Mapping[str, float]) -> None:
         """Values of a step (`step/loss`) or an epoch (`epoch/train_loss`).
@@ -44,16 +63,40 @@ class Tracker(Protocol):
             position: of the step or the epoch, counted from 1 over all stages.
         """
 
-    def finish(self, final: Mapping[str, float], notes: Sequence[str], outcome: Outcome) -> None:
-        """The run ends: the figures of the epoch that was kept, and all that was said."""
+    def finish(
+        self, steps: int, final: Mapping[str, float], notes: Sequence[str], outcome: Outcome
+    ) -> None:
+        """The run ends: the figures of the epoch that was kept, and all that was said.
+
+        Args:
+            steps: that are finished.
+        """
+
+
+class Kept(BaseModel):
+    """What a resumed run must know to go on in its trackers.
+
+    Attributes:
+        runs: what identifies it, by the tracker's name.
+        notes: what was said before its first step.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    runs: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
 
 
 @contextmanager
-def track(config: TrainConfig, run: Path, listener: Listener) -> Iterator[Listener]:
+def track(
+    config: TrainConfig, run: Path, listener: Listener, *, kept: Path | None = None
+) -> Iterator[Listener]:
     """Yield a listener that passes on what it hears to `listener` and to the run's trackers.
 
     Args:
         run: the model folder that will be written.
+        kept: the file from which a resumed run knows itself in the trackers; it is looked for,
+            and written, when the first stage begins. None: each time is a new run.
 
     Raises:
         MissingDependencyError: a tracker's package is not installed.
@@ -65,7 +108,8 @@ def track(config: TrainConfig, run: Path, listener: Listener) -> Iterator[Listen
         yield listener
         return
     folder = _folder(config, run)
-    tracking = _Tracking([_open(name, folder, run.name) for name in names], config, listener)
+    opened = [_open(name, folder, run.name) for name in names]
+    tracking = _Tracking(opened, config, listener, kept)
     outcome: Outcome = "failed"
     try:
         yield tracking
@@ -106,11 +150,16 @@ class _Tracking:
     """A listener that tells the trackers, and does without those that fail."""
 
     def __init__(
-        self, trackers: Sequence[Tracker], config: TrainConfig, listener: Listener
+        self,
+        trackers: Sequence[Tracker],
+        config: TrainConfig,
+        listener: Listener,
+        kept: Path | None,
     ) -> None:
         self._trackers = list(trackers)
         self._settings = flat(config.model_dump(mode="json"))
         self._listener = listener
+        self._kept = kept
         self._started = False
         self._steps = 0
         self._notes: list[str] = []
@@ -118,6 +167,8 @@ class _Tracking:
 
     def __call__(self, event: Event) -> None:
         self._listener(event)
+        if isinstance(event, Continued):
+            self._steps, self._best = event.steps, _named("best", event.best or {})
         if isinstance(event, Note):
             self._notes.append(event.text)
         elif isinstance(event, StageStarted):
@@ -135,13 +186,28 @@ class _Tracking:
     def finish(self, outcome: Outcome) -> None:
         """End the run where one was begun."""
         if self._started:
-            self._each(lambda tracker: tracker.finish(self._best, self._notes, outcome))
+            self._each(
+                lambda tracker: tracker.finish(self._steps, self._best, self._notes, outcome)
+            )
 
     def _start(self) -> None:
         if self._started:
             return
         self._started = True
-        self._each(lambda tracker: tracker.start(self._settings, self._notes))
+        before = _read(self._kept)
+        runs = dict(before.runs)
+        # A run that goes on says some of it again.
+        self._notes = list(dict.fromkeys([*before.notes, *self._notes]))
+
+        def start(tracker: Tracker) -> None:
+            known = before.runs.get(tracker.name)
+            runs[tracker.name] = tracker.start(self._settings, self._notes, self._steps, known)
+
+        self._each(start)
+        if self._kept is not None:
+            now = Kept(runs=runs, notes=tuple(self._notes))
+            with suppress(OutputError):  # training goes on; it will fail where a checkpoint does
+                write_text(self._kept, now.model_dump_json(indent=2))
         for tracker in self._trackers:
             self._listener(Note(f"tracking: {tracker.place}"))
 
@@ -163,6 +229,14 @@ class _Tracking:
                 )
 
 
+def _read(path: Path | None) -> Kept:
+    """What was kept; nothing where the run is new, or its file is damaged."""
+    try:
+        return Kept() if path is None else Kept.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return Kept()
+
+
 def _named(group: str, values: Mapping[str, Any]) -> dict[str, float]:
     """What is a number, each with the name of its group before it."""
     return {
@@ -170,6 +244,11 @@ def _named(group: str, values: Mapping[str, Any]) -> dict[str, float]:
         for key, value in values.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
+
+
+def is_epoch(values: Mapping[str, float]) -> bool:
+    """Whether values are those of an epoch."""
+    return any(name.startswith("epoch/") for name in values)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Setting]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from taxon.core.errors import ConfigError, MissingDependencyError
 from taxon.core.text import one_line
-from taxon.training.trackers import Outcome, Setting
+from taxon.training.trackers import Outcome, Setting, is_epoch
 
 INSTALL_LINE = "pip install 'taxon-vision[mlflow]'"
 EXPERIMENT = "taxon"
@@ -59,9 +59,11 @@ class MLflow:
                 "MLFLOW_TRACKING_URI to a server, or unset it for a store beside the model"
             ) from error
         self._entities: Any = mlflow.entities
+        self._error: type[Exception] = mlflow.exceptions.MlflowException
         self._run_name = run
         self._run = ""
         self._waiting: list[Any] = []
+        self._sent = {"step": 0, "epoch": 0}  # up to which position the server has the values
         self.place = (
             "MLflow at MLFLOW_TRACKING_URI"
             if local is None
@@ -69,8 +71,35 @@ class MLflow:
             f"'{_store(local)}' (of the package mlflow)"
         )
 
-    def start(self, settings: Mapping[str, Setting], notes: Sequence[str]) -> None:
-        """Create the run, with the configuration as parameters and the notes as description."""
+    def start(
+        self, settings: Mapping[str, Setting], notes: Sequence[str], steps: int, kept: str | None
+    ) -> str:
+        """Create the run, or open the one that goes on."""
+        if kept is not None and self._reopened(kept):
+            self._run = kept
+        else:
+            self._create(settings, notes)
+        return self._run
+
+    def _reopened(self, run: str) -> bool:
+        """Let a run go on, if it is still there; values that it has are not sent again.
+
+        MLflow never forgets a value, and would show one that comes twice twice.
+        """
+        try:
+            found = self._client.get_run(run)
+        except self._error:
+            return False
+        if found.info.lifecycle_stage != "active":
+            return False
+        self._client.update_run(run, status="RUNNING")
+        for group, name in (("step", "step/loss"), ("epoch", "epoch/train_loss")):
+            values = self._client.get_metric_history(run, name)
+            self._sent[group] = max((value.step for value in values), default=0)
+        return True
+
+    def _create(self, settings: Mapping[str, Setting], notes: Sequence[str]) -> None:
+        """The configuration is the run's parameters, the notes are its description."""
         tags = {"mlflow.note.content": _listed(notes), "mlflow.source.name": "taxon"}
         created = self._client.create_run(self._experiment, run_name=self._run_name, tags=tags)
         self._run = created.info.run_id
@@ -83,20 +112,25 @@ class MLflow:
 
     def log(self, position: int, values: Mapping[str, float]) -> None:
         """Keep the values; send them with an epoch's, or when there are many."""
+        if position > self._sent["epoch" if is_epoch(values) else "step"]:
+            self._add(position, values)
+        if is_epoch(values) or len(self._waiting) >= _TOGETHER:
+            self._send()
+
+    def finish(
+        self, steps: int, final: Mapping[str, float], notes: Sequence[str], outcome: Outcome
+    ) -> None:
+        """Send the rest and end the run."""
+        self._add(steps, final)
+        self._send()
+        self._client.set_tag(self._run, "mlflow.note.content", _listed(notes))
+        self._client.set_terminated(self._run, _STATUS[outcome])
+
+    def _add(self, position: int, values: Mapping[str, float]) -> None:
         now = time.time_ns() // 1_000_000
         self._waiting += [
             self._entities.Metric(name, value, now, position) for name, value in values.items()
         ]
-        is_epoch = any(name.startswith("epoch/") for name in values)
-        if is_epoch or len(self._waiting) >= _TOGETHER:
-            self._send()
-
-    def finish(self, final: Mapping[str, float], notes: Sequence[str], outcome: Outcome) -> None:
-        """Send the rest and end the run."""
-        self.log(0, final)
-        self._send()
-        self._client.set_tag(self._run, "mlflow.note.content", _listed(notes))
-        self._client.set_terminated(self._run, _STATUS[outcome])
 
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -108,6 +142,7 @@ def _import(folder: Path) -> tuple[Any, Path | None]:
     """The package, and the folder of the store; None where the user configured a server."""
     try:
         import mlflow
+        import mlflow.exceptions
         import mlflow.tracking
 
         local = None if mlflow.tracking.is_tracking_uri_set() else folder

@@ -18,7 +18,7 @@ from taxon.training.checkpoint import Progress, State
 from taxon.training.clock import Clock
 from taxon.training.distillation import with_teacher
 from taxon.training.estimate import expected_steps
-from taxon.training.events import EpochDone, Note, StageStarted, StepDone
+from taxon.training.events import Continued, EpochDone, Note, StageStarted, StepDone
 from taxon.training.inputs import StageInputs, StepBatch
 from taxon.training.job import TrainingJob, TrainingResult
 from taxon.training.losses import build_loss
@@ -118,8 +118,10 @@ class _Run:
         if kept is None:
             return {}
         self.progress, state, self.best = kept
-        done = len(self.progress.history)
-        self.job.listener(Note(f"continued after epoch {done}, step {self.progress.steps}"))
+        progress, history = self.progress, self.progress.history
+        words = f"continued after epoch {len(history)}, step {progress.steps}"
+        best = history[progress.best_epoch - 1] if progress.best_epoch else None
+        self.job.listener(Continued(words, progress.total_steps, best))
         return state
 
     def estimate(self) -> None:
