@@ -108,7 +108,7 @@ def measure(
         for recipe in recipes:
             for seed in range(seeds):
                 drawn = draw(train, count, seed)
-                score, seconds = run_ours(drawn, test, weights, recipe, seed, "top1")
+                score, seconds, _ = run_ours(drawn, test, weights, recipe, seed, "top1")
                 measured.setdefault(count, {}).setdefault(recipe, []).append(score)
                 line = [count, len(drawn), recipe, seed, score, round(seconds, 1)]
                 with out.open("a") as file:

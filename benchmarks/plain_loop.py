@@ -23,10 +23,15 @@ SIZE = 224
 
 @dataclass(frozen=True)
 class Rival:
-    """What the loop leaves: logits [N, C] of the test pictures, and how long training took."""
+    """What the loop leaves: logits [N, C] of the test pictures, and how long training took.
+
+    Attributes:
+        speeds: pictures a second in each stage.
+    """
 
     logits: npt.NDArray[np.float32]
     seconds: float
+    speeds: tuple[float, ...]
 
 
 class Pictures(Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -79,7 +84,9 @@ def train_plain(
         ([*backbone.blocks[-2:], backbone.conv_head], 10, 1e-4, False),
         ([backbone], 10, 1e-4, True),
     ]
+    speeds = []
     for unfrozen, epochs, rate, cosine in stages:
+        begin = time.perf_counter()
         for parameter in backbone.parameters():
             parameter.requires_grad_(False)
         for module in unfrozen:
@@ -100,9 +107,10 @@ def train_plain(
                 optimiser.step()
                 if cosine:
                     schedule.step()
+        speeds.append(epochs * len(train) / (time.perf_counter() - begin))
     seconds = time.perf_counter() - start
     backbone.eval()
     head.eval()
     with torch.no_grad():
         answers = [head(backbone(images.to(memory_format=layout))) for images, _ in test_loader]
-    return Rival(torch.cat(answers).numpy(), seconds)
+    return Rival(torch.cat(answers).numpy(), seconds, tuple(speeds))

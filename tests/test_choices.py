@@ -130,7 +130,7 @@ def test_a_trial_finds_out_whether_training_the_backbone_pays(
     backbone = create_backbone("test_convnext")
     before = {name: value.clone() for name, value in backbone.module.state_dict().items()}
     useless = "{name: head, epochs: 1, learning_rate: 1.0e-9}"
-    tried = f"{{name: all, epochs: 24, unfrozen_blocks: all, learning_rate: {learning_rate}, "
+    tried = f"{{name: all, epochs: 40, unfrozen_blocks: all, learning_rate: {learning_rate}, "
     tried += "trial: true}"
     config = load_config("scratch", overrides=[f"stages=[{useless}, {tried}]", "batch_size=8"])
     trial = hold_trial(
@@ -147,9 +147,11 @@ def test_a_trial_finds_out_whether_training_the_backbone_pays(
     assert all(after[name].equal(value) for name, value in before.items())
 
 
-def test_a_stage_on_trial_comes_after_one_that_is_not() -> None:
-    with pytest.raises(ConfigError, match="not on trial must come first"):
+def test_stages_on_trial_come_last() -> None:
+    with pytest.raises(ConfigError, match="stages on trial come last"):
         load_config("finetune", overrides=["stages=[{name: a, unfrozen_blocks: all, trial: true}]"])
+    with pytest.raises(ConfigError, match="stages on trial come last"):
+        load_config("staged", overrides=["stages.1.trial=true"])
     with pytest.raises(ConfigError, match="blocks of the backbone train"):
         load_config("staged", overrides=["stages.0.trial=true"])
 

@@ -76,8 +76,9 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if all(stage.trial for stage in self.stages):
-            raise ValueError("a stage that is not on trial must come first")
+        trials = [stage.trial for stage in self.stages]
+        if all(trials) or trials != sorted(trials):
+            raise ValueError("stages on trial come last, after one that is not")
         solved = [stage.name for stage in self.stages if stage.method == "logistic"]
         if solved and self.head != "standardised":
             raise ValueError(
