@@ -77,10 +77,11 @@ class LinearHead:
 def solve(train: Examples, validation: Examples | None, *, classes: int, seed: int) -> LinearHead:
     """Fit a logistic regression for each strength of regularisation, and keep the best.
 
-    The best is the one with the smallest log loss on validation, or, without one, out of fold
-    on the training part, each at its own best temperature (Guo et al. 2017): a strongly
-    regularised head is too modest, which says nothing about how well it tells classes apart. The
-    head is scaled by that temperature. Multi-label fits one regression for each label.
+    The best is the strongest one whose log loss is not surely larger than the smallest, on
+    validation or, without one, out of fold on the training part, each at its own best temperature
+    (Guo et al. 2017): a strongly regularised head is too modest, which says nothing about how
+    well it tells classes apart. The head is scaled by that temperature. Multi-label fits one
+    regression for each label.
 
     Args:
         validation: what chooses; None cross-validates.
@@ -111,7 +112,8 @@ def solve(train: Examples, validation: Examples | None, *, classes: int, seed: i
                 logits[:, rest] = _Fit(inner.at(fit), classes).all_logits(inner.at(rest))
             reason = f"by cross-validation in {len(parts)} folds of the training part"
         fitted = [_best_temperature(own, held_out) for own in logits]
-        best = int(np.argmin([loss for loss, _ in fitted]))
+        scaled = [own / temperature for own, (_, temperature) in zip(logits, fitted, strict=True)]
+        best = _simplest(np.stack([_row_losses(own, held_out) for own in scaled]))
         weight, bias = _Fit(inner, classes).parameters(STRENGTHS[best])
     temperature = fitted[best][1]
     weight, bias = weight / temperature, np.where(bias == UNSEEN, UNSEEN, bias / temperature)
@@ -136,15 +138,35 @@ def _best_temperature(logits: npt.NDArray[np.float64], examples: Examples) -> tu
     return float(found.fun), float(np.exp(found.x))
 
 
+def _simplest(losses: npt.NDArray[np.float64]) -> int:
+    """The strongest regularisation that loses no more than a standard error to the best one.
+
+    The rule of one standard error (Breiman et al. 1984), on differences picture by picture: the
+    smallest loss alone follows chance where the curve is flat.
+
+    Args:
+        losses: [S, N], by falling regularisation; how much each row adds to the mean.
+    """
+    best = losses[int(np.argmin(losses.sum(axis=1)))]
+    differences = losses - best
+    error = differences.std(axis=1) * np.sqrt(losses.shape[1])
+    return int(np.argmax(differences.sum(axis=1) <= error))
+
+
 def _log_loss(logits: npt.NDArray[np.float64], examples: Examples) -> float:
     """The weighted mean; of several labels over those that are known."""
+    return float(_row_losses(logits, examples).sum())
+
+
+def _row_losses(logits: npt.NDArray[np.float64], examples: Examples) -> npt.NDArray[np.float64]:
+    """float64 [N]: what each row adds to the weighted mean."""
     targets, weights = examples.targets, examples.weights
     if targets.ndim == 1:
-        own = log_softmax(logits, axis=1)[np.arange(len(targets)), targets]
-        return float(-np.average(own, weights=weights))
-    known = targets >= 0
+        own = -log_softmax(logits, axis=1)[np.arange(len(targets)), targets]
+        return np.asarray(own * weights / weights.sum())
+    known = (targets >= 0) * weights[:, None]
     losses = np.logaddexp(0.0, np.where(targets == 1, -logits, logits))
-    return float(np.average(losses, weights=known * weights[:, None]))
+    return np.asarray((losses * known).sum(axis=1) / known.sum())
 
 
 class _Fit:
