@@ -22,7 +22,7 @@ from taxon.models.features import extract_features
 from taxon.models.probe import out_of_fold_probabilities
 from taxon.preprocessing import Preprocessing
 
-PROBE_PICTURES = 800
+PROBE_PICTURES = 500
 CPU_BUDGET = 6e9  # pictures times parameters of the backbone
 MINIMUM_PICTURES = 60
 RESAMPLES = 1000
