@@ -104,6 +104,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", choices=list(CASES), dest="sets")
     parser.add_argument("--recipe", action="append", dest="recipes")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--without-loop", action="store_true", help="figures alone, no ratios")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("finetune.jsonl"))
     options = parser.parse_args()
@@ -113,7 +114,8 @@ def main() -> None:
         train, test = manifest.part("train"), manifest.part("validation")
         rows: dict[str, list[tuple[float, float]]] = {}
         for seed in range(options.first_seed, options.first_seed + options.seeds):
-            for recipe in (LOOP, *(options.recipes or ("probe", "staged", "auto"))):
+            recipes = options.recipes or ["probe", "staged", "auto"]
+            for recipe in recipes if options.without_loop else [LOOP, *recipes]:
                 if recipe == LOOP:
                     rival = train_plain(train, test, options.weights, model_name=MODEL, seed=seed)
                     value, seconds = score(test, rival.logits, case.figure), rival.seconds
@@ -139,7 +141,8 @@ def show(name: str, figure: str, rows: dict[str, list[tuple[float, float]]]) -> 
     for recipe, results in rows.items():
         scores = [value for value, _ in results]
         seconds = [value for _, value in results]
-        ratios = [own / loop for own, (_, loop) in zip(seconds, rows[LOOP], strict=True)]
+        loop = [value for _, value in rows.get(LOOP, results)]
+        ratios = [own / other for own, other in zip(seconds, loop, strict=True)]
         each = ", ".join(f"{100 * value:.1f}" for value in scores)
         print(
             f"| {recipe} | {100 * statistics.mean(scores):.1f} | {each} | "
