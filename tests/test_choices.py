@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import taxon
@@ -112,12 +113,12 @@ def test_an_input_size_that_the_architecture_fixes_stays(manifest: Manifest) -> 
 
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    """Pictures of two colours, easily told by a network that trains."""
+    """Pictures of four colours, easily told by a network that trains."""
     folder, rng = tmp_path_factory.mktemp("colours"), np.random.default_rng(0)
     for position in range(80):
         pixels = rng.integers(0, 120, (32, 32, 3), dtype=np.uint8)
-        pixels[..., 2 * (position % 2)] += 120
-        path = folder / ("red", "blue")[position % 2] / f"{position}.png"
+        pixels[..., position % 4 : position % 4 + 1] += 120
+        path = folder / ("red", "green", "blue", "none")[position % 4] / f"{position}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(pixels).save(path)
     return load_manifest(folder)
@@ -127,6 +128,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 def test_a_trial_finds_out_whether_training_the_backbone_pays(
     colours: Manifest, learning_rate: float, pays: bool
 ) -> None:
+    torch.manual_seed(0)
     backbone = create_backbone("test_convnext")
     before = {name: value.clone() for name, value in backbone.module.state_dict().items()}
     useless = "{name: head, epochs: 1, learning_rate: 1.0e-9}"

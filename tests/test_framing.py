@@ -111,7 +111,8 @@ def test_a_better_framing_by_chance_is_not_taken(
     manifest = _strips(tmp_path / "same", at_the_end=False)
     targets = manifest.targets()
     monkeypatch.setattr(
-        "taxon.training.framing.extract_features", lambda *_, **__: np.zeros((120, 1), np.float32)
+        "taxon.training.candidates.extract_features",
+        lambda *_, **__: np.zeros((120, 1), np.float32),
     )
 
     def choose(right: dict[str, int]) -> Framing:

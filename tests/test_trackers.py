@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from conftest import TINY_BACKBONE, exports_left_out
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 from tensorboard.backend.event_processing import plugin_event_accumulator
@@ -575,6 +575,7 @@ nested = st.dictionaries(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw imports things
 @given(nested)
 def test_flat_keys_lead_back_to_the_values(values: dict[str, Any]) -> None:
     for key, value in flat(values).items():

@@ -79,6 +79,7 @@ def test_staged_recipe_on_pretrained_weights(run: Path, defects: Path, tmp_path:
         out=tmp_path / "staged",
         model=TINY_BACKBONE,
         weights=weights,
+        recipe="staged",
         epochs=5,
         listener=recorder,
     )

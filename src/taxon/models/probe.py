@@ -75,6 +75,7 @@ def compact(features: FloatArray) -> FloatArray:
     products = scaled.astype(np.float64) @ scaled.T.astype(np.float64)
     values, directions = np.linalg.eigh(products)
     kept = values > 1e-9 * max(values[-1], 1e-12)
+    kept[-1] = True  # of pictures that are all alike too
     return np.asarray(directions[:, kept] * np.sqrt(values[kept]), np.float32)
 
 
