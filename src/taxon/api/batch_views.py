@@ -104,7 +104,9 @@ def prepare_views(
     def tell(text: str) -> None:
         listener(Note(text))
 
-    chosen = choose(start, train, config, tell)
+    # Nothing is trained here; what stages show does not depend on whether they pay.
+    stages = tuple(stage.model_copy(update={"trial": False}) for stage in config.stages)
+    chosen = choose(start, train, config.model_copy(update={"stages": stages}), tell)
     config, spec = chosen.config, chosen.preprocessing
     imbalance = imbalance_plan(config, train)
     tell(imbalance.sentence())

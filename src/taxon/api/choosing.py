@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from taxon.api.fine_tuning import imbalance_plan
 from taxon.api.starting import Start
 from taxon.api.workspace import Plan
 from taxon.config import Pooling, TrainConfig
 from taxon.data import Manifest
 from taxon.data.loading.augment import describe
+from taxon.data.splitting.grouping import unit_numbers
 from taxon.preprocessing import Preprocessing
 from taxon.training import Listener, Note
-from taxon.training.candidates import MINIMUM_PICTURES, Candidate, Probes
+from taxon.training.candidates import MINIMUM_GROUPS, MINIMUM_PICTURES, Candidate, Probes
 from taxon.training.choices import choose_pooling, choose_size, poolings
 from taxon.training.device import build_accelerator
 from taxon.training.framing import choose_framing, framing_by_shape, suits_dct_scaling
@@ -87,7 +90,10 @@ def _why_no_probes(train: Manifest, config: TrainConfig) -> str:
     """Why there are no features to compare, or empty."""
     if config.weights == "none":
         return "random weights"
-    return "few pictures" if len(train) < MINIMUM_PICTURES else ""
+    if len(train) < MINIMUM_PICTURES:
+        return "few pictures"
+    # Folds divide no group.
+    return "few groups" if len(np.unique(unit_numbers(train))) < MINIMUM_GROUPS else ""
 
 
 def _probes(start: Start, train: Manifest, config: TrainConfig) -> Probes:

@@ -25,6 +25,7 @@ from taxon.preprocessing import Preprocessing
 PROBE_PICTURES = 500
 CPU_BUDGET = 6e9  # pictures times parameters of the backbone
 MINIMUM_PICTURES = 60
+MINIMUM_GROUPS = 5  # one a fold
 RESAMPLES = 1000
 # The share of resamples in which another candidate must win for the usual one to be given up.
 # Framings of long strips reach 0.96 to 1 on three seeds, chance 0.73 on one
@@ -57,7 +58,7 @@ class Probes:
     """Probes on a sample of the training part; what was computed once is kept.
 
     Attributes:
-        sample: as many pictures as probes go through in about a minute on 2 cores. The number
+        sample: as many pictures as probes go through in about half a minute on 2 cores. The number
             goes by the backbone's size and not by the clock: the same run chooses the same.
         targets: int64 [N] or [N, C], of the sample.
         poolings: the kinds of features to compare, the usual one first; several are extracted

@@ -11,6 +11,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from taxon.config import StageConfig, TrainConfig
+from taxon.core.errors import DivergedError
 from taxon.core.predictions import FloatArray
 from taxon.data import Manifest
 from taxon.data.imbalance import ImbalancePlan
@@ -84,7 +85,10 @@ def hold_trial(
         return calibrate(logits, DecisionPolicy.default(test.label_space), test.label_space.task)
 
     without = answers([stage for stage in config.stages if not stage.trial])
-    trained = answers([_shortened(stage) for stage in config.stages if stage.trial])
+    try:
+        trained = answers([_shortened(stage) for stage in config.stages if stage.trial])
+    except DivergedError as error:
+        return Trial(False, f"in a trial, {error}")
     task, targets = test.label_space.task, test.targets()
     share = better(task, targets, unit_numbers(test), trained, without, config.seed)
     names = " and ".join(f"'{stage.name}'" for stage in config.stages if stage.trial)
