@@ -21,7 +21,6 @@ from taxon.models.probe import folds, kinds
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 ITERATIONS = 300
 FOLDS = 3
-SMALL = 2_000_000  # pictures times features
 LEAST_DEVIATION = 1e-3  # of the median over features
 UNSEEN = -20.0  # the logit of a class without pictures
 IntArray = npt.NDArray[np.int64]
@@ -98,8 +97,8 @@ def solve(train: Examples, validation: Examples | None, *, classes: int, seed: i
         return Examples(features, examples.targets, examples.weights, examples.groups)
 
     inner = standardised(train)
-    # A BLAS of several threads makes small problems slower, not faster.
-    with threadpool_limits(1 if inner.features.size < SMALL else None):
+    # A BLAS of several threads makes problems of this size slower, not faster.
+    with threadpool_limits(1):
         if validation is not None:
             held_out = standardised(validation)
             logits = _Fit(inner, classes).all_logits(held_out)
