@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test lint format test-backbones benchmark lock clean
+.PHONY: help demo test coverage lint format test-backbones benchmark lock clean
 
 help:
 	@echo "make demo            set up and run the whole path on generated pictures"
 	@echo "make test            set up, lint, type-check and run the tests"
+	@echo "make coverage        the tests, with the lines that they reach"
 	@echo "make test-backbones  the charter's large backbones: build, train, export, compare"
 	@echo "make lint            format check, lint, types, layers"
 	@echo "make format          format the code"
@@ -36,8 +38,11 @@ demo: $(READY)
 # order of tests/conftest.py, long ones first, and not by how many tests they have.
 test: $(READY) lint
 	@scripts/install-browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
-		--cov --cov-report=term -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(IN_TWO) --durations=15 -m "not slow"
+
+# Measuring what lines are reached makes the run longer.
+coverage: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(IN_TWO) --cov --cov-report=term -m "not slow"
 
 test-backbones: $(READY)
 	$(BIN)/python -m pytest -m slow --durations=0

@@ -98,7 +98,8 @@ def read_pickle(path: Path) -> dict[str, torch.Tensor]:
     """
     tasks = _tasks()
     try:
-        checkpoint, _ = tasks.torch_safe_load(path, safe_only=True)
+        with _no_new_safe_globals():
+            checkpoint, _ = tasks.torch_safe_load(path, safe_only=True)
     except Exception as error:  # its loader raises many kinds: pickle, network, disk
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(f"{path} cannot be read by Ultralytics' loader: {reason}") from error
@@ -128,6 +129,17 @@ def _tasks() -> ModuleType:
             f"{_HEADLESS_LINE}"
         ) from error
     return tasks  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _no_new_safe_globals() -> Iterator[None]:
+    """Take back the classes that Ultralytics' loader lets into every later `torch.load`."""
+    before = torch.serialization.get_safe_globals()
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
 
 
 @contextmanager
