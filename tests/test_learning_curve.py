@@ -201,6 +201,8 @@ def test_sentences_of_real_curves() -> None:
     assert "cannot be told" in _curve(_classes(0, 60, classes=2, distance=0.1)).sentence()
     rising = _curve(_classes(0, 800, classes=10, size=32)).sentence()
     assert "(64 a class); twice as many as now (1,600) would give about" in rising
+    sampled = replace(_curve(_classes(0, 240)), available=100_000)
+    assert "out of its reach" in sampled.sentence()
     features, targets, groups = _classes(0, 240)
     uneven = np.flatnonzero((targets > 0) | (groups < 120))
     assert "a class" not in _curve(_only((features, targets, groups), uneven)).sentence()

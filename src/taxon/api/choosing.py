@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def choose(start: Start, train: Manifest, config: TrainConfig, tell: Tell) -> Ch
         spec, reason = choose_size(probes, spec, config.chosen_pooling)
         tell(f"input size: {reason}")
     if probes is not None:
-        _tell_curve(probes, Candidate(spec, config.chosen_pooling), tell)
+        _tell_curve(probes, Candidate(spec, config.chosen_pooling), len(train), tell)
     if any(stage.trial and stage.epochs for stage in config.stages):
         config = _settle_trials(start, probes, spec, config, tell)
     if wanted.jpeg_dct_scaling is None and suits_dct_scaling(train.records, spec):
@@ -107,7 +107,7 @@ def _pooling(probes: Probes | None, spec: Preprocessing) -> tuple[Pooling, str]:
     return choose_pooling(probes, spec)
 
 
-def _tell_curve(probes: Probes, candidate: Candidate, tell: Tell) -> None:
+def _tell_curve(probes: Probes, candidate: Candidate, available: int, tell: Tell) -> None:
     """How many pictures are needed is what everybody asks first."""
     curve = learning_curve(
         probes.features(candidate),
@@ -117,7 +117,8 @@ def _tell_curve(probes: Probes, candidate: Candidate, tell: Tell) -> None:
         seed=probes.seed,
     )
     if curve is not None:
-        tell(f"learning curve: {curve.sentence()}")
+        # Measured on a sample, told of all that there are.
+        tell(f"learning curve: {replace(curve, available=available).sentence()}")
 
 
 def _settle_trials(

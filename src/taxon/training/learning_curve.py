@@ -104,6 +104,8 @@ class LearningCurve:
 
     def _outlook(self) -> str:
         twice, most = 2 * self.available, REACH * self.points[-1].pictures
+        if most <= self.available:
+            return "what more pictures than yours would give is out of its reach"
         target = min(twice, most)
         more = f"twice as many as now ({twice:,})" if twice <= most else f"{most:,}"
         score, low, high = self.expected(target)
