@@ -131,7 +131,7 @@ def test_a_trial_finds_out_whether_training_the_backbone_pays(
     torch.manual_seed(0)
     backbone = create_backbone("test_convnext")
     before = {name: value.clone() for name, value in backbone.module.state_dict().items()}
-    useless = "{name: head, epochs: 1, learning_rate: 1.0e-9}"
+    useless = f"{{name: head, epochs: {int(not pays)}, learning_rate: 1.0e-9}}"  # 0: none at all
     tried = f"{{name: all, epochs: 40, unfrozen_blocks: all, learning_rate: {learning_rate}, "
     tried += "trial: true}"
     config = load_config("scratch", overrides=[f"stages=[{useless}, {tried}]", "batch_size=8"])
@@ -180,6 +180,7 @@ def test_auto_leaves_nothing_open_in_the_bundle_and_says_why(
     config = TrainConfig.model_validate(provenance.config)
     assert config.recipe == "auto"
     assert config.chosen_pooling in KINDS
+    assert config.preprocessing.resize != "auto" and config.preprocessing.size == 32
     assert not any(stage.trial for stage in config.stages)
     said = "\n".join(told)
     for words in ("framing: ", "features: ", "training blocks of the backbone "):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from taxon.api.batch_sheet import COLUMNS, Section, Tile, drawable_names, listed
-from taxon.api.choosing import choose
+from taxon.api.choosing import choose_features
 from taxon.api.fine_tuning import imbalance_plan
 from taxon.api.starting import Start
 from taxon.config import AugmentConfig, TrainConfig
@@ -104,9 +104,7 @@ def prepare_views(
     def tell(text: str) -> None:
         listener(Note(text))
 
-    # Nothing is trained here; what stages show does not depend on whether they pay.
-    stages = tuple(stage.model_copy(update={"trial": False}) for stage in config.stages)
-    chosen = choose(start, train, config.model_copy(update={"stages": stages}), tell)
+    chosen = choose_features(start, train, config, tell)
     config, spec = chosen.config, chosen.preprocessing
     imbalance = imbalance_plan(config, train)
     tell(imbalance.sentence())

@@ -13,7 +13,6 @@ from taxon.api.workspace import Plan
 from taxon.config import Pooling, TrainConfig
 from taxon.data import Manifest
 from taxon.data.loading.augment import describe
-from taxon.data.splitting.grouping import unit_numbers
 from taxon.preprocessing import Preprocessing
 from taxon.training import Listener, Note
 from taxon.training.candidates import MINIMUM_GROUPS, MINIMUM_PICTURES, Candidate, Probes
@@ -28,36 +27,48 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Chosen:
-    """A configuration without open keys, and the preprocessing that goes with it."""
+    """How pictures become features, with the configuration that says so.
+
+    Attributes:
+        config: framing, size and features are no longer open.
+        probes: None where none could be made.
+    """
 
     config: TrainConfig
     preprocessing: Preprocessing
+    probes: Probes | None
 
 
 def choose_plan(start: Start, manifest: Manifest, config: TrainConfig, listener: Listener) -> Plan:
-    """Choose what the configuration leaves open, looking at the training part alone."""
+    """Choose what the configuration leaves open, looking at the training part alone.
+
+    Each choice stands before the next one begins; what the user fixed stays as it is.
+    """
     notes = [*start.notes, *manifest.notes]
 
     def tell(text: str) -> None:
         notes.append(text)
         listener(Note(text))
 
-    chosen = choose(start, manifest.part("train"), config, tell)
-    return Plan(config=chosen.config, preprocessing=chosen.preprocessing, notes=tuple(notes))
+    train = manifest.part("train")
+    chosen = choose_features(start, train, config, tell)
+    if chosen.probes is not None:
+        _tell_curve(chosen, chosen.probes, len(train), tell)
+    config = chosen.config
+    if any(stage.trial and stage.epochs for stage in config.stages):
+        config = _settle_trials(start, chosen, tell)
+    return Plan(config=config, preprocessing=chosen.preprocessing, notes=tuple(notes))
 
 
-def choose(start: Start, train: Manifest, config: TrainConfig, tell: Tell) -> Chosen:
-    """Choose framing, pooled features, input size, and whether blocks of the backbone train.
-
-    Each choice stands before the next one begins; what the user fixed stays as it is.
+def choose_features(start: Start, train: Manifest, config: TrainConfig, tell: Tell) -> Chosen:
+    """Choose framing, pooled features and input size.
 
     Args:
         train: the training part alone; no other part may influence a choice.
         tell: is told each choice, and why, in a sentence.
     """
     wanted, spec = config.preprocessing, start.preprocessing
-    why_not = _why_no_probes(train, config)
-    probes = None if why_not else _probes(start, train, config)
+    probes, why_not = _probes(start, train, config)
     if wanted.resize == "auto":
         if probes is None:
             framing = framing_by_shape(train.records, spec, why_not)
@@ -72,10 +83,8 @@ def choose(start: Start, train: Manifest, config: TrainConfig, tell: Tell) -> Ch
     if wanted.size == "auto" and probes is not None:
         spec, reason = choose_size(probes, spec, config.chosen_pooling)
         tell(f"input size: {reason}")
-    if probes is not None:
-        _tell_curve(probes, Candidate(spec, config.chosen_pooling), len(train), tell)
-    if any(stage.trial and stage.epochs for stage in config.stages):
-        config = _settle_trials(start, probes, spec, config, tell)
+    closed = {"resize": spec.resize} | ({"size": spec.height} if wanted.size == "auto" else {})
+    config = config.model_copy(update={"preprocessing": wanted.model_copy(update=closed)})
     if wanted.jpeg_dct_scaling is None and suits_dct_scaling(train.records, spec):
         spec = spec.model_copy(update={"jpeg_dct_scaling": True})
         tell("large JPEGs are reduced while they are decoded, here and wherever the model runs")
@@ -83,22 +92,20 @@ def choose(start: Start, train: Manifest, config: TrainConfig, tell: Tell) -> Ch
         f"pictures: {spec.resize} to {spec.width}x{spec.height} px; "
         f"augmentation: {describe(config.augment)}"
     )
-    return Chosen(config, spec)
+    return Chosen(config, spec, probes)
 
 
-def _why_no_probes(train: Manifest, config: TrainConfig) -> str:
-    """Why there are no features to compare, or empty."""
+def _probes(start: Start, train: Manifest, config: TrainConfig) -> tuple[Probes | None, str]:
+    """Probes, or why there is nothing that they could compare."""
     if config.weights == "none":
-        return "random weights"
+        return None, "random weights"
     if len(train) < MINIMUM_PICTURES:
-        return "few pictures"
-    # Folds divide no group.
-    return "few groups" if len(np.unique(unit_numbers(train))) < MINIMUM_GROUPS else ""
-
-
-def _probes(start: Start, train: Manifest, config: TrainConfig) -> Probes:
+        return None, "few pictures"
     kinds = poolings(start.backbone) if config.pooling == "auto" else [config.pooling]
-    return Probes(start.backbone, train, seed=config.seed, device=start.device, poolings=kinds)
+    probes = Probes(start.backbone, train, seed=config.seed, device=start.device, poolings=kinds)
+    # Folds divide no group.
+    few = len(np.unique(probes.groups)) < MINIMUM_GROUPS
+    return (None, "few groups") if few else (probes, "")
 
 
 def _pooling(probes: Probes | None, spec: Preprocessing) -> tuple[Pooling, str]:
@@ -107,10 +114,10 @@ def _pooling(probes: Probes | None, spec: Preprocessing) -> tuple[Pooling, str]:
     return choose_pooling(probes, spec)
 
 
-def _tell_curve(probes: Probes, candidate: Candidate, available: int, tell: Tell) -> None:
+def _tell_curve(chosen: Chosen, probes: Probes, available: int, tell: Tell) -> None:
     """How many pictures are needed is what everybody asks first."""
     curve = learning_curve(
-        probes.features(candidate),
+        probes.features(Candidate(chosen.preprocessing, chosen.config.chosen_pooling)),
         probes.targets,
         probes.groups,
         task=probes.sample.label_space.task,
@@ -121,17 +128,16 @@ def _tell_curve(probes: Probes, candidate: Candidate, available: int, tell: Tell
         tell(f"learning curve: {replace(curve, available=available).sentence()}")
 
 
-def _settle_trials(
-    start: Start, probes: Probes | None, spec: Preprocessing, config: TrainConfig, tell: Tell
-) -> TrainConfig:
+def _settle_trials(start: Start, chosen: Chosen, tell: Tell) -> TrainConfig:
     """The configuration without stages on trial: they pay and stay, or they are left out."""
-    if probes is None:
+    config = chosen.config
+    if chosen.probes is None:
         pays, reason = config.weights == "none", "no trial could be held"
     else:
         trial = hold_trial(
             start.backbone,
-            probes.sample,
-            spec,
+            chosen.probes.sample,
+            chosen.preprocessing,
             config,
             build_accelerator(start.device, config),
             lambda part: imbalance_plan(config, part),

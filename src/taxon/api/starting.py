@@ -54,7 +54,7 @@ def choose_start(
     fixed = (size, size) if isinstance(size, int) else None
     backbone = create_backbone(name, input_size=fixed)
     backbone, weights = load_pretrained(
-        backbone, weights_in(folder, config.weights), trust_pickle=trust_pickle
+        backbone, _weights_in(folder, config.weights), trust_pickle=trust_pickle
     )
     preprocessing = _adjust(preprocessing_of(backbone.settings), config)
     entry = find(name)
@@ -72,7 +72,7 @@ def choose_start(
     return Start(device, backbone, preprocessing, weights, notes)
 
 
-def weights_in(folder: Path, weights: str) -> str:
+def _weights_in(folder: Path, weights: str) -> str:
     """The weights, a file as a path that holds from any working folder."""
     return weights if weights in ("hub", "none") else str(folder / weights)
 

@@ -103,12 +103,23 @@ def fit_predict(
         train: positions of the pictures that teach.
         held_out: M positions.
     """
-    if targets.ndim == 1:
-        return _fit_predict(features, targets, train, held_out, classes)
+    if targets.ndim == 2:
+        columns = [
+            fit_predict(features, column, train[column[train] != UNKNOWN], held_out, 2)[:, 1]
+            for column in targets.T
+        ]
+        return np.stack(columns, axis=1)
     result = np.zeros((len(held_out), classes), np.float32)
-    for position, column in enumerate(targets.T):
-        taught = train[column[train] != UNKNOWN]
-        result[:, position] = _fit_predict(features, column, taught, held_out, 2)[:, 1]
+    known = np.unique(targets[train])
+    if len(known) < 2:
+        result[:, known] = 1.0
+        return result
+    model = LogisticRegression(C=REGULARISATION, max_iter=200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # near enough for a probe
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        model.fit(features[train], targets[train])
+    result[:, known] = model.predict_proba(features[held_out])
     return result
 
 
@@ -144,24 +155,3 @@ def kinds(targets: IntArray) -> IntArray:
 def _stand_in(targets: IntArray) -> IntArray:
     """A stand-in for features: scikit-learn's splitters look at nothing but its length."""
     return targets.reshape(-1, 1)
-
-
-def _fit_predict(
-    features: FloatArray,
-    targets: IntArray,
-    train: npt.NDArray[np.intp],
-    held_out: npt.NDArray[np.intp],
-    classes: int,
-) -> FloatArray:
-    result = np.zeros((len(held_out), classes), np.float32)
-    known = np.unique(targets[train])
-    if len(known) < 2:
-        result[:, known] = 1.0
-        return result
-    model = LogisticRegression(C=REGULARISATION, max_iter=200)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # near enough for a probe
-        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-        model.fit(features[train], targets[train])
-    result[:, known] = model.predict_proba(features[held_out])
-    return result

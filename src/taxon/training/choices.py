@@ -19,8 +19,7 @@ MOST_FEATURES = 8000
 def choose_pooling(probes: Probes, spec: Preprocessing) -> tuple[Pooling, str]:
     """Compare the backbone's own pooled features with statistics of all its blocks, and both.
 
-    The statistics are the usual ones: no worse than the others on most sets
-    (benchmarks/RESULTS.md).
+    The statistics are the usual ones (docs/adr/0020-auto.md).
 
     Returns:
         The pooling, and why, in a sentence.

@@ -32,7 +32,6 @@ from taxon.training.trainer import fit
 # the time of what it decides about.
 HELD_OUT_FOLDS = 2
 SHARE_OF_EPOCHS = 1 / 4
-TRIAL_PICTURES = 500
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def hold_trial(
 
     Args:
         backbone: stays as it is.
-        sample: of the training part.
+        sample: of the training part, in five groups or more.
         config: with stages of which the last ones are on trial.
         imbalance: what is done about rare classes in a part.
     """
@@ -69,18 +68,18 @@ def hold_trial(
 
     def answers(stages: Sequence[StageConfig]) -> FloatArray:
         """Of the classifier after more stages, for the pictures that are held out."""
-        fit(
-            TrainingJob(
-                classifier=classifier,
-                train=train,
-                validation=replace(sample, records=()),
-                preprocessing=preprocessing,
-                config=config.model_copy(update={"stages": tuple(stages)}),
-                imbalance=imbalance(train),
-                accelerator=accelerator,
-                listener=silent,
-            )
+        job = TrainingJob(
+            classifier=classifier,
+            train=train,
+            validation=replace(sample, records=()),
+            preprocessing=preprocessing,
+            config=config.model_copy(update={"stages": tuple(stages)}),
+            imbalance=imbalance(train),
+            accelerator=accelerator,
+            listener=silent,
         )
+        if any(stage.epochs for stage in stages):
+            fit(job)
         logits = predict_logits(classifier, normalise, test, preprocessing, accelerator.device)
         return calibrate(logits, DecisionPolicy.default(test.label_space), test.label_space.task)
 
@@ -102,15 +101,13 @@ def hold_trial(
 
 
 def _divided(sample: Manifest, seed: int) -> tuple[Manifest, Manifest]:
-    """What teaches, and what scores: groups undivided, of a large sample a part."""
-    order = np.random.default_rng(seed).permutation(len(sample))[:TRIAL_PICTURES]
-    few = replace(sample, records=tuple(sample.records[position] for position in sorted(order)))
-    parts = folds(kinds(few.targets()), unit_numbers(few), seed)
+    """What teaches, and what scores: groups undivided."""
+    parts = folds(kinds(sample.targets()), unit_numbers(sample), seed)
     held_out = set(np.concatenate([rest for _, rest in parts[:HELD_OUT_FOLDS]]).tolist())
-    records = list(enumerate(few.records))
+    ids = {record.id for place, record in enumerate(sample.records) if place in held_out}
     return (
-        replace(few, records=tuple(record for place, record in records if place not in held_out)),
-        replace(few, records=tuple(record for place, record in records if place in held_out)),
+        sample.where(lambda record: record.id not in ids),
+        sample.where(lambda record: record.id in ids),
     )
 
 
