@@ -33,6 +33,7 @@ from taxon.core.cache import VARIABLE
 from taxon.data import Manifest, load_manifest
 from taxon.data.loading import loader as taxon_loader
 from taxon.data.loading.decode_cache import DecodeCache, open_decode_cache
+from taxon.data.loading.views import ViewMaker
 from taxon.preprocessing import Preprocessing
 
 BATCH_SIZE = 8  # of 40 large pictures: two workers can share the batches evenly
@@ -86,9 +87,8 @@ def _epoch(
     manifest: Manifest, spec: Preprocessing, kept: DecodeCache | None, ahead: int, number: int
 ) -> Batches:
     taxon_loader._BATCHES_AHEAD = ahead
-    return taxon_loader.training_batches(
-        manifest, spec, AUGMENT, batch_size=BATCH_SIZE, seed=0, epoch=number, cache=kept
-    )
+    maker = ViewMaker(manifest.records, spec, AUGMENT, seed=0, cache=kept)
+    return taxon_loader.training_batches(manifest, maker, batch_size=BATCH_SIZE, epoch=number)
 
 
 def network() -> Callable[[torch.Tensor, torch.Tensor], None]:

@@ -27,7 +27,9 @@ from taxon.data.loading import loader
 from taxon.data.loading.decode_cache import DecodeCache, open_decode_cache
 from taxon.data.loading.loader import Batch, evaluation_batches, training_batches
 from taxon.data.loading.pixel_store import DiskStore
+from taxon.data.loading.processes import LoadingProcesses
 from taxon.data.loading.sampling import EpochPlan
+from taxon.data.loading.views import ViewMaker
 from taxon.preprocessing import Preprocessing, prepare
 
 SPEC = Preprocessing(height=16, width=24)
@@ -71,17 +73,11 @@ def _train(
     plan: EpochPlan | None = None,
     cache: DecodeCache | None = None,
 ) -> Batches:
+    maker = ViewMaker(manifest.records, SPEC, config, seed, cache=cache)
+    processes = LoadingProcesses(workers) if workers else None
     return list(
         training_batches(
-            manifest,
-            SPEC,
-            config,
-            batch_size=batch_size,
-            seed=seed,
-            epoch=epoch,
-            workers=workers,
-            plan=plan,
-            cache=cache,
+            manifest, maker, batch_size=batch_size, epoch=epoch, plan=plan, processes=processes
         )
     )
 
@@ -183,7 +179,8 @@ def test_views_do_not_depend_on_the_number_of_processes(manifest: Manifest, work
 @settings(max_examples=100, deadline=None)
 def test_batches_are_of_nearly_equal_size_and_never_of_one(count: int, batch_size: int) -> None:
     records = make_classes({"a": count - count // 2, "b": count // 2})
-    epoch = training_batches(records, SPEC, OFF, batch_size=batch_size, seed=0, epoch=0)
+    maker = ViewMaker(records.records, SPEC, OFF, seed=0)
+    epoch = training_batches(records, maker, batch_size=batch_size, epoch=0)
     batches = epoch.places
     sizes = [len(batch) for batch in batches]
     assert len(epoch) == len(sizes)
@@ -246,16 +243,10 @@ def test_same_picture_has_another_view_each_time_it_is_shown(manifest: Manifest)
 
 def test_rare_augmentation_changes_extra_views_alone(manifest: Manifest) -> None:
     plan = _plan([0, 0, 1, 1], [False, True, False, True])
-    batches = training_batches(
-        manifest,
-        SPEC,
-        OFF,
-        batch_size=4,
-        seed=0,
-        epoch=0,
-        plan=plan,
-        rare_augmentation=lambda view, rng: ImageOps.invert(view),
+    maker = ViewMaker(
+        manifest.records, SPEC, OFF, seed=0, rare=lambda view, rng: ImageOps.invert(view)
     )
+    batches = training_batches(manifest, maker, batch_size=4, epoch=0, plan=plan)
     images = next(iter(batches)).images
     assert torch.equal(images[1], 255 - images[0])
     assert torch.equal(images[3], 255 - images[2])
@@ -276,7 +267,8 @@ def test_weights_are_those_of_the_records(manifest: Manifest) -> None:
 
 
 def test_threads_end_when_the_caller_leaves_early(manifest: Manifest) -> None:
-    batches = iter(training_batches(manifest, SPEC, ON, batch_size=2, seed=0, epoch=0))
+    maker = ViewMaker(manifest.records, SPEC, ON, seed=0)
+    batches = iter(training_batches(manifest, maker, batch_size=2, epoch=0))
     next(batches)
     assert _loading_threads()
     del batches
@@ -288,7 +280,8 @@ def _loading_threads() -> list[str]:
 
 
 def test_loading_processes_leave_stop_requests_to_the_training(manifest: Manifest) -> None:
-    batches = iter(training_batches(manifest, SPEC, ON, batch_size=2, seed=0, epoch=0, workers=1))
+    maker, processes = ViewMaker(manifest.records, SPEC, ON, seed=0), LoadingProcesses(1)
+    batches = iter(training_batches(manifest, maker, batch_size=2, epoch=0, processes=processes))
     next(batches)
     (process,) = multiprocessing.active_children()
     assert process.pid is not None
@@ -297,6 +290,30 @@ def test_loading_processes_leave_stop_requests_to_the_training(manifest: Manifes
     os.kill(process.pid, signal.SIGINT)
     time.sleep(0.2)
     assert len(list(batches)) == 4
+
+
+def test_loading_processes_stay_over_the_epochs_and_end_when_they_are_closed(
+    manifest: Manifest,
+) -> None:
+    maker, processes = ViewMaker(manifest.records, SPEC, ON, seed=0), LoadingProcesses(2)
+
+    def epoch(number: int, kept: LoadingProcesses | None) -> Batches:
+        return list(training_batches(manifest, maker, batch_size=2, epoch=number, processes=kept))
+
+    assert _equal(epoch(1, processes), epoch(1, None))
+    started = {child.pid for child in multiprocessing.active_children()}
+    assert len(started) == 2
+    # An epoch that was left early takes nothing from the next one.
+    left = iter(training_batches(manifest, maker, batch_size=2, epoch=2, processes=processes))
+    next(left)
+    del left
+    assert _equal(epoch(3, processes), epoch(3, None))
+    assert {child.pid for child in multiprocessing.active_children()} == started
+    # An iterator that somebody still holds keeps them no longer than any other.
+    left = iter(training_batches(manifest, maker, batch_size=2, epoch=4, processes=processes))
+    next(left)
+    processes.close()
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -319,10 +336,8 @@ def test_views_are_the_same_while_the_cache_fills_and_when_it_is_full(
 ) -> None:
     spec = SPEC.model_copy(update={"resize": mode})
     cache = open_decode_cache(large.records, (), spec, config, LoaderConfig(cache="ram"))
-    first, second = (
-        list(training_batches(large, spec, config, batch_size=3, seed=0, epoch=0, cache=cache))
-        for _ in range(2)
-    )
+    maker = ViewMaker(large.records, spec, config, seed=0, cache=cache)
+    first, second = (list(training_batches(large, maker, batch_size=3, epoch=0)) for _ in range(2))
     assert _equal(first, second)
 
 
@@ -344,7 +359,10 @@ def test_views_with_a_cache_are_close_to_those_without(
             [
                 batch.images.float()
                 for batch in training_batches(
-                    large, spec, ON, batch_size=4, seed=0, epoch=0, cache=one
+                    large,
+                    ViewMaker(large.records, spec, ON, seed=0, cache=one),
+                    batch_size=4,
+                    epoch=0,
                 )
             ]
         )

@@ -20,14 +20,14 @@ from taxon.core.text import counted
 from taxon.data import Manifest, Record
 from taxon.data.imbalance import ImbalancePlan
 from taxon.data.loading.augment import describe
-from taxon.data.loading.decode_cache import DecodeCache, open_decode_cache
+from taxon.data.loading.decode_cache import open_decode_cache
 from taxon.data.loading.loader import Batch, TrainingBatches, training_batches
 from taxon.data.loading.rare_augmentation import (
-    RareAugmentation,
     build_rare_augmentation,
     describe_rare,
 )
 from taxon.data.loading.sampling import EpochPlan, plan_epoch, with_bounded_views
+from taxon.data.loading.views import ViewMaker
 from taxon.evaluation.confusion import short_names
 from taxon.preprocessing import Preprocessing, decode, prepare
 from taxon.preprocessing.decode import read_picture
@@ -55,8 +55,7 @@ class Views:
     spec: Preprocessing
     config: TrainConfig
     imbalance: ImbalancePlan
-    rare: RareAugmentation | None
-    cache: DecodeCache | None
+    maker: ViewMaker
 
     def plan(self, epoch: int) -> EpochPlan:
         """Which pictures an epoch shows."""
@@ -70,14 +69,10 @@ class Views:
         """The training batches of an epoch, counted from 1."""
         return training_batches(
             self.train,
-            self.spec,
-            self.config.augment,
+            self.maker,
             batch_size=self.config.batch_size,
-            seed=self.config.seed,
             epoch=epoch,
             plan=self.plan(epoch),
-            rare_augmentation=self.rare,
-            cache=self.cache,
         )
 
     @property
@@ -118,7 +113,8 @@ def prepare_views(
         workers=loading_processes(torch.device(start.device)),
     )
     rare = build_rare_augmentation(imbalance, (spec.height, spec.width))
-    return Views(train, spec, config, imbalance, rare, cache)
+    maker = ViewMaker(train.records, spec, config.augment, config.seed, rare, cache)
+    return Views(train, spec, config, imbalance, maker)
 
 
 def sentences(views: Views) -> list[str]:

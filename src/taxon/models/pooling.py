@@ -77,7 +77,8 @@ def build_features(backbone: Backbone, pooling: Pooling) -> tuple[nn.Module, int
     features = BlockStatistics(backbone.module, with_last=pooling == "all")
     _, height, width = backbone.settings.get("input_size") or (3, 224, 224)
     was_training = backbone.module.training
+    device = next(backbone.module.parameters()).device  # a GPU, if it computed features before
     with torch.no_grad():
-        count = features.eval()(torch.zeros(1, 3, height, width)).shape[1]
+        count = features.eval()(torch.zeros(1, 3, height, width, device=device)).shape[1]
     features.train(was_training)
     return features, int(count)

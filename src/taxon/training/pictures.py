@@ -15,8 +15,10 @@ from taxon.core.predictions import FloatArray
 from taxon.data import Manifest
 from taxon.data.loading.decode_cache import open_decode_cache
 from taxon.data.loading.loader import TrainingBatches, training_batches
+from taxon.data.loading.processes import LoadingProcesses
 from taxon.data.loading.rare_augmentation import build_rare_augmentation
 from taxon.data.loading.sampling import EpochPlan, plan_epoch, with_bounded_views
+from taxon.data.loading.views import ViewMaker
 from taxon.models.classifier import Normalise
 from taxon.training.device import loading_processes
 from taxon.training.distillation import with_answers
@@ -39,7 +41,8 @@ class PictureFeed:
         self.job = job
         self.config, self.train, self.validation = job.config, job.train, job.validation
         self.device: torch.device = job.accelerator.device
-        self.workers = loading_processes(self.device)
+        workers = loading_processes(self.device)
+        self._processes = LoadingProcesses(workers) if workers else None
         spec = job.preprocessing
         self.cache = open_decode_cache(
             job.train.records,
@@ -47,10 +50,13 @@ class PictureFeed:
             spec,
             job.config.augment,
             job.config.loader,
-            workers=self.workers,
+            workers=workers,
         )
         self._normalise = Normalise(spec.mean, spec.std).to(self.device)
-        self._rare = build_rare_augmentation(job.imbalance, (spec.height, spec.width))
+        rare = build_rare_augmentation(job.imbalance, (spec.height, spec.width))
+        self._maker = ViewMaker(
+            job.train.records, spec, job.config.augment, job.config.seed, rare, self.cache
+        )
         self._numbers = job.train.targets()
         self.targets = self.loss_targets = torch.from_numpy(self._numbers)
         if job.answers is not None:
@@ -69,19 +75,14 @@ class PictureFeed:
         self, epoch: int, plan: EpochPlan, batch_size: int | None = None
     ) -> TrainingBatches:
         """The pictures of a plan, uint8, in batches."""
-        job = self.job
         return training_batches(
-            job.train,
-            job.preprocessing,
-            job.config.augment,
-            batch_size=batch_size or job.config.batch_size,
-            seed=job.config.seed,
+            self.train,
+            self._maker,
+            batch_size=batch_size or self.config.batch_size,
             epoch=epoch,
-            workers=self.workers,
             plan=plan,
             targets=self.loss_targets,
-            rare_augmentation=self._rare,
-            cache=self.cache,
+            processes=self._processes,
         )
 
     def steps(self) -> int:
@@ -125,6 +126,11 @@ class PictureFeed:
                 )
 
         return self.job.team.arrays(self.job.team.attempt(compute))
+
+    def close(self) -> None:
+        """End the loading processes."""
+        if self._processes is not None:
+            self._processes.close()
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision of the run."""

@@ -133,7 +133,8 @@ class Sources:
         return some([records[plan.positions[place]].id for place in places], _SHOWN)
 
     def close(self) -> None:
-        """Forget what was kept."""
+        """Forget what was kept, and load no more."""
+        self._feed.close()
         if self._frozen is not None:
             self._frozen.close()
 

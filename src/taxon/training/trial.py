@@ -64,6 +64,7 @@ def hold_trial(
     own = replace(backbone, module=copy.deepcopy(backbone.module))
     classes = len(sample.label_space.names)
     classifier = Classifier(own, config.head, classes, config.chosen_pooling)
+    classifier.to(accelerator.device)
     normalise = Normalise(preprocessing.mean, preprocessing.std).to(accelerator.device)
 
     def answers(stages: Sequence[StageConfig]) -> FloatArray:

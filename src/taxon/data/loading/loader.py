@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 import math
-import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
-from torch.utils.data import DataLoader, Dataset
 
-from taxon.config import AugmentConfig
 from taxon.core.cores import share_of_cores
-from taxon.core.errors import TaxonError
 from taxon.core.predictions import ImageBatch
-from taxon.data.loading.augment import augment, reduced_size, side_needed
-from taxon.data.loading.decode_cache import (
-    DecodeCache,
-    picture_size,
-    prepared_recipe,
-    reduced_recipe,
-)
+from taxon.data.loading.decode_cache import DecodeCache, prepared_recipe
 from taxon.data.loading.pixel_store import Pixels
-from taxon.data.loading.rare_augmentation import RareAugmentation
+from taxon.data.loading.processes import LoadingProcesses, stacked
 from taxon.data.loading.sampling import EpochPlan
+from taxon.data.loading.views import Drawn, ViewMaker
 from taxon.data.manifest import Manifest, Record
-from taxon.preprocessing import Preprocessing, decode, prepare
+from taxon.preprocessing import Preprocessing, prepare
 from taxon.preprocessing.decode import read_picture
-from taxon.preprocessing.transform import shrink
 
 Made = TypeVar("Made")
 _BATCHES_AHEAD = 1  # made while the caller works: a GPU waits less, and a CPU loses nothing
@@ -56,82 +44,30 @@ class Batch(NamedTuple):
     weights: torch.Tensor
 
 
-@dataclass(frozen=True)
-class _Views:
-    """Random views of the training pictures in one epoch.
+class TrainingBatches:
+    """The batches of one epoch: `len` of them, made while the caller works on the one before.
 
     A view depends on (seed, epoch, its place in the epoch) alone, or, of a bounded number, on
     (seed, number of the view, picture); so it is the same whatever the batch size and the number
     of threads and processes.
     """
 
-    records: tuple[Record, ...]
-    plan: EpochPlan
-    preprocessing: Preprocessing
-    config: AugmentConfig
-    rare: RareAugmentation | None
-    cache: DecodeCache | None
-    seed: int
-    epoch: int
-
-    def view(self, place: int) -> Pixels:
-        """uint8 [H, W, 3]."""
-        record = self.records[self.plan.positions[place]]
-        rng = np.random.default_rng([self.seed, *self.drawn_by(place)])
-        rare = self.rare if self.plan.extra[place] else None
-        image = self.picture(record)
-        return np.asarray(augment(image, self.preprocessing, self.config, rng, rare))
-
-    def drawn_by(self, place: int) -> tuple[int, int]:
-        """What else than the seed the chance in a view depends on."""
-        if self.plan.views is None:
-            return self.epoch, place
-        return int(self.plan.views[place]), int(self.plan.positions[place])
-
-    def picture(self, record: Record) -> Image.Image:
-        """The picture that views are made of: with a cache it is reduced, kept or not."""
-        make = partial(self.decode, record)
-        if self.cache is None:
-            return make(read_picture(record.path))
-        return Image.fromarray(
-            self.cache.fetch(record, self.recipe, lambda data: self.reduce(make(data)))
-        )
-
-    def decode(self, record: Record, data: bytes) -> Image.Image:
-        """The whole picture, from JPEG at the scale that views need where the spec allows it."""
-        side = side_needed(picture_size(record), self.preprocessing, self.config)
-        return decode(data, self.preprocessing, record.id, at_least=side)
-
-    def reduce(self, image: Image.Image) -> Pixels:
-        """uint8 [H, W, 3], just large enough for all views."""
-        size = reduced_size(image.size, self.preprocessing, self.config)
-        return np.asarray(image if size == image.size else shrink(image, size, self.preprocessing))
-
-    @cached_property
-    def recipe(self) -> str:
-        """Fingerprint of `decode` and `reduce`."""
-        return reduced_recipe(self.preprocessing, self.config)
-
-
-class TrainingBatches(Dataset[tuple[Batch | TaxonError, list[str]]]):
-    """The batches of one epoch: `len` of them, made while the caller works on the one before."""
-
     def __init__(
         self,
-        manifest: Manifest,
-        views: _Views,
+        maker: ViewMaker,
+        plan: EpochPlan,
+        epoch: int,
         batch_size: int,
-        workers: int,
-        targets: torch.Tensor | None,
+        targets: torch.Tensor,
+        processes: LoadingProcesses | None,
     ) -> None:
-        positions = torch.from_numpy(views.plan.positions)
-        weights = [record.weight for record in manifest.records]
-        self._views = views
-        self._workers = workers
-        targets = torch.from_numpy(manifest.targets()) if targets is None else targets
+        self._maker, self._plan, self._epoch = maker, plan, epoch
+        self._processes = processes
+        positions = torch.from_numpy(plan.positions)
+        weights = [record.weight for record in maker.records]
         self._targets = targets[positions]
         self._weights = torch.tensor(weights, dtype=torch.float32)[positions]
-        self.places = split_places(len(views.plan), batch_size)
+        self.places = split_places(len(plan), batch_size)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -148,65 +84,40 @@ class TrainingBatches(Dataset[tuple[Batch | TaxonError, list[str]]]):
 
     def view(self, place: int) -> Pixels:
         """The view at a place in the epoch: uint8 [H, W, 3]."""
-        return self._views.view(place)
+        return self._maker.view(self._drawn(place))
 
     def __iter__(self) -> Iterator[Batch]:
-        """Make the batches, in order; threads or processes end when the caller leaves early.
+        """Make the batches, in order; threads end when the caller leaves early.
 
         Raises:
             ImageError: a picture that could be read before cannot be read now.
         """
-        if self._workers:
-            return self._in_processes()
-        made = _made_ahead(self._views.view, self.places)
-        return (self._batch(places, views) for places, views in zip(self.places, made, strict=True))
+        for places, images in zip(self.places, self._images(), strict=True):
+            rows = slice(places.start, places.stop)
+            yield Batch(images, self._targets[rows], self._weights[rows])
 
-    def __getitem__(self, position: int) -> tuple[Batch | TaxonError, list[str]]:
-        """A whole batch, made in a loading process, with the notes of the cache there."""
-        places, cache = self.places[position], self._views.cache
-        try:
-            made = self._batch(places, [self._views.view(place) for place in places])
-        except TaxonError as error:
-            return error, []  # raised from here, it would reach the caller as a traceback
-        return made, cache.notes if cache is not None else []
+    def _images(self) -> Iterator[torch.Tensor]:
+        if self._processes is None:
+            return (stacked(views) for views in _made_ahead(self.view, self.places))
+        tasks = [[self._drawn(place) for place in places] for places in self.places]
+        return self._processes.make(self._maker, tasks)
 
-    def _in_processes(self) -> Iterator[Batch]:
-        loader = DataLoader(
-            self,
-            batch_size=None,
-            num_workers=self._workers,
-            pin_memory=torch.cuda.is_available(),
-            # Its own, or starting the processes would draw from the one that training goes by.
-            generator=torch.Generator(),
-            worker_init_fn=_leave_signals,
-        )
-        for made, notes in loader:
-            if self._views.cache is not None:
-                for note in notes:
-                    self._views.cache.note(note)
-            if isinstance(made, TaxonError):
-                raise made
-            yield made
-
-    def _batch(self, places: range, views: list[Pixels]) -> Batch:
-        images = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
-        rows = slice(places.start, places.stop)
-        return Batch(images, self._targets[rows], self._weights[rows])
+    def _drawn(self, place: int) -> Drawn:
+        plan = self._plan
+        position = int(plan.positions[place])
+        chance = (self._epoch, place) if plan.views is None else (int(plan.views[place]), position)
+        return Drawn(position, bool(plan.extra[place]), chance)
 
 
 def training_batches(
     manifest: Manifest,
-    preprocessing: Preprocessing,
-    config: AugmentConfig,
+    maker: ViewMaker,
     *,
     batch_size: int,
-    seed: int,
     epoch: int,
-    workers: int = 0,
     plan: EpochPlan | None = None,
     targets: torch.Tensor | None = None,
-    rare_augmentation: RareAugmentation | None = None,
-    cache: DecodeCache | None = None,
+    processes: LoadingProcesses | None = None,
 ) -> TrainingBatches:
     """Batches of random views for one epoch.
 
@@ -214,20 +125,16 @@ def training_batches(
     a single picture would break batch norm.
 
     Args:
-        workers: processes that load ahead; 0 makes the pictures in threads of this process.
+        maker: of views of the manifest's pictures.
         plan: which pictures are shown, in which order; None shows each once, in random order.
         targets: a row a picture, by its position in the manifest; None takes the manifest's.
-        rare_augmentation: what else is done to the plan's extra views.
-        cache: keeps decoded pictures between epochs. With one, views are made of pictures that
-            were reduced first, and differ a little from those without.
+        processes: load ahead; None makes the pictures in threads of this process.
     """
     if plan is None:
-        order = np.random.default_rng([seed, epoch]).permutation(len(manifest))
+        order = np.random.default_rng([maker.seed, epoch]).permutation(len(manifest))
         plan = EpochPlan(order.astype(np.int64), np.zeros(len(manifest), dtype=np.bool_))
-    views = _Views(
-        manifest.records, plan, preprocessing, config, rare_augmentation, cache, seed, epoch
-    )
-    return TrainingBatches(manifest, views, batch_size, workers, targets)
+    targets = torch.from_numpy(manifest.targets()) if targets is None else targets
+    return TrainingBatches(maker, plan, epoch, batch_size, targets, processes)
 
 
 def evaluation_batches(
@@ -266,12 +173,6 @@ def split_places(count: int, batch_size: int) -> list[range]:
     batches = max(1, min(math.ceil(count / batch_size), count // 2))
     ends = [count * batch // batches for batch in range(batches + 1)]
     return [range(start, end) for start, end in pairwise(ends)]
-
-
-def _leave_signals(worker: int) -> None:
-    """Stop requests reach whole groups of processes; the training process alone answers them."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _made_ahead(make: Callable[[int], Made], batches: Sequence[range]) -> Iterator[list[Made]]:
