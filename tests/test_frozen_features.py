@@ -95,6 +95,14 @@ def test_mixed_pictures_are_not_kept(defects: Path, tmp_path: Path) -> None:
     assert "computed once" not in notes
 
 
+def test_features_are_built_where_the_backbone_is() -> None:
+    """Probes leave it on the GPU; the device `meta` computes shapes alone, on any machine."""
+    backbone = create_backbone("test_efficientnet")
+    _, size = build_features(backbone, "all")
+    backbone.module.to("meta")
+    assert build_features(backbone, "all")[1] == size
+
+
 @pytest.mark.parametrize(
     "name",
     [

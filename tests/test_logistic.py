@@ -71,6 +71,29 @@ def test_the_head_gives_scikit_learns_probabilities(classes: int) -> None:
     assert head.loss == pytest.approx(-np.average(own, weights=weights), abs=1e-4)
 
 
+def test_with_fewer_rows_than_features_the_head_is_scikit_learns_too() -> None:
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 3, 60)
+    signal = np.eye(3)[targets] @ rng.normal(size=(3, 200))
+
+    def examples(seed: int) -> Examples:
+        noise = np.random.default_rng(seed).normal(size=(60, 200))
+        features = (signal + 3 * noise).astype(np.float32)
+        features[:, 7] = 1.0  # one that never varies
+        return Examples(features, targets, np.ones(60), np.arange(60))
+
+    train, validation = examples(1), examples(2)
+    head = solve(train, validation, classes=3, seed=0)
+    assert head.weight.shape == (3, 200)
+    inner, outer = ((e.features - head.mean) * head.factor for e in (train, validation))
+    model = LogisticRegression(C=head.strength, max_iter=2000, tol=1e-8).fit(inner, targets)
+    theirs = outer @ (model.coef_ - model.coef_.mean(axis=0)).T
+    ours = outer @ (head.weight - head.weight.mean(axis=0)).T
+    # The same up to the temperature.
+    np.testing.assert_allclose(ours * theirs.std() / ours.std(), theirs, atol=0.02)
+    assert head.loss == pytest.approx(_loss(_logits(head, train.features), targets), abs=1e-4)
+
+
 def test_the_simplest_strength_within_a_standard_error_of_the_best_is_taken() -> None:
     targets = np.random.default_rng(0).integers(0, 3, 60)
     train, validation = _examples(targets, 0), _examples(targets, 1)

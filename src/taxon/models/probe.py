@@ -70,13 +70,26 @@ def compact(features: FloatArray) -> FloatArray:
     centred = features - features.mean(axis=0)
     deviation = centred.std(axis=0)
     scaled = np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 1e-6)
-    if scaled.shape[0] >= min(scaled.shape[1], _TURNED):
+    if len(scaled) >= min(scaled.shape[1], _TURNED):
         return np.asarray(scaled, np.float32)
-    products = scaled.astype(np.float64) @ scaled.T.astype(np.float64)
-    values, directions = np.linalg.eigh(products)
+    return np.asarray(scaled @ span(scaled), np.float32)
+
+
+def span(rows: FloatArray) -> npt.NDArray[np.float64]:
+    """Orthonormal directions, [F, N or fewer], that span the rows: from the products of N < F rows.
+
+    A linear model with a squared penalty has no other components; `rows @ span(rows)` teach it
+    the same as `rows`.
+
+    Args:
+        rows: float32 [N, F].
+    """
+    exact = rows.astype(np.float64)
+    values, directions = np.linalg.eigh(exact @ exact.T)
     kept = values > 1e-9 * max(values[-1], 1e-12)
-    kept[-1] = True  # of pictures that are all alike too
-    return np.asarray(directions[:, kept] * np.sqrt(values[kept]), np.float32)
+    kept[-1] = True  # of rows that are all zero too
+    scales = np.sqrt(np.maximum(values[kept], 1e-12))
+    return np.asarray(exact.T @ (directions[:, kept] / scales))
 
 
 def _binary(

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from taxon.core.predictions import FloatArray
 from taxon.core.text import counted
-from taxon.models.probe import folds, kinds
+from taxon.models.probe import folds, kinds, span
 
 # scikit-learn's C, on standardised features.
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
@@ -92,15 +92,21 @@ def solve(train: Examples, validation: Examples | None, *, classes: int, seed: i
     least = max(LEAST_DEVIATION * float(np.median(deviation)), 1e-6)
     factor = np.where(deviation > least, 1 / np.maximum(deviation, least), 0.0).astype(np.float32)
 
-    def standardised(examples: Examples) -> Examples:
+    directions = None  # where there are fewer rows than features
+    if len(train.targets) < len(mean):
+        directions = span((train.features - mean) * factor).astype(np.float32)
+
+    def turned(examples: Examples) -> Examples:
         features = (examples.features - mean) * factor
+        if directions is not None:
+            features = features @ directions
         return Examples(features, examples.targets, examples.weights, examples.groups)
 
-    inner = standardised(train)
+    inner = turned(train)
     # A BLAS of several threads makes problems of this size slower, not faster.
     with threadpool_limits(1):
         if validation is not None:
-            held_out = standardised(validation)
+            held_out = turned(validation)
             logits = _Fit(inner, classes).all_logits(held_out)
             count = len(held_out.targets)
             reason = f"on {counted(count, 'validation picture', 'validation pictures')}"
@@ -116,12 +122,15 @@ def solve(train: Examples, validation: Examples | None, *, classes: int, seed: i
         weight, bias = _Fit(inner, classes).parameters(STRENGTHS[best])
     temperature = fitted[best][1]
     weight, bias = weight / temperature, np.where(bias == UNSEEN, UNSEEN, bias / temperature)
+    loss = _log_loss(inner.features @ weight.T + bias, inner)
+    if directions is not None:
+        weight = weight @ directions.T
     return LinearHead(
         mean=mean,
         factor=factor,
         weight=weight.astype(np.float32),
         bias=bias.astype(np.float32),
-        loss=_log_loss(inner.features @ weight.T + bias, inner),
+        loss=loss,
         strength=STRENGTHS[best],
         reason=reason,
     )
