@@ -23,7 +23,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed \
+	@# Compiled when first imported: most of torch never is.
+	$(BIN)/python -m pip install --quiet --no-compile --upgrade-strategy only-if-needed \
 		--constraint constraints.txt --editable '.[dev]'
 	@# Ultralytics brings the OpenCV with windows, which needs libGL; the one without goes on top.
 	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps \
