@@ -166,6 +166,30 @@ def test_the_probe_recipe_makes_a_model_in_one_epoch(defects: Path, tmp_path: Pa
     assert all(report.passed for report in model.verify())
 
 
+@pytest.mark.usefixtures("without_export")
+@pytest.mark.parametrize(
+    ("recipe", "said"), [("probe", "counts nowhere; --recipe staged"), ("finetune", "in 'all'")]
+)
+def test_a_loss_that_a_solved_stage_does_not_heed_is_said(
+    surfaces: Path, tmp_path: Path, recipe: str, said: str
+) -> None:
+    events: list[Event] = []
+    taxon.train(
+        surfaces,
+        out=tmp_path / "run",
+        model="test_convnext",
+        weights="none",
+        recipe=recipe,
+        epochs=2,
+        overrides=["preprocessing.size=64", "loss.taxonomy=levels"],
+        listener=events.append,
+    )
+    notes = [event.text for event in events if isinstance(event, Note)]
+    (note,) = [text for text in notes if text.startswith("loss: ")]
+    assert "'head' is solved for with plain cross-entropy; loss.taxonomy=levels" in note
+    assert said in note
+
+
 def test_a_head_of_another_kind_cannot_be_solved_for() -> None:
     with pytest.raises(ConfigError, match="solves for a head=standardised; this head is 'mlp'"):
         load_config("probe", overrides=["head=mlp"])

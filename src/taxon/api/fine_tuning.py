@@ -76,8 +76,9 @@ def fine_tune(
     def build(stop: StopSignals) -> TrainingJob:
         imbalance = imbalance_plan(config, train)
         tell(imbalance.sentence())
-        if rare := describe_rare(imbalance):
-            tell(rare)
+        for words in (describe_rare(imbalance), _passed_over(config)):
+            if words:
+                tell(words)
         return TrainingJob(
             classifier=Classifier(backbone, config.head, classes, config.chosen_pooling),
             train=train,
@@ -98,3 +99,16 @@ def fine_tune(
         with team.at_work():
             team.broadcast(job.classifier.state_dict())
             return job, fit(job)
+
+
+def _passed_over(config: TrainConfig) -> str:
+    """What of the loss a stage does not heed that is solved for, in words; empty: nothing."""
+    solved = [stage.name for stage in config.stages if stage.epochs and stage.method == "logistic"]
+    stepped = [stage.name for stage in config.stages if stage.epochs and stage.name not in solved]
+    asked = [f"loss.taxonomy={config.loss.taxonomy}"] if config.loss.taxonomy != "flat" else []
+    if config.loss.multilabel != "binary":
+        asked.append(f"loss.multilabel={config.loss.multilabel}")
+    if not solved or not asked:
+        return ""
+    elsewhere = f"counts in '{stepped[0]}'" if stepped else "counts nowhere; --recipe staged steps"
+    return f"loss: '{solved[0]}' is solved for with plain cross-entropy; {asked[0]} {elsewhere}"
