@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY_BACKBONE
-from safetensors.torch import load_file
+from test_resume import StopAt, weights
 
 import taxon
 from taxon.core.errors import Interrupted
-from taxon.training import Event, Note, StepDone
+from taxon.training import Event, Note
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -43,34 +42,10 @@ def _train(data: Path, out: Path, *more: str, **options: Any) -> taxon.Model:
     return taxon.train(data, out=out, overrides=[*OVERRIDES, *more], **(named | options))
 
 
-def _weights(run: Path) -> dict[str, torch.Tensor]:
-    return {
-        f"{name}.{key}": value
-        for name in ("model", "head")
-        for key, value in load_file(run / f"{name}.safetensors").items()
-    }
-
-
 def _differ(run: Path, other: Path) -> list[str]:
-    ours, expected = _weights(run), _weights(other)
+    ours, expected = weights(run), weights(other)
     assert ours.keys() == expected.keys()
     return [name for name in expected if not torch.equal(ours[name], expected[name])]
-
-
-class Listening:
-    """Keeps the notes; sends this process a signal at a step."""
-
-    def __init__(self, stop_at: int = 0) -> None:
-        self.notes: list[str] = []
-        self.left = stop_at
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, Note):
-            self.notes.append(event.text)
-        if isinstance(event, StepDone):
-            self.left -= 1
-            if self.left == 0:
-                os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.fixture
@@ -113,7 +88,9 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one(
 ) -> None:
     whole = _train(defects, tmp_path / "whole", "deterministic=true")
     with pytest.raises(Interrupted):
-        _train(defects, tmp_path / "run", "deterministic=true", listener=Listening(step))
+        _train(
+            defects, tmp_path / "run", "deterministic=true", listener=StopAt(step, signal.SIGTERM)
+        )
     resumed = taxon.resume(tmp_path / "run")
     assert not _differ(resumed.path, whole.path)
 
@@ -121,7 +98,7 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one(
 def test_a_batch_that_does_not_fit_goes_in_parts(
     defects: Path, tmp_path: Path, little_memory: Callable[[int], None]
 ) -> None:
-    listening = Listening()
+    events: list[Event] = []
     little_memory(600)
     model = _train(
         defects,
@@ -130,9 +107,10 @@ def test_a_batch_that_does_not_fit_goes_in_parts(
         "stages=[{name: all, epochs: 1, unfrozen_blocks: all, learning_rate: 0.001}]",
         model="mobilenetv3_small_100",
         batch_size=128,
-        listener=listening,
+        listener=events.append,
     )
-    assert any("does not fit into the device's memory" in note for note in listening.notes)
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any("does not fit into the device's memory" in note for note in notes)
     assert (model.path / "artefacts" / "onnx" / "model.onnx").is_file()
 
 

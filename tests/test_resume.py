@@ -48,7 +48,7 @@ OPTIONS = {
 }
 
 
-def _weights(run: Path) -> dict[str, torch.Tensor]:
+def weights(run: Path) -> dict[str, torch.Tensor]:
     parts = [load_file(run / name) for name in ("model.safetensors", "head.safetensors")]
     return {
         f"{part}.{name}": value for part, all_ in enumerate(parts) for name, value in all_.items()
@@ -56,7 +56,7 @@ def _weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def _require_equal(run: Path, reference: Path) -> None:
-    ours, expected = _weights(run), _weights(reference)
+    ours, expected = weights(run), weights(reference)
     assert ours.keys() == expected.keys()
     different = [name for name in expected if not torch.equal(ours[name], expected[name])]
     assert not different
@@ -222,7 +222,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 
 
 def test_a_finished_run_is_finished(uninterrupted: Path) -> None:
-    before = _weights(uninterrupted)
+    before = weights(uninterrupted)
     aside = uninterrupted.with_name(f".{uninterrupted.name}.abcdefgh.old")
     (aside / "old").mkdir(parents=True)  # as if it had been killed while it removed that
     done = subprocess.run(
@@ -233,7 +233,7 @@ def test_a_finished_run_is_finished(uninterrupted: Path) -> None:
     )
     assert done.returncode == 0 and "is finished already" in done.stderr
     assert not aside.exists()
-    assert all(torch.equal(value, before[name]) for name, value in _weights(uninterrupted).items())
+    assert all(torch.equal(value, before[name]) for name, value in weights(uninterrupted).items())
 
 
 def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
@@ -278,10 +278,10 @@ def test_the_old_model_stays_until_the_new_one_is_whole(
     defects: Path, run: Path, uninterrupted: Path, copy_of: Callable[[Path], Path]
 ) -> None:
     run = copy_of(run)
-    before = _weights(run)
+    before = weights(run)
     with pytest.raises(Interrupted):
         taxon.train(defects, out=run, overwrite=True, listener=StopAt(3, signal.SIGINT), **OPTIONS)
-    assert all(torch.equal(value, before[name]) for name, value in _weights(run).items())
+    assert all(torch.equal(value, before[name]) for name, value in weights(run).items())
     read_bundle(run)
     _require_equal(taxon.resume(run).path, uninterrupted)
 
@@ -332,7 +332,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_epoch_and_names_pictures(
     ended = next(note for note in notes if "training ended early" in note)
     assert "the loss became nan in step" in ended and "(pictures: '" in ended
     assert any(note.startswith("kept: the weights of epoch") for note in notes)
-    assert all(value.isfinite().all() for value in _weights(run).values())
+    assert all(value.isfinite().all() for value in weights(run).values())
     shown = str(error.value).split("pictures: '")[1].split("'")[0]
     assert shown in {record.id for record in read_manifest(run / "manifest.parquet").records}
     assert not (run / "checkpoints").exists()

@@ -20,7 +20,7 @@ Task = list[Drawn]
 class LoadingProcesses:
     """Started at the first batch, and kept until `close`.
 
-    To start them takes as long as hundreds of pictures: once a run is enough.
+    Where processes are not forked, each start imports torch anew: once a run is enough.
     """
 
     def __init__(self, count: int) -> None:
