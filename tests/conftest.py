@@ -93,7 +93,7 @@ def train_tiny(data: Path, out: Path, *, seed: int = 0, epochs: int = 2) -> taxo
         weights="none",
         epochs=epochs,
         seed=seed,
-        overrides=["preprocessing.size=64"],
+        overrides=["preprocessing.size=32"],
         device="cpu",
     )
 

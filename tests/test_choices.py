@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import exports_left_out
+from other_device import on_other_device
 from PIL import Image
+from runs import require_same_run
 
 import taxon
 from taxon.api.fine_tuning import imbalance_plan
@@ -158,7 +161,8 @@ def test_stages_on_trial_come_last() -> None:
         load_config("staged", overrides=["stages.0.trial=true"])
 
 
-def test_auto_leaves_nothing_open_in_the_bundle_and_says_why(
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter:UserWarning")
+def test_auto_leaves_nothing_open_says_why_and_is_the_same_on_another_device(
     run: Path, defects: Path, tmp_path: Path
 ) -> None:
     told: list[str] = []
@@ -167,15 +171,18 @@ def test_auto_leaves_nothing_open_in_the_bundle_and_says_why(
         if isinstance(event, Note):
             told.append(event.text)
 
-    model = taxon.train(
-        defects,
-        out=tmp_path / "run",
-        model="test_convnext",
-        weights=run / "model.safetensors",
-        epochs=4,
-        overrides=["preprocessing.size=32"],
-        listener=listen,
-    )
+    def train(name: str) -> taxon.Model:
+        return taxon.train(
+            defects,
+            out=tmp_path / name,
+            model="test_convnext",
+            weights=run / "model.safetensors",
+            epochs=4,
+            overrides=["preprocessing.size=32"],
+            listener=listen,
+        )
+
+    model = train("run")
     provenance = read_bundle(model.path).info.provenance
     config = TrainConfig.model_validate(provenance.config)
     assert config.recipe == "auto"
@@ -187,6 +194,9 @@ def test_auto_leaves_nothing_open_in_the_bundle_and_says_why(
         assert words in said and any(note.startswith(words) for note in provenance.notes)
     trained = [row["stage"] for row in provenance.history]
     assert trained == [stage.name for stage in config.stages for _ in range(stage.epochs)]
+    with exports_left_out(), on_other_device():
+        elsewhere = train("elsewhere")
+    require_same_run(elsewhere.path, model.path)
 
 
 def test_auto_takes_scratch_without_weights_and_steps_with_a_teacher(tmp_path: Path) -> None:

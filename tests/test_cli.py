@@ -74,7 +74,7 @@ def test_path_of_a_user(defects: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     trained = taxon(
         *("train", defects, "--out", run, "--model", TINY_BACKBONE),
-        *("--weights", "none", "--epochs", "2", "--set", "preprocessing.size=64"),
+        *("--weights", "none", "--epochs", "2", "--set", "preprocessing.size=32"),
     )
     assert trained.returncode == 0, trained.stderr
     for part in ("audit", "estimated time", "epoch 2", "macro-F1", "are equal on"):
@@ -99,7 +99,7 @@ def test_path_of_a_user(defects: Path, tmp_path: Path) -> None:
 def test_json_log_is_json(defects: Path, tmp_path: Path) -> None:
     done = taxon(
         *("train", defects, "--out", tmp_path / "run", "--model", TINY_BACKBONE, "--json-log"),
-        *("--weights", "none", "--epochs", "1", "--set", "preprocessing.size=64"),
+        *("--weights", "none", "--epochs", "1", "--set", "preprocessing.size=32"),
     )
     assert done.returncode == 0
     events = [json.loads(line) for line in done.stdout.splitlines()]
@@ -109,7 +109,7 @@ def test_json_log_is_json(defects: Path, tmp_path: Path) -> None:
 def test_quiet_prints_the_run_alone(defects: Path, tmp_path: Path) -> None:
     done = taxon_process(
         *("train", defects, "--out", tmp_path / "run", "--model", TINY_BACKBONE, "--quiet"),
-        *("--weights", "none", "--epochs", "1", "--set", "preprocessing.size=64"),
+        *("--weights", "none", "--epochs", "1", "--set", "preprocessing.size=32"),
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == str(tmp_path / "run")
@@ -312,7 +312,7 @@ def test_full_disk_leaves_nothing_behind(defects: Path, tmp_path: Path, limit: i
     done = subprocess.run(
         [
             *(sys.executable, "-c", code, "train", str(defects), "--weights", "none"),
-            *("--model", TINY_BACKBONE, "--epochs", "1", "--set", "preprocessing.size=64"),
+            *("--model", TINY_BACKBONE, "--epochs", "1", "--set", "preprocessing.size=32"),
             *("--out", str(tmp_path / "run")),
         ],
         capture_output=True,

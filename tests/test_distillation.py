@@ -17,7 +17,7 @@ from conftest import TINY_BACKBONE, exports_left_out
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import encode, write_picture
-from safetensors.torch import load_file
+from runs import history, require_same_run
 from scipy.special import expit, log_softmax, rel_entr, softmax
 from sklearn.metrics import f1_score
 
@@ -61,24 +61,6 @@ class Recorder:
     def notes(self, start: str = "") -> list[str]:
         texts = [event.text for event in self.events if isinstance(event, Note)]
         return [text for text in texts if text.startswith(start)]
-
-
-def _weights(run: Path) -> dict[str, torch.Tensor]:
-    parts = [load_file(run / name) for name in ("model.safetensors", "head.safetensors")]
-    return {
-        f"{part}.{name}": value for part, all_ in enumerate(parts) for name, value in all_.items()
-    }
-
-
-def _histories(run: Path) -> list[dict[str, object]]:
-    rows = read_bundle(run).info.provenance.history
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
-
-
-def _require_equal(run: Path, reference: Path) -> None:
-    ours, expected = _weights(run), _weights(reference)
-    assert ours.keys() == expected.keys()
-    assert [name for name in expected if not torch.equal(ours[name], expected[name])] == []
 
 
 # The loss
@@ -260,8 +242,7 @@ def test_with_a_share_of_nothing_nothing_changes(defects: Path, run: Path, tmp_p
     taught = taxon.train(
         defects, out=tmp_path / "taught", teacher=run, overrides=overrides, **EVERYTHING
     ).path
-    _require_equal(taught, alone)
-    assert _histories(taught) == _histories(alone)
+    require_same_run(taught, alone)
 
 
 @pytest.fixture(scope="module")
@@ -304,8 +285,7 @@ def test_stopped_while_the_teacher_answers_it_goes_on_from_another_folder(
         )
     assert not list((out / "checkpoints").glob("teacher*"))
     monkeypatch.chdir(tmp_path)
-    _require_equal(taxon.resume(out).path, student)
-    assert _histories(out) == _histories(student)
+    require_same_run(taxon.resume(out).path, student)
 
 
 @pytest.mark.parametrize("steps", [0, 21, 40])
@@ -330,7 +310,7 @@ def test_stopped_while_it_trains_it_goes_on_without_the_teacher(
     teacher.rename(tmp_path / "elsewhere")
     recorder = Recorder()
     taxon.resume(out, listener=recorder)
-    _require_equal(out, student)
+    require_same_run(out, student)
     notes = read_bundle(out).info.provenance.notes
     assert len([note for note in notes if note.startswith("teacher: ")]) == 2
     assert set(recorder.notes("teacher")) <= set(notes)
@@ -404,7 +384,7 @@ def test_several_tags_with_an_artefact_alone_as_teacher(
     assert recorder.notes("teacher: an artefact alone does not tell")
     assert any("mAP" in note for note in recorder.notes("teacher: macro-F1"))
     alone = taxon.train(table, out=tmp_path / "alone", **options).path
-    losses = [_histories(path)[0]["train_loss"] for path in (out, alone)]
+    losses = [history(path)[0]["train_loss"] for path in (out, alone)]
     assert np.isfinite(losses).all() and losses[0] != losses[1]
 
 

@@ -45,7 +45,7 @@ CONFIG = {
     "weights": "none",
     "device": "cpu",
     "head": "linear",
-    "preprocessing": {"size": 64},
+    "preprocessing": {"size": 32},
     "feature_cache": {"views": 2},
     "batch_size": 15,
     "accumulation": 2,

@@ -138,6 +138,16 @@ def test_artefact_alone_predicts_and_serves_without_torch(
     assert served["results"][0]["confidence"] == pytest.approx(expected.confidence)
 
 
+def test_a_wrong_path_is_said_before_torch_is_imported(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, "train", str(tmp_path / "absent")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and "no such file or folder" in done.stderr
+
+
 def test_training_without_torch_says_what_to_install(defects: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [

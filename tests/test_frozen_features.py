@@ -42,7 +42,7 @@ def _train(data: Path, run: Path, *overrides: str, **options: Any) -> tuple[dict
     model = taxon.train(
         data,
         out=run,
-        overrides=["preprocessing.size=64", STAGES, *overrides],
+        overrides=["preprocessing.size=32", STAGES, *overrides],
         listener=listen,
         **(common | options),
     )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY_BACKBONE
-from test_resume import StopAt, weights
+from runs import StopAt, require_same_weights
 
 import taxon
 from taxon.core.errors import Interrupted
@@ -40,12 +40,6 @@ def _train(data: Path, out: Path, *more: str, **options: Any) -> taxon.Model:
         "device": "cuda",
     }
     return taxon.train(data, out=out, overrides=[*OVERRIDES, *more], **(named | options))
-
-
-def _differ(run: Path, other: Path) -> list[str]:
-    ours, expected = weights(run), weights(other)
-    assert ours.keys() == expected.keys()
-    return [name for name in expected if not torch.equal(ours[name], expected[name])]
 
 
 @pytest.fixture
@@ -79,7 +73,7 @@ def test_compiled_it_trains_exports_and_verifies(defects: Path, tmp_path: Path) 
 def test_deterministic_runs_are_equal(defects: Path, tmp_path: Path) -> None:
     first = _train(defects, tmp_path / "first", "deterministic=true")
     second = _train(defects, tmp_path / "second", "deterministic=true")
-    assert not _differ(first.path, second.path)
+    require_same_weights(first.path, second.path)
 
 
 @pytest.mark.parametrize("step", [3, 20, 40])
@@ -92,7 +86,7 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one(
             defects, tmp_path / "run", "deterministic=true", listener=StopAt(step, signal.SIGTERM)
         )
     resumed = taxon.resume(tmp_path / "run")
-    assert not _differ(resumed.path, whole.path)
+    require_same_weights(resumed.path, whole.path)
 
 
 def test_a_batch_that_does_not_fit_goes_in_parts(
@@ -130,4 +124,4 @@ def test_under_torchrun_a_process_group_trains_the_same_model(
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert not _differ(tmp_path / "run", alone.path)
+    require_same_weights(tmp_path / "run", alone.path)

@@ -718,7 +718,7 @@ def test_logit_adjustment_reaches_the_artefact(defects: Path, tmp_path: Path) ->
         model=TINY_BACKBONE,
         weights="none",
         epochs=1,
-        overrides=["preprocessing.size=64", "imbalance.strategy=logit-adjust"],
+        overrides=["preprocessing.size=32", "imbalance.strategy=logit-adjust"],
     )
     bundle = read_bundle(model.path)
     counts = np.array(

@@ -152,7 +152,7 @@ def test_the_probe_recipe_makes_a_model_in_one_epoch(defects: Path, tmp_path: Pa
         weights="none",
         recipe="probe",
         # A moving average of no steps must not put the head back to where it was.
-        overrides=["preprocessing.size=64", "pooling=blocks", "optimiser.ema=0.9"],
+        overrides=["preprocessing.size=32", "pooling=blocks", "optimiser.ema=0.9"],
         listener=events.append,
     )
     bundle = read_bundle(model.path)
@@ -181,7 +181,7 @@ def test_a_loss_that_a_solved_stage_does_not_heed_is_said(
         weights="none",
         recipe=recipe,
         epochs=2,
-        overrides=["preprocessing.size=64", "loss.taxonomy=levels"],
+        overrides=["preprocessing.size=32", "loss.taxonomy=levels"],
         listener=events.append,
     )
     notes = [event.text for event in events if isinstance(event, Note)]

@@ -108,7 +108,7 @@ def test_an_optimiser_goes_on_from_its_state() -> None:
 def _weights(data: Path, run: Path, listener: Any = None, **options: Any) -> dict[str, Any]:
     stage = "stages=[{name: last, epochs: 2, unfrozen_blocks: 1, learning_rate: 0.003}]"
     common = {"model": TINY_BACKBONE, "weights": "none", "recipe": "scratch", "batch_size": 16}
-    overrides = ["preprocessing.size=64", stage, "head=linear", *options.pop("overrides", [])]
+    overrides = ["preprocessing.size=32", stage, "head=linear", *options.pop("overrides", [])]
     listeners = {} if listener is None else {"listener": listener}
     model = taxon.train(data, out=run, overrides=overrides, **common, **options, **listeners)
     return load_file(model.path / "model.safetensors") | load_file(model.path / "head.safetensors")
@@ -164,7 +164,7 @@ def test_a_stage_ends_when_its_patience_does(defects: Path, tmp_path: Path) -> N
         model=TINY_BACKBONE,
         weights="none",
         recipe="scratch",
-        overrides=["preprocessing.size=64", stages],
+        overrides=["preprocessing.size=32", stages],
         listener=events.append,
     )
     history = read_bundle(model.path).info.provenance.history

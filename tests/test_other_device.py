@@ -1,4 +1,7 @@
-"""Runs on a device that is not the CPU have the weights of runs on the CPU."""
+"""Runs on a device that is not the CPU have the weights of runs on the CPU.
+
+Recipe `auto`: tests/test_choices.py.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from other_device import DEVICE, Elsewhere, on_other_device
-from test_resume import StopAt, weights
+from runs import StopAt, require_same_run
 
 import taxon
 from taxon.bundle import read_bundle
@@ -40,16 +43,10 @@ def _train(data: Path, out: Path, *more: str, **options: Any) -> Path:
     return taxon.train(data, out=out, overrides=overrides, **(named | options)).path
 
 
-def _require_equal(run: Path, expected: Path) -> None:
-    ours, theirs = weights(run), weights(expected)
-    assert ours.keys() == theirs.keys()
-    assert not [name for name in theirs if not torch.equal(ours[name], theirs[name])]
-
-
 def _both(data: Path, folder: Path, *more: str, **options: Any) -> None:
     with on_other_device():
         elsewhere = _train(data, folder / "elsewhere", *more, **options)
-    _require_equal(elsewhere, _train(data, folder / "here", *more, device="cpu", **options))
+    require_same_run(elsewhere, _train(data, folder / "here", *more, device="cpu", **options))
 
 
 def test_the_stand_in_refuses_what_was_left_on_the_cpu() -> None:
@@ -61,11 +58,6 @@ def test_the_stand_in_refuses_what_was_left_on_the_cpu() -> None:
             layer(pictures)
         with pytest.raises((RuntimeError, TypeError)):
             layer(pictures.to(DEVICE)).detach().numpy()
-
-
-def test_auto(run: Path, defects: Path, tmp_path: Path) -> None:
-    start = {"model": "test_convnext", "weights": run / "model.safetensors"}
-    _both(defects, tmp_path, recipe="auto", epochs=2, **start)
 
 
 def test_stages_of_several_labels_with_all_that_has_a_state(tags: Path, tmp_path: Path) -> None:
@@ -80,7 +72,7 @@ def test_a_taxonomy_stopped_and_resumed(surfaces: Path, tmp_path: Path) -> None:
         with pytest.raises(Interrupted):
             _train(surfaces, tmp_path / "elsewhere", *overrides, **options, listener=stop)
         resumed = taxon.resume(tmp_path / "elsewhere")
-    _require_equal(
+    require_same_run(
         resumed.path, _train(surfaces, tmp_path / "here", *overrides, device="cpu", **options)
     )
 

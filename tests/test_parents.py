@@ -219,7 +219,7 @@ def test_from_the_command_line_to_an_answer(defects: Path, tmp_path: Path) -> No
     done = taxon(
         "train", defects, *given_parents, "--out", run, "--model", TINY_BACKBONE,
         "--weights", "none", "--epochs", "1", "--device", "cpu",
-        "--set", "preprocessing.size=64", "--set", "loss.taxonomy=levels",
+        "--set", "preprocessing.size=32", "--set", "loss.taxonomy=levels",
         "--set", "decision.taxonomy_rule=least-risk",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import random
 import signal
 import subprocess
@@ -16,7 +15,8 @@ import pytest
 import torch
 from conftest import TINY_BACKBONE
 from filelock import FileLock
-from safetensors.torch import load_file, save_file
+from runs import StopAt, require_same_run, weights
+from safetensors.torch import save_file
 
 import taxon
 from taxon.bundle import read_bundle
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("without_export")
 
 # Two stages, dropout in the head, a moving average, repeats of rare classes: all that has a state.
 OVERRIDES = [
-    "preprocessing.size=64",
+    "preprocessing.size=32",
     "stages=[{name: last, epochs: 4, unfrozen_blocks: 1, learning_rate: 0.003}, "
     "{name: all, epochs: 3, unfrozen_blocks: all, learning_rate: 0.003, schedule: cosine}]",
     "optimiser.ema=0.9",
@@ -48,44 +48,9 @@ OPTIONS = {
 }
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    parts = [load_file(run / name) for name in ("model.safetensors", "head.safetensors")]
-    return {
-        f"{part}.{name}": value for part, all_ in enumerate(parts) for name, value in all_.items()
-    }
-
-
-def _require_equal(run: Path, reference: Path) -> None:
-    ours, expected = weights(run), weights(reference)
-    assert ours.keys() == expected.keys()
-    different = [name for name in expected if not torch.equal(ours[name], expected[name])]
-    assert not different
-    histories = [
-        [
-            {key: value for key, value in row.items() if key != "seconds"}
-            for row in read_bundle(path).info.provenance.history
-        ]
-        for path in (run, reference)
-    ]
-    assert histories[0] == histories[1]
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(defects: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return taxon.train(defects, out=tmp_path_factory.mktemp("whole") / "run", **OPTIONS).path
-
-
-class StopAt:
-    """A listener that sends this process a signal at a step, as Ctrl-C or a scheduler would."""
-
-    def __init__(self, step: int, number: signal.Signals) -> None:
-        self.left, self.number = step, number
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, StepDone):
-            self.left -= 1
-            if self.left == 0:
-                os.kill(os.getpid(), self.number)
 
 
 def _train_process(data: Path, run: Path) -> subprocess.Popen[str]:
@@ -127,7 +92,7 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_weights(
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert "continued after epoch" in errors
-    _require_equal(run, uninterrupted)
+    require_same_run(run, uninterrupted)
     assert not (run / "checkpoints").exists()
 
 
@@ -143,7 +108,7 @@ def test_a_stop_request_saves_within_the_epoch(
     assert kept is not None
     assert kept[0].total_steps == 7 and kept[0].steps > 0
     assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
-    _require_equal(taxon.resume(run).path, uninterrupted)
+    require_same_run(taxon.resume(run).path, uninterrupted)
 
 
 def test_stopped_after_the_head_was_solved_for_a_run_goes_on_to_its_end(
@@ -153,7 +118,7 @@ def test_stopped_after_the_head_was_solved_for_a_run_goes_on_to_its_end(
         "stages=[{name: head, method: logistic}, "
         "{name: all, epochs: 2, unfrozen_blocks: all, learning_rate: 0.003}]"
     )
-    options = OPTIONS | {"recipe": "probe", "overrides": ["preprocessing.size=64", stages]}
+    options = OPTIONS | {"recipe": "probe", "overrides": ["preprocessing.size=32", stages]}
     whole = taxon.train(defects, out=tmp_path / "whole", **options).path
 
     def leave(event: Event) -> None:
@@ -162,7 +127,7 @@ def test_stopped_after_the_head_was_solved_for_a_run_goes_on_to_its_end(
 
     with pytest.raises(KeyboardInterrupt):
         taxon.train(defects, out=tmp_path / "run", listener=leave, **options)
-    _require_equal(taxon.resume(tmp_path / "run").path, whole)
+    require_same_run(taxon.resume(tmp_path / "run").path, whole)
 
 
 def test_killed_before_the_first_checkpoint_a_run_starts_over(
@@ -182,7 +147,7 @@ def test_killed_before_the_first_checkpoint_a_run_starts_over(
     assert [file.name for file in (run / "checkpoints").iterdir() if file.suffix] == [
         "request.json"
     ]
-    _require_equal(taxon.resume(run).path, uninterrupted)
+    require_same_run(taxon.resume(run).path, uninterrupted)
 
 
 def test_interrupted_after_the_last_epoch_only_the_folder_is_written(
@@ -203,7 +168,7 @@ def test_interrupted_after_the_last_epoch_only_the_folder_is_written(
     run.rename(aside / "old")
     (tmp_path / ".run.ijklmnop.tmp").mkdir()
     events: list[Event] = []
-    _require_equal(taxon.resume(run, listener=events.append).path, uninterrupted)
+    require_same_run(taxon.resume(run, listener=events.append).path, uninterrupted)
     assert not any(isinstance(event, StepDone) for event in events)
     assert list(tmp_path.iterdir()) == [run]
 
@@ -218,7 +183,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     assert len(files) == 2
     content = files[1].read_bytes()
     files[1].write_bytes(content[: len(content) // 2])
-    _require_equal(taxon.resume(run).path, uninterrupted)
+    require_same_run(taxon.resume(run).path, uninterrupted)
 
 
 def test_a_finished_run_is_finished(uninterrupted: Path) -> None:
@@ -283,7 +248,7 @@ def test_the_old_model_stays_until_the_new_one_is_whole(
         taxon.train(defects, out=run, overwrite=True, listener=StopAt(3, signal.SIGINT), **OPTIONS)
     assert all(torch.equal(value, before[name]) for name, value in weights(run).items())
     read_bundle(run)
-    _require_equal(taxon.resume(run).path, uninterrupted)
+    require_same_run(taxon.resume(run).path, uninterrupted)
 
 
 def test_a_full_disk_is_said_and_the_checkpoint_before_is_intact(
@@ -304,7 +269,7 @@ def test_a_full_disk_is_said_and_the_checkpoint_before_is_intact(
         with pytest.raises(OutputError, match="No space left on device"):
             taxon.train(defects, out=run, **OPTIONS)
     assert Checkpoints(run / "checkpoints").load() is not None
-    _require_equal(taxon.resume(run).path, uninterrupted)
+    require_same_run(taxon.resume(run).path, uninterrupted)
 
 
 class Breaks(torch.nn.Module):

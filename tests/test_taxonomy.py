@@ -492,7 +492,7 @@ def test_trained_on_the_tree_and_answering_with_least_risk(surfaces: Path, tmp_p
         epochs=1,
         device="cpu",
         overrides=[
-            "preprocessing.size=64",
+            "preprocessing.size=32",
             "loss.taxonomy=hierarchical",
             "decision.taxonomy_rule=least-risk",
             "decision.taxonomy_confidence=0.3",

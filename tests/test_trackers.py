@@ -97,7 +97,7 @@ def tracked(defects: Path, tmp_path_factory: pytest.TempPathFactory) -> Tracked:
                 model=TINY_BACKBONE,
                 weights="none",
                 epochs=2,
-                overrides=["preprocessing.size=64"],
+                overrides=["preprocessing.size=32"],
                 trackers=BOTH,
                 listener=leave,
             )

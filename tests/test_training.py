@@ -139,7 +139,7 @@ def test_without_validation_the_last_epoch_is_kept(defects: Path, tmp_path: Path
         model=TINY_BACKBONE,
         weights="none",
         epochs=2,
-        overrides=["preprocessing.size=64", "split.validation=0", "split.test=0"],
+        overrides=["preprocessing.size=32", "split.validation=0", "split.test=0"],
         listener=recorder,
     )
     assert "the last epoch is kept" in recorder.notes()
@@ -165,7 +165,7 @@ def test_a_model_whose_answers_are_no_numbers_is_never_kept(
             model="test_efficientnet",
             weights="none",
             config=config,
-            overrides=["preprocessing.size=64", f"split.validation={validation}"],
+            overrides=["preprocessing.size=32", f"split.validation={validation}"],
         )
     assert not (tmp_path / "run").exists()
 
@@ -178,7 +178,7 @@ def test_weights_none_takes_the_recipe_scratch_and_says_so(defects: Path, tmp_pa
         model=TINY_BACKBONE,
         weights="none",
         epochs=1,
-        overrides=["preprocessing.size=64"],
+        overrides=["preprocessing.size=32"],
         listener=recorder,
     )
     assert "recipe: scratch" in recorder.notes()
@@ -197,7 +197,7 @@ def test_unreadable_picture_is_named_and_the_run_goes_on(
         model=TINY_BACKBONE,
         weights="none",
         epochs=1,
-        overrides=["preprocessing.size=64"],
+        overrides=["preprocessing.size=32"],
         listener=recorder,
     )
     assert "good/broken.jpg" in recorder.notes()

@@ -494,7 +494,7 @@ def test_training_and_evaluation_of_a_table_with_unknown_cells(
         epochs=2,
         columns=columns,
         overrides=[
-            "preprocessing.size=64", "loss.multilabel=asymmetric", "augment.mixup=0.3",
+            "preprocessing.size=32", "loss.multilabel=asymmetric", "augment.mixup=0.3",
             "imbalance.strategy=class-weights",
         ],
         device="cpu",

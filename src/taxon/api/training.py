@@ -112,10 +112,10 @@ def train(
     source = data_path(data)
     folder = Path(out) if out is not None else default_run(source)
     require_apart(folder, data=source)
-    require_torch_stack()
-    # What is cheap and can fail comes first: names and labels, then backbone and weights.
+    # What is cheap and can fail comes first: names and labels, then torch, backbone and weights.
     columns = (columns or Columns()).absolute()
     listing = read_source(source, columns)
+    require_torch_stack()
     require_task(settings, listing.label_space())
     request = Request(
         data=source.absolute(),

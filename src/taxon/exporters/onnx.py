@@ -33,6 +33,10 @@ def export_onnx(bundle: Bundle, folder: Path) -> Path:
     """
     spec = bundle.spec
     module = restore_inference_module(bundle)
+    for part in module.modules():
+        # The same values; torch.export takes much longer to see that nothing else is changed.
+        if getattr(part, "inplace", False):
+            part.inplace = False  # type: ignore[assignment]
     size = (_EXAMPLE_BATCH, 3, spec.preprocessing.height, spec.preprocessing.width)
     example = torch.zeros(size, dtype=torch.uint8)
     with _quiet():
