@@ -34,7 +34,7 @@ def test_contract_of_the_graph(run: Path) -> None:
         return [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
 
     (images,) = model.graph.input
-    assert images.name == "images" and shape(images) == ["N", 3, 64, 64]
+    assert images.name == "images" and shape(images) == ["N", 3, 32, 32]
     assert images.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     assert [output.name for output in model.graph.output] == ["probabilities", "logits"]
     classes = len(spec.label_space.names)
@@ -45,7 +45,7 @@ def test_contract_of_the_graph(run: Path) -> None:
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_dynamic_batch_equals_pytorch(run: Path, batch: int) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (batch, 3, 64, 64), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (batch, 3, 32, 32), dtype=np.uint8)
     left = load_predictor(run, backend="onnx").run(images)
     right = load_predictor(run, backend="torch").run(images)
     assert left.probabilities.shape == (batch, len(read_bundle(run).spec.label_space.names))
@@ -55,7 +55,7 @@ def test_dynamic_batch_equals_pytorch(run: Path, batch: int) -> None:
 
 
 def test_multilabel_graph_ends_in_a_sigmoid(tags_run: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (3, 3, 64, 64), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
     outputs = load_predictor(tags_run, backend="onnx").run(images)
     np.testing.assert_allclose(outputs.probabilities, 1 / (1 + np.exp(-outputs.logits)), atol=1e-5)
 

@@ -146,7 +146,7 @@ def test_tensorboard_holds_configuration_notes_and_final_figures(tracked: Tracke
     def text(tag: str) -> str:
         return "".join(read.Tensors(f"{tag}/text_summary")[-1].tensor_proto.string_val[0].decode())
 
-    assert "| preprocessing.size | 64 |" in text("configuration")
+    assert "| preprocessing.size | 32 |" in text("configuration")
     assert "augmentation: random crops" in text("notes") and "model written to" in text("notes")
     best = max(tracked.history, key=lambda row: row["macro_f1"])
     assert read.Scalars("best/macro_f1")[-1].value == pytest.approx(best["macro_f1"], rel=1e-6)
@@ -161,7 +161,7 @@ def test_mlflow_holds_all_of_it(tracked: Tracked) -> None:
     client = _store(tracked.folder)
     run = _only_run(client)
     assert run.info.run_name == "model" and run.info.status == "FINISHED"
-    assert run.data.params["preprocessing.size"] == "64"
+    assert run.data.params["preprocessing.size"] == "32"
     assert run.data.params["model"] == TINY_BACKBONE
     assert "augmentation: random crops" in run.data.tags["mlflow.note.content"]
     losses = client.get_metric_history(run.info.run_id, "step/loss")

@@ -7,6 +7,7 @@ which label looks wrong, how far two parts differ.
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ FOLDS = 5
 _TURNED = 2500  # of more pictures, turning takes longer than it saves
 
 IntArray = npt.NDArray[np.int64]
+Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # what teaches, what is held out
 
 
 def out_of_fold_probabilities(
@@ -136,9 +138,7 @@ def fit_predict(
     return result
 
 
-def folds(
-    targets: IntArray, groups: IntArray, seed: int, most: int = FOLDS
-) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+def folds(targets: IntArray, groups: IntArray, seed: int, most: int = FOLDS) -> list[Fold]:
     """Folds as (training, held-out) positions: stratified, groups never divided.
 
     Args:
@@ -147,15 +147,24 @@ def folds(
         seed: the same seed gives the same folds.
         most: how many, where there are as many groups.
     """
-    count = min(most, len(np.unique(groups)))
+    rows, units = (np.ascontiguousarray(column, np.int64) for column in (targets, groups))
+    return list(_folds(rows.tobytes(), units.tobytes(), seed, most))
+
+
+@lru_cache(maxsize=128)
+def _folds(targets: bytes, groups: bytes, seed: int, most: int) -> tuple[Fold, ...]:
+    """Remembered: a choice probes one sample many times, and scikit-learn weighs every group anew,
+    which for 500 pictures takes longer than a probe."""
+    rows, units = np.frombuffer(targets, np.int64), np.frombuffer(groups, np.int64)
+    count = min(most, len(np.unique(units)))
     with warnings.catch_warnings():
         # A class with fewer pictures than folds is simply absent from some of them.
         warnings.simplefilter("ignore", UserWarning)
         try:
             splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-            return list(splitter.split(_stand_in(targets), targets, groups))
+            return tuple(splitter.split(_stand_in(rows), rows, units))
         except ValueError:  # every class has fewer pictures than there are folds
-            return list(GroupKFold(count).split(_stand_in(targets), targets, groups))
+            return tuple(GroupKFold(count).split(_stand_in(rows), rows, units))
 
 
 def kinds(targets: IntArray) -> IntArray:
