@@ -29,11 +29,11 @@ from taxon.preprocessing import Preprocessing
 
 SMALL = {
     "mobilenetv3_small_100": 64,
-    "mobilenetv4_conv_small": 64,
     "efficientnet_lite0": 64,
     "yolo11n-cls": 64,
 }
 LARGE = {
+    "mobilenetv4_conv_small": 64,
     "mobilenetv3_large_100": 64,
     "efficientnet_b0": 64,
     "efficientnet_b4": 96,

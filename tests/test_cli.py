@@ -107,7 +107,7 @@ def test_json_log_is_json(defects: Path, tmp_path: Path) -> None:
 
 
 def test_quiet_prints_the_run_alone(defects: Path, tmp_path: Path) -> None:
-    done = taxon_process(
+    done = taxon(
         *("train", defects, "--out", tmp_path / "run", "--model", TINY_BACKBONE, "--quiet"),
         *("--weights", "none", "--epochs", "1", "--set", "preprocessing.size=32"),
     )

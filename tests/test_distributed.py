@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 import taxon
 from taxon.bundle import read_bundle
 from taxon.core.errors import ConfigError
+from taxon.data.samples import generate_samples
 from taxon.training.checkpoint import Checkpoints
 from taxon.training.distributed import Team
 from taxon.training.mixing import mixing_generator
@@ -57,6 +58,14 @@ EPOCHS = sum(stage["epochs"] for stage in STAGES)
 
 
 @pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fewer pictures: most tests here train several times."""
+    folder = tmp_path_factory.mktemp("data") / "defects"
+    generate_samples("defects", folder, size=64, count=90)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("config") / "config.yaml"
     file.write_text(yaml.safe_dump(CONFIG))
@@ -71,10 +80,10 @@ def _without_export() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def alone(defects: Path, config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def alone(few: Path, config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model of one process."""
     run = tmp_path_factory.mktemp("alone") / "run"
-    return taxon.train(defects, out=run, recipe="scratch", config=config).path
+    return taxon.train(few, out=run, recipe="scratch", config=config).path
 
 
 def _two_processes(*arguments: str) -> subprocess.Popen[str]:
@@ -119,11 +128,11 @@ def _require_unfinished(run: Path) -> None:
 
 
 def test_two_processes_stopped_and_resumed_train_the_model_of_one(
-    defects: Path, config: Path, alone: Path, tmp_path: Path
+    few: Path, config: Path, alone: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     process = _two_processes(
-        str(defects), "--out", str(run), "--recipe", "scratch", "--config", str(config)
+        str(few), "--out", str(run), "--recipe", "scratch", "--config", str(config)
     )
     _after_first_epoch(process, run)
     process.send_signal(signal.SIGTERM)
@@ -143,11 +152,11 @@ def test_two_processes_stopped_and_resumed_train_the_model_of_one(
 
 
 def test_a_process_that_is_killed_ends_all_and_one_process_goes_on(
-    defects: Path, config: Path, alone: Path, tmp_path: Path
+    few: Path, config: Path, alone: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     process = _two_processes(
-        str(defects), "--out", str(run), "--recipe", "scratch", "--config", str(config)
+        str(few), "--out", str(run), "--recipe", "scratch", "--config", str(config)
     )
     _after_first_epoch(process, run)
     workers = psutil.Process(process.pid).children()

@@ -19,7 +19,7 @@ import pytest
 import taxon
 from taxon.inference import load_predictor
 
-TRAIN_PER_CLASS = 20
+TRAIN_PER_CLASS = 12
 WITHOUT_TORCH = (
     "import sys\n"
     "for name in ('torch', 'timm', 'torchvision', 'sklearn', 'scipy', 'accelerate', 'onnx'):\n"

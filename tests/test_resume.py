@@ -22,6 +22,7 @@ import taxon
 from taxon.bundle import read_bundle
 from taxon.core.errors import BundleError, DivergedError, Interrupted, OutputError
 from taxon.data import read_manifest
+from taxon.data.samples import generate_samples
 from taxon.training import EpochDone, Event, Note, StepDone, trainer
 from taxon.training import checkpoint as checkpoint_module
 from taxon.training.checkpoint import Checkpoints, Progress
@@ -49,8 +50,16 @@ OPTIONS = {
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(defects: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return taxon.train(defects, out=tmp_path_factory.mktemp("whole") / "run", **OPTIONS).path
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fewer pictures: most tests here train several times."""
+    folder = tmp_path_factory.mktemp("data") / "defects"
+    generate_samples("defects", folder, size=64, count=90)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return taxon.train(few, out=tmp_path_factory.mktemp("whole") / "run", **OPTIONS).path
 
 
 def _train_process(data: Path, run: Path) -> subprocess.Popen[str]:
@@ -70,10 +79,10 @@ def _process(*arguments: str) -> subprocess.Popen[str]:
 
 
 def test_killed_at_any_moment_a_run_ends_with_the_same_weights(
-    defects: Path, uninterrupted: Path, tmp_path: Path
+    few: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     run, chance = tmp_path / "run", random.Random(7)
-    process = _train_process(defects, run)
+    process = _train_process(few, run)
     # At a stage's border, inside a stage, and inside the other one: after so many checkpoints.
     for epochs in (4, 2, 6):
         files = run / "checkpoints"
@@ -98,11 +107,11 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_weights(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_request_saves_within_the_epoch(
-    number: signal.Signals, defects: Path, uninterrupted: Path, tmp_path: Path
+    number: signal.Signals, few: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     with pytest.raises(Interrupted, match=r"taxon train --resume .*run") as stopped:
-        taxon.train(defects, out=run, listener=StopAt(7, number), **OPTIONS)
+        taxon.train(few, out=run, listener=StopAt(7, number), **OPTIONS)
     assert stopped.value.exit_code == 130
     kept = Checkpoints(run / "checkpoints").load()
     assert kept is not None
@@ -112,26 +121,26 @@ def test_a_stop_request_saves_within_the_epoch(
 
 
 def test_stopped_after_the_head_was_solved_for_a_run_goes_on_to_its_end(
-    defects: Path, tmp_path: Path
+    few: Path, tmp_path: Path
 ) -> None:
     stages = (
         "stages=[{name: head, method: logistic}, "
         "{name: all, epochs: 2, unfrozen_blocks: all, learning_rate: 0.003}]"
     )
     options = OPTIONS | {"recipe": "probe", "overrides": ["preprocessing.size=32", stages]}
-    whole = taxon.train(defects, out=tmp_path / "whole", **options).path
+    whole = taxon.train(few, out=tmp_path / "whole", **options).path
 
     def leave(event: Event) -> None:
         if isinstance(event, EpochDone):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        taxon.train(defects, out=tmp_path / "run", listener=leave, **options)
+        taxon.train(few, out=tmp_path / "run", listener=leave, **options)
     require_same_run(taxon.resume(tmp_path / "run").path, whole)
 
 
 def test_killed_before_the_first_checkpoint_a_run_starts_over(
-    defects: Path, uninterrupted: Path, tmp_path: Path
+    few: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
 
@@ -143,7 +152,7 @@ def test_killed_before_the_first_checkpoint_a_run_starts_over(
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints" / "lock").touch()
     with pytest.raises(KeyboardInterrupt):
-        taxon.train(defects, out=run, listener=leave, **OPTIONS)
+        taxon.train(few, out=run, listener=leave, **OPTIONS)
     assert [file.name for file in (run / "checkpoints").iterdir() if file.suffix] == [
         "request.json"
     ]
@@ -151,7 +160,7 @@ def test_killed_before_the_first_checkpoint_a_run_starts_over(
 
 
 def test_interrupted_after_the_last_epoch_only_the_folder_is_written(
-    defects: Path, uninterrupted: Path, tmp_path: Path
+    few: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
 
@@ -160,7 +169,7 @@ def test_interrupted_after_the_last_epoch_only_the_folder_is_written(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        taxon.train(defects, out=run, listener=leave, **OPTIONS)
+        taxon.train(few, out=run, listener=leave, **OPTIONS)
     assert not (run / "bundle.json").exists()
     # As if it had been killed between the two renames that put the new folder into its place.
     aside = tmp_path / ".run.abcdefgh.old"
@@ -174,11 +183,11 @@ def test_interrupted_after_the_last_epoch_only_the_folder_is_written(
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
-    defects: Path, uninterrupted: Path, tmp_path: Path
+    few: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     with pytest.raises(Interrupted):
-        taxon.train(defects, out=run, listener=StopAt(60, signal.SIGINT), **OPTIONS)
+        taxon.train(few, out=run, listener=StopAt(28, signal.SIGINT), **OPTIONS)
     files = sorted((run / "checkpoints").glob("step-*.safetensors"))
     assert len(files) == 2
     content = files[1].read_bytes()
@@ -206,53 +215,53 @@ def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
         taxon.resume(tmp_path)
 
 
-def test_a_second_training_into_the_folder_is_refused(defects: Path, tmp_path: Path) -> None:
+def test_a_second_training_into_the_folder_is_refused(few: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(Interrupted):
-        taxon.train(defects, out=run, listener=StopAt(1, signal.SIGINT), **OPTIONS)
+        taxon.train(few, out=run, listener=StopAt(1, signal.SIGINT), **OPTIONS)
     with FileLock(run / "checkpoints" / "lock"):
         other = [sys.executable, "-m", "taxon", "train", "--resume", str(run)]
         refused = subprocess.run(other, capture_output=True, text=True, check=False)
         assert refused.returncode == 2
         assert "another training writes into" in refused.stderr
         with pytest.raises(OutputError, match="another training"):
-            taxon.train(defects, out=run, overwrite=True, **OPTIONS)
+            taxon.train(few, out=run, overwrite=True, **OPTIONS)
 
 
-def test_an_interrupted_run_is_not_written_over_unasked(defects: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_is_not_written_over_unasked(few: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(Interrupted):
-        taxon.train(defects, out=run, listener=StopAt(1, signal.SIGINT), **OPTIONS)
+        taxon.train(few, out=run, listener=StopAt(1, signal.SIGINT), **OPTIONS)
     with pytest.raises(OutputError, match=r"--resume .*run`, start anew with --overwrite"):
-        taxon.train(defects, out=run, **OPTIONS)
+        taxon.train(few, out=run, **OPTIONS)
     again = OPTIONS | {"overrides": [*OVERRIDES, "seed=1"]}
     events: list[Event] = []
-    taxon.train(defects, out=run, overwrite=True, listener=events.append, **again)
+    taxon.train(few, out=run, overwrite=True, listener=events.append, **again)
     epochs = [event.row["epoch"] for event in events if isinstance(event, EpochDone)]
     assert epochs == list(range(1, 8))
     assert read_bundle(run).info.provenance.config["seed"] == 1
 
 
-def test_a_user_error_leaves_no_folder(defects: Path, tmp_path: Path) -> None:
+def test_a_user_error_leaves_no_folder(few: Path, tmp_path: Path) -> None:
     with pytest.raises(taxon.InputError):
-        taxon.train(defects, out=tmp_path / "run", model="no_such_backbone", weights="none")
+        taxon.train(few, out=tmp_path / "run", model="no_such_backbone", weights="none")
     assert not (tmp_path / "run").exists()
 
 
 def test_the_old_model_stays_until_the_new_one_is_whole(
-    defects: Path, run: Path, uninterrupted: Path, copy_of: Callable[[Path], Path]
+    few: Path, run: Path, uninterrupted: Path, copy_of: Callable[[Path], Path]
 ) -> None:
     run = copy_of(run)
     before = weights(run)
     with pytest.raises(Interrupted):
-        taxon.train(defects, out=run, overwrite=True, listener=StopAt(3, signal.SIGINT), **OPTIONS)
+        taxon.train(few, out=run, overwrite=True, listener=StopAt(3, signal.SIGINT), **OPTIONS)
     assert all(torch.equal(value, before[name]) for name, value in weights(run).items())
     read_bundle(run)
     require_same_run(taxon.resume(run).path, uninterrupted)
 
 
 def test_a_full_disk_is_said_and_the_checkpoint_before_is_intact(
-    defects: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, written = tmp_path / "run", 0
 
@@ -267,13 +276,13 @@ def test_a_full_disk_is_said_and_the_checkpoint_before_is_intact(
     with monkeypatch.context() as patched:
         patched.setattr(checkpoint_module, "save_file", fill)
         with pytest.raises(OutputError, match="No space left on device"):
-            taxon.train(defects, out=run, **OPTIONS)
+            taxon.train(few, out=run, **OPTIONS)
     assert Checkpoints(run / "checkpoints").load() is not None
     require_same_run(taxon.resume(run).path, uninterrupted)
 
 
 class Breaks(torch.nn.Module):
-    """A loss that is no number from its 30th value on."""
+    """A loss that is no number from its 15th value on."""
 
     def __init__(self, loss: torch.nn.Module) -> None:
         super().__init__()
@@ -282,16 +291,16 @@ class Breaks(torch.nn.Module):
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         self.calls += 1
         values = self.loss(logits, targets)
-        return values * float("nan") if self.calls >= 30 else values
+        return values * float("nan") if self.calls >= 15 else values
 
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_epoch_and_names_pictures(
-    defects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, build = tmp_path / "run", trainer.build_loss
     monkeypatch.setattr(trainer, "build_loss", lambda *arguments: Breaks(build(*arguments)))
     with pytest.raises(DivergedError, match=r"epoch \d+: .*best epoch before is in") as error:
-        taxon.train(defects, out=run, **(OPTIONS | {"imbalance": "none"}))
+        taxon.train(few, out=run, **(OPTIONS | {"imbalance": "none"}))
     bundle = read_bundle(run)
     notes = bundle.info.provenance.notes
     ended = next(note for note in notes if "training ended early" in note)

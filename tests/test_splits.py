@@ -528,7 +528,7 @@ def _linked(draw: st.DrawFn, first: int) -> list[Record]:
 
 
 @given(_linked(0), _linked(1000), st.data())
-@property_test
+@settings(max_examples=30, deadline=None)
 def test_old_pictures_keep_their_part_and_no_whole_group_is_torn(
     pictures: list[Record], added: list[Record], data: st.DataObject
 ) -> None:
