@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
+# The set-up compiles nothing. Where the environment forbids to keep what is compiled at import, each
+# of the many processes of the tests would compile torch anew, which takes longer than its import.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test coverage lint format test-backbones benchmark lock clean
 

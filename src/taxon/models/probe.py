@@ -22,6 +22,7 @@ from taxon.core.predictions import FloatArray
 REGULARISATION = 0.1  # scikit-learn's C, on standardised features
 FOLDS = 5
 _TURNED = 2500  # of more pictures, turning takes longer than it saves
+_REMEMBERED = 5000  # folds of more pictures would fill the memory
 
 IntArray = npt.NDArray[np.int64]
 Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]  # what teaches, what is held out
@@ -148,23 +149,28 @@ def folds(targets: IntArray, groups: IntArray, seed: int, most: int = FOLDS) -> 
         most: how many, where there are as many groups.
     """
     rows, units = (np.ascontiguousarray(column, np.int64) for column in (targets, groups))
-    return list(_folds(rows.tobytes(), units.tobytes(), seed, most))
+    if len(rows) > _REMEMBERED:
+        return list(_divided(rows, units, seed, most))
+    return list(_remembered(rows.tobytes(), units.tobytes(), seed, most))
 
 
 @lru_cache(maxsize=128)
-def _folds(targets: bytes, groups: bytes, seed: int, most: int) -> tuple[Fold, ...]:
-    """Remembered: a choice probes one sample many times, and scikit-learn weighs every group anew,
-    which for 500 pictures takes longer than a probe."""
-    rows, units = np.frombuffer(targets, np.int64), np.frombuffer(groups, np.int64)
-    count = min(most, len(np.unique(units)))
+def _remembered(targets: bytes, groups: bytes, seed: int, most: int) -> tuple[Fold, ...]:
+    """A choice probes one sample many times, and scikit-learn weighs every group anew, which for
+    500 pictures takes longer than a probe."""
+    return _divided(np.frombuffer(targets, np.int64), np.frombuffer(groups, np.int64), seed, most)
+
+
+def _divided(targets: IntArray, groups: IntArray, seed: int, most: int) -> tuple[Fold, ...]:
+    count = min(most, len(np.unique(groups)))
     with warnings.catch_warnings():
         # A class with fewer pictures than folds is simply absent from some of them.
         warnings.simplefilter("ignore", UserWarning)
         try:
             splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-            return tuple(splitter.split(_stand_in(rows), rows, units))
+            return tuple(splitter.split(_stand_in(targets), targets, groups))
         except ValueError:  # every class has fewer pictures than there are folds
-            return tuple(GroupKFold(count).split(_stand_in(rows), rows, units))
+            return tuple(GroupKFold(count).split(_stand_in(targets), targets, groups))
 
 
 def kinds(targets: IntArray) -> IntArray:
