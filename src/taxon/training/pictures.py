@@ -52,6 +52,7 @@ class PictureFeed:
             job.config.loader,
             workers=workers,
         )
+        self._told = 0  # notes of the cache
         self._normalise = Normalise(spec.mean, spec.std).to(self.device)
         rare = build_rare_augmentation(job.imbalance, (spec.height, spec.width))
         self._maker = ViewMaker(
@@ -126,6 +127,12 @@ class PictureFeed:
                 )
 
         return self.job.team.arrays(self.job.team.attempt(compute))
+
+    def new_notes(self) -> list[str]:
+        """What hindered the cache of decoded pictures since the last call, in words."""
+        notes = self.cache.notes[self._told :] if self.cache is not None else []
+        self._told += len(notes)
+        return notes
 
     def close(self) -> None:
         """End the loading processes."""

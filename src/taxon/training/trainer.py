@@ -94,7 +94,6 @@ class _Run:
         self.norms: list[Any] = []  # whose statistics differ from process to process
         self.clock = Clock(())
         self.saved = time.monotonic()
-        self.told = 0  # notes of the decode cache
 
     def all_stages(self) -> None:
         """Run what is left of the stages."""
@@ -175,7 +174,8 @@ class _Run:
         start = time.perf_counter()
         number = len(self.progress.history) + 1
         inputs.prepare(number)
-        self.tell_cache_notes()
+        for note in self.feed.new_notes():
+            self.job.listener(Note(note))
         if stage.method == "logistic":
             rate, loss = None, self.sources.solve(inputs)
             self.step_done(loss, rate)
@@ -257,7 +257,8 @@ class _Run:
                 self.best |= {name: v.cpu().clone() for name, v in self.average.weights().items()}
         self.team.attempt(lambda: self.save(best=best))
         self.job.listener(EpochDone(row, best, self.clock.seconds_left()))
-        self.tell_cache_notes()
+        for note in self.feed.new_notes():
+            self.job.listener(Note(note))
 
     def out_of_patience(self, stage: StageConfig) -> bool:
         """Whether the stage has gone on for too long without a better score."""
@@ -295,10 +296,3 @@ class _Run:
         step = self.progress.steps
         names = self.sources.names(epoch, step)
         return Diverged(epoch, f"the loss became {loss} in step {step + 1} (pictures: {names})")
-
-    def tell_cache_notes(self) -> None:
-        """Pass on what hindered the cache of decoded pictures."""
-        notes = self.feed.cache.notes[self.told :] if self.feed.cache else []
-        self.told += len(notes)
-        for note in notes:
-            self.job.listener(Note(note))
