@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import TINY_BACKBONE, train_tiny
 from pictures import encode
+from runs import require_same_weights
 from safetensors.torch import load_file
 
 import taxon
@@ -21,6 +22,7 @@ from taxon.config import StageConfig
 from taxon.core.errors import ConfigError, DataError, DivergedError, OutputError
 from taxon.core.labels import LabelSpace
 from taxon.data import read_manifest, read_source
+from taxon.data.loading.pixel_store import MemoryStore
 from taxon.training import EpochDone, Event, Note, StageStarted, StepDone
 from taxon.training.clock import Clock
 from taxon.training.losses import build_loss
@@ -43,17 +45,9 @@ class Recorder:
         return "\n".join(event.text for event in self.events if isinstance(event, Note))
 
 
-def _weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "model.safetensors") | {
-        f"head.{name}": value for name, value in load_file(run / "head.safetensors").items()
-    }
-
-
 def test_same_seed_gives_the_same_model(defects: Path, run: Path, tmp_path: Path) -> None:
     again = train_tiny(defects, tmp_path / "again").path
-    first, second = _weights(run), _weights(again)
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    require_same_weights(again, run)
 
 
 def test_another_seed_gives_another_model_and_split(
@@ -203,6 +197,24 @@ def test_unreadable_picture_is_named_and_the_run_goes_on(
     assert "good/broken.jpg" in recorder.notes()
     manifest = read_manifest(model.path / "manifest.parquet")
     assert [skipped.id for skipped in manifest.skipped] == ["good/broken.jpg"]
+
+
+def test_what_hinders_the_cache_is_said_once(
+    defects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "decoded pictures are no longer kept (a reason)"
+    monkeypatch.setattr(MemoryStore, "put", lambda *arguments: words)
+    recorder = Recorder()
+    taxon.train(
+        defects,
+        out=tmp_path / "run",
+        model=TINY_BACKBONE,
+        weights="none",
+        epochs=2,
+        overrides=["preprocessing.size=32", "loader.cache=ram"],
+        listener=recorder,
+    )
+    assert recorder.notes().count(words) == 1
 
 
 def test_existing_run_is_refused_and_untouched(run: Path, defects: Path) -> None:
