@@ -132,7 +132,7 @@ def test_tags_from_their_thresholds_on_are_named() -> None:
     answer = decide("x", _row(0.7, 0.25, 0.9), TAGS, policy)
     assert answer.labels == ("b", "c")
     assert answer.label is None
-    assert answer.confidence == pytest.approx(0.9)
+    assert answer.confidence == pytest.approx(0.3 * 0.25 * 0.9)  # every yes and no is right
 
 
 def test_no_tag_may_be_the_answer() -> None:

@@ -78,6 +78,7 @@ class Case:
             self.table,
             self.targets,
             self.label_space,
+            self.policy,
             history=options.get("history", HISTORY),
             thumbnails=options.get("thumbnails", lambda _: jpeg(64)),
         )

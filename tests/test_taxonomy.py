@@ -25,7 +25,7 @@ from taxon.core.labels import LabelSpace
 from taxon.core.predictions import PredictionTable
 from taxon.data.imbalance import choose, class_weights
 from taxon.decision import DecisionPolicy, decide
-from taxon.decision.taxonomy import named_classes
+from taxon.decision.answers import named_classes
 from taxon.evaluation import compute_metrics, summary_rows
 from taxon.exporters.parity import compare_backends
 from taxon.inference import Outputs
@@ -55,6 +55,10 @@ def spaces(draw: st.DrawFn) -> LabelSpace:
     inner = {leaf[:depth] for leaf in leaves for depth in range(1, len(leaf))}
     assume(len(leaves - inner) > 1)
     return LabelSpace.taxonomy(leaves - inner)
+
+
+def least_risk(space: LabelSpace) -> DecisionPolicy:
+    return DecisionPolicy.default(space).model_copy(update={"taxonomy_rule": "least-risk"})
 
 
 def rows(space: LabelSpace, seed: int, count: int = 5, sharpness: float = 1.0) -> npt.NDArray:
@@ -331,7 +335,7 @@ class TestLeastRisk:
         probabilities = rows(space, seed, sharpness=sharpness)
         heights = np.array([[lca_height(space, a, b) for b in space.names] for a in space.names])
         risks = probabilities.astype(np.float64) @ heights
-        named = named_classes(probabilities, space, "least-risk")
+        named = named_classes(probabilities, space, least_risk(space))
         np.testing.assert_allclose(risks[np.arange(5), named], risks.min(axis=1), atol=1e-6)
         if space.is_taxonomy:
             closeness = 1 - risks / space.depth
@@ -342,7 +346,7 @@ class TestLeastRisk:
     def test_of_flat_classes_is_the_most_probable(self, seed: int) -> None:
         space = LabelSpace.flat("multiclass", "abcd")
         probabilities = rows(space, seed)
-        named = named_classes(probabilities, space, "least-risk")
+        named = named_classes(probabilities, space, least_risk(space))
         assert named.tolist() == probabilities.argmax(axis=1).tolist()
 
     @quick
@@ -351,7 +355,7 @@ class TestLeastRisk:
         probabilities = rows(space, seed)
         policy = DecisionPolicy.default(space).model_copy(update={"taxonomy_rule": rule})
         alone = [decide("x", row, space, policy).label for row in probabilities]
-        named = named_classes(probabilities, space, policy.taxonomy_rule)
+        named = named_classes(probabilities, space, policy)
         assert alone == [space.names[position] for position in named]
 
     def test_old_decision_files_load(self) -> None:
@@ -506,9 +510,7 @@ def test_trained_on_the_tree_and_answering_with_least_risk(surfaces: Path, tmp_p
     assert figures is not None and figures.rule == "least-risk" and figures.height == 2
     page = evaluation.report.read_text("utf-8")
     assert "Height of mistakes" in page and "nearest mistakes" in page
-    named = named_classes(
-        evaluation.table.probabilities, model.spec.label_space, policy.taxonomy_rule
-    )
+    named = named_classes(evaluation.table.probabilities, model.spec.label_space, policy)
     first = evaluation.table.ids[0]
     # The exported artefact alone answers by the same rule.
     alone = taxon.load(model.path / "artefacts" / "onnx" / "model.onnx").predict(surfaces / first)

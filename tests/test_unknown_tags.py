@@ -329,7 +329,10 @@ def test_what_is_predicted_at_unknown_entries_changes_no_figure(seed: int) -> No
     assert fitted[0] == fitted[1]
     space = LabelSpace.flat("multilabel", table.names)
     found = [
-        confident_mistakes(each, targets, metrics, space, lambda _: None) for each in (table, other)
+        confident_mistakes(
+            each, targets, metrics, space, DecisionPolicy.default(space), lambda _: None
+        )
+        for each in (table, other)
     ]
     assert found[0] == found[1]
 

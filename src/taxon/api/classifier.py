@@ -93,7 +93,9 @@ def train_classifier(
         config=config,
         classifier=job.classifier.cpu(),
         preprocessing=plan.preprocessing,
-        policy=fitted.policy.model_copy(update=config.decision.model_dump()),
+        policy=fitted.policy.model_copy(
+            update=config.decision.model_dump(include={"taxonomy_rule", "taxonomy_confidence"})
+        ),
         device=start.device,
         weights=start.weights,
         history=result.history,

@@ -123,6 +123,7 @@ def evaluate(
         table,
         manifest.targets(),
         bundle.spec.label_space,
+        bundle.spec.policy,
         history=bundle.info.provenance.history,
         thumbnails=_thumbnails(manifest.records),
     )

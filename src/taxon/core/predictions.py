@@ -28,11 +28,16 @@ class Prediction(BaseModel):
     Attributes:
         path: the file or the name under which the picture was sent.
         label: the class that is named (multiclass): the most probable one, or by a policy of
-            least risk over a taxonomy another; None for multilabel and errors.
-        confidence: its calibrated probability, 0 to 1.
+            costs or of least risk over a taxonomy another; None for multilabel, for a picture
+            out of scope, and for errors.
+        confidence: how probable it is that the answer is right, 0 to 1: the calibrated
+            probability of the named class; for multilabel that of every yes and no together, as
+            if tags were independent.
         labels: the classes above their thresholds (multilabel), else the label alone.
         unsure: the confidence is below the bundle's abstention limit.
-        prediction_set: classes that together reach the stated coverage, where fitted.
+        out_of_scope: the picture is unlike those that the model was trained on; it is not named.
+        prediction_set: classes that hold the true one with the stated coverage, the most
+            probable first, where fitted.
         taxonomy: node ids from coarse to the deepest node that is confident enough.
         top: the most probable classes, best first.
         error: why there is no prediction; all other fields are then empty.
@@ -45,6 +50,7 @@ class Prediction(BaseModel):
     confidence: float | None = None
     labels: tuple[str, ...] = ()
     unsure: bool = False
+    out_of_scope: bool = False
     prediction_set: tuple[str, ...] | None = None
     taxonomy: tuple[str, ...] = ()
     top: tuple[Scored, ...] = ()
@@ -60,12 +66,15 @@ class PredictionTable:
         names: class names in column order.
         logits: float32 [N, C], the head's output before calibration.
         probabilities: float32 [N, C], calibrated; rows sum to 1 for multiclass.
+        scope: float32 [N], how much each picture is like those of the training; None where the
+            model has no such score.
     """
 
     ids: tuple[str, ...]
     names: tuple[str, ...]
     logits: FloatArray
     probabilities: FloatArray
+    scope: FloatArray | None = None
 
     def __post_init__(self) -> None:
         expected = (len(self.ids), len(self.names))
@@ -73,6 +82,8 @@ class PredictionTable:
             shape = getattr(self, field).shape
             if shape != expected:
                 raise ValueError(f"{field} has shape {shape}, expected {expected}")
+        if self.scope is not None and self.scope.shape != (len(self.ids),):
+            raise ValueError(f"scope has shape {self.scope.shape}, expected ({len(self.ids)},)")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -84,4 +95,5 @@ class PredictionTable:
             names=self.names,
             logits=self.logits[list(rows)],
             probabilities=self.probabilities[list(rows)],
+            scope=None if self.scope is None else self.scope[list(rows)],
         )

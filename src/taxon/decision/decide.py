@@ -6,8 +6,10 @@ import numpy as np
 
 from taxon.core.labels import LabelSpace
 from taxon.core.predictions import FloatArray, Prediction, Scored
+from taxon.decision.answers import answer_confidence, named_classes, named_tags
 from taxon.decision.policy import DecisionPolicy
-from taxon.decision.taxonomy import confident_path, named_classes
+from taxon.decision.sets import prediction_sets
+from taxon.decision.taxonomy import confident_path
 
 
 def decide(
@@ -17,6 +19,7 @@ def decide(
     policy: DecisionPolicy,
     *,
     top: int = 5,
+    scope: float | None = None,
 ) -> Prediction:
     """Apply the policy to one picture.
 
@@ -24,29 +27,43 @@ def decide(
         path: the picture's name in the answer.
         probabilities: float32 [C], calibrated.
         top: how many of the most probable classes to list.
+        scope: how much the picture is like those of the training, where the model says it.
     """
+    row, names = probabilities[None], label_space.names
     # A stable sort: of equal probabilities the earlier class comes first, everywhere.
     order = np.argsort(-probabilities, kind="stable")
     scored = tuple(
-        Scored(label=label_space.names[position], probability=float(probabilities[position]))
+        Scored(label=names[position], probability=float(probabilities[position]))
         for position in order[:top]
     )
+    if is_out_of_scope(scope, policy):
+        return Prediction(path=path, out_of_scope=True, top=scored)
+    confidence = float(answer_confidence(row, label_space, policy)[0])
+    unsure = confidence < policy.abstain_below
     if label_space.task == "multilabel":
-        tags = np.flatnonzero(probabilities >= np.array(policy.thresholds, np.float32))
-        return Prediction(
-            path=path,
-            confidence=float(probabilities[order[0]]),
-            labels=tuple(label_space.names[position] for position in tags),
-            top=scored,
-        )
-    named = int(named_classes(probabilities[None], label_space, policy.taxonomy_rule)[0])
-    label, confidence = label_space.names[named], float(probabilities[named])
+        tags = tuple(names[position] for position in np.flatnonzero(named_tags(row, policy)[0]))
+        return Prediction(path=path, confidence=confidence, labels=tags, unsure=unsure, top=scored)
+    named = named_classes(row, label_space, policy)
+    label = names[named[0]]
+    prediction_set = None
+    if policy.sets is not None:
+        inside = prediction_sets(row, named, policy.sets)[0]
+        prediction_set = tuple(names[position] for position in order if inside[position])
     return Prediction(
         path=path,
         label=label,
         confidence=confidence,
         labels=(label,),
-        unsure=confidence < policy.abstain_below,
+        unsure=unsure,
+        prediction_set=prediction_set,
         taxonomy=confident_path(probabilities, label_space, policy.taxonomy_confidence),
         top=scored,
     )
+
+
+def is_out_of_scope(scope: float | None, policy: DecisionPolicy) -> bool:
+    """Whether a picture with this score is of something else than the model was trained on."""
+    if policy.scope is None or scope is None:
+        return False
+    # Compared in float32, as the graph computes it.
+    return bool(np.float32(scope) < np.float32(policy.scope.limit))

@@ -8,11 +8,48 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from taxon.config.decision import ScopeMethod, SetMethod
 from taxon.core.labels import LabelSpace, Task
 from taxon.core.predictions import FloatArray
 from taxon.core.taxonomy import TaxonomyRule
 
 FloatVector = npt.NDArray[np.float64]
+
+
+class PredictionSets(BaseModel):
+    """Split conformal prediction: sets of classes that hold the true one with a stated coverage.
+
+    Attributes:
+        method: `lac` or `raps` (`taxon.decision.sets`).
+        coverage: promised for pictures like those of the calibration part, above 0, below 1.
+        limits: a class is in the set where its score is at most this: one limit for all classes,
+            or C, one a class, where the coverage is promised for each.
+        penalty, free: of `raps`: what each class adds to the score beyond the first `free` ones.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: SetMethod
+    coverage: float = Field(gt=0, lt=1)
+    limits: tuple[float, ...] = Field(min_length=1)
+    penalty: float = Field(default=0.0, ge=0)
+    free: int = Field(default=0, ge=0)
+
+
+class Scope(BaseModel):
+    """Which pictures are of something else.
+
+    Attributes:
+        method: of the score that the graph computes: `energy` or `nearest`.
+        limit: a picture with a lower score is out of scope.
+        in_scope_share: of pictures like those of the calibration part this share is above it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: ScopeMethod
+    limit: float
+    in_scope_share: float = Field(gt=0, lt=1)
 
 
 class DecisionPolicy(BaseModel):
@@ -24,7 +61,11 @@ class DecisionPolicy(BaseModel):
             adjustment by class frequency (Menon et al. 2021) is a bias.
         thresholds: for multilabel, the probability from which a class is named; for
             multiclass not used.
-        abstain_below: a multiclass answer with less confidence is marked `unsure` (0: never).
+        costs: for multiclass, [true class][named class]: the class with the least expected cost
+            is named; None: the most probable one.
+        abstain_below: an answer with less confidence is marked `unsure` (0: never).
+        sets: prediction sets; None: there are none.
+        scope: which pictures are flagged as out of scope; None: none.
         taxonomy_confidence: a taxonomy answer stops at the deepest node with this probability.
         taxonomy_rule: the class that a taxonomy's answer names: the most probable, or the one
             whose mistakes are expected to be the nearest (`taxon.decision.taxonomy`).
@@ -36,7 +77,10 @@ class DecisionPolicy(BaseModel):
     scale: tuple[float, ...]
     bias: tuple[float, ...]
     thresholds: tuple[float, ...]
+    costs: tuple[tuple[float, ...], ...] | None = None
     abstain_below: float = Field(default=0.0, ge=0, le=1)
+    sets: PredictionSets | None = None
+    scope: Scope | None = None
     taxonomy_confidence: float = Field(default=0.5, gt=0, le=1)
     taxonomy_rule: TaxonomyRule = "most-probable"
     fitted_on: str = "defaults"

@@ -1,4 +1,4 @@
-"""Answers over a taxonomy: which class is named, and how deep an answer is sure enough."""
+"""Answers over a taxonomy: how deep an answer is sure enough."""
 
 from __future__ import annotations
 
@@ -8,39 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from taxon.core.labels import LabelSpace
-from taxon.core.taxonomy import TaxonomyRule
 
 Probabilities = npt.NDArray[np.floating[Any]]
-
-
-def answer_scores(
-    probabilities: Probabilities, label_space: LabelSpace, rule: TaxonomyRule
-) -> Probabilities:
-    """Return by what a multiclass answer is chosen, [N, C], 0 to 1; the highest is named.
-
-    With `most-probable` these are the probabilities. With `least-risk` (Karthik et al. 2021, "No
-    Cost Likelihood Manipulation at Test Time for Making Better Mistakes in Deep Networks") a class
-    scores by how close it is expected to be to the true one, so that the class is named whose
-    lowest common ancestor with the truth has the least expected height.
-
-    Args:
-        probabilities: [N, C]; rows sum to 1.
-    """
-    if rule == "most-probable" or not label_space.is_taxonomy:
-        return probabilities
-    return label_space.tree.closeness(probabilities)
-
-
-def named_classes(
-    probabilities: Probabilities, label_space: LabelSpace, rule: TaxonomyRule
-) -> npt.NDArray[np.int64]:
-    """Return the class that a multiclass answer names, int64 [N]; of equal ones the earlier.
-
-    Args:
-        probabilities: [N, C]; rows sum to 1.
-    """
-    scores = answer_scores(probabilities, label_space, rule)
-    return np.asarray(scores.argmax(axis=1), np.int64)
 
 
 def confident_path(

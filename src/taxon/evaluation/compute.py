@@ -13,7 +13,7 @@ from taxon.core.errors import DataError
 from taxon.core.labels import UNKNOWN, LabelSpace
 from taxon.core.predictions import PredictionTable
 from taxon.decision import DecisionPolicy
-from taxon.decision.taxonomy import named_classes
+from taxon.decision.answers import named_classes
 from taxon.evaluation.summary import (
     CalibrationFigures,
     ClassFigures,
@@ -174,7 +174,7 @@ def _prepare(
     bootstrap = GroupBootstrap(len(table), groups)
     truth, known = indicator(targets, classes), known_entries(targets)
     if label_space.task == "multiclass":
-        predicted = named_classes(table.probabilities, label_space, policy.taxonomy_rule)
+        predicted = named_classes(table.probabilities, label_space, policy)
         named = indicator(predicted, classes)
     else:
         predicted = np.empty(0, np.int64)

@@ -13,7 +13,8 @@ from PIL import Image, UnidentifiedImageError
 
 from taxon.core.labels import UNKNOWN, LabelSpace
 from taxon.core.predictions import PredictionTable
-from taxon.decision.taxonomy import named_classes
+from taxon.decision import DecisionPolicy
+from taxon.decision.answers import named_classes
 from taxon.evaluation.summary import Metrics
 
 LIMIT = 60
@@ -47,6 +48,7 @@ def confident_mistakes(
     targets: npt.NDArray[np.int64],
     metrics: Metrics,
     label_space: LabelSpace,
+    policy: DecisionPolicy,
     thumbnails: Callable[[str], bytes | None],
 ) -> list[Mistake]:
     """Return at most 60 mistakes, the most confident first, with small pictures.
@@ -59,7 +61,7 @@ def confident_mistakes(
     room = IMAGE_BYTES
     mistakes = []
     if metrics.task == "multiclass":
-        found = _wrong_class(table, targets, metrics, label_space)
+        found = _wrong_class(table, targets, metrics, label_space, policy)
     else:
         found = _wrong_labels(table, targets, metrics)
     for mistake in found:
@@ -84,9 +86,9 @@ def _wrong_class(
     targets: npt.NDArray[np.int64],
     metrics: Metrics,
     label_space: LabelSpace,
+    policy: DecisionPolicy,
 ) -> list[Mistake]:
-    rule = metrics.taxonomy.rule if metrics.taxonomy is not None else "most-probable"
-    predicted = named_classes(table.probabilities, label_space, rule)
+    predicted = named_classes(table.probabilities, label_space, policy)
     confidence = table.probabilities[np.arange(len(table)), predicted]
     wrong = np.flatnonzero(predicted != targets)
     order = wrong[np.argsort(-confidence[wrong], kind="stable")][:LIMIT]

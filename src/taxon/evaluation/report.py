@@ -15,6 +15,7 @@ from markupsafe import Markup
 from taxon.core.files import write_text
 from taxon.core.labels import LabelSpace
 from taxon.core.predictions import PredictionTable
+from taxon.decision import DecisionPolicy
 from taxon.evaluation.charts import Series, history_values, reliability_diagram, training_curve
 from taxon.evaluation.confusion import confusion_view, short_names
 from taxon.evaluation.mistakes import confident_mistakes
@@ -37,6 +38,7 @@ def write_report(
     table: PredictionTable,
     targets: npt.NDArray[np.int64],
     label_space: LabelSpace,
+    policy: DecisionPolicy,
     *,
     history: Sequence[dict[str, Any]],
     thumbnails: Callable[[str], bytes | None],
@@ -49,7 +51,7 @@ def write_report(
         path: the file to write; it appears whole or not at all.
         metrics: of `compute_metrics`; its `about` gives the title (`model`, `part`) and the
             provenance block.
-        table, targets, label_space: what the metrics were computed from.
+        table, targets, label_space, policy: what the metrics were computed from.
         history: one row an epoch (`stage`, `epoch`, `train_loss`, `validation_loss`,
             `macro_f1`, ...); validation keys may be missing or None. Empty leaves the curves out.
         thumbnails: id -> JPEG bytes of a small picture, or None; called for at most 60 mistakes.
@@ -57,7 +59,7 @@ def write_report(
     Raises:
         OutputError: the file cannot be written.
     """
-    mistakes = confident_mistakes(table, targets, metrics, label_space, thumbnails)
+    mistakes = confident_mistakes(table, targets, metrics, label_space, policy, thumbnails)
     environment = Environment(
         loader=PackageLoader("taxon.evaluation"),
         autoescape=True,

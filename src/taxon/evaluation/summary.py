@@ -110,6 +110,76 @@ class TaxonomyFigures(_Frozen):
     f1: Figure
 
 
+class SelectiveFigures(_Frozen):
+    """Risk and coverage: how many mistakes are left when the least confident answers are held back.
+
+    Attributes:
+        curve: (coverage, risk, confidence) at up to 200 limits, from few answers to all: the share
+            of pictures that is answered, the share of mistakes among them, and the limit itself.
+            A multilabel answer is a mistake where any of its tags is wrong or missing.
+        area: under the curve (AURC, Geifman & El-Yaniv 2017); 0 is perfect.
+        abstain_below: the policy's limit; 0: every answer is sure.
+        coverage: the share of answers that are sure.
+        risk: the share of mistakes among them.
+    """
+
+    curve: tuple[tuple[float, float, float], ...]
+    area: Figure
+    abstain_below: float
+    coverage: Figure
+    risk: Figure
+
+
+class SetFigures(_Frozen):
+    """Prediction sets.
+
+    Attributes:
+        method: `lac` or `raps`.
+        promised: the coverage that was fitted, 0 to 1.
+        coverage: the share of sets that hold the true class.
+        size: the mean number of classes in a set.
+        per_class: the coverage of each class.
+    """
+
+    method: str
+    promised: float
+    coverage: Figure
+    size: Figure
+    per_class: dict[str, Figure]
+
+
+class ScopeFigures(_Frozen):
+    """Pictures flagged as out of scope.
+
+    Attributes:
+        method: `energy` or `nearest`.
+        limit: below it a picture is flagged.
+        flagged: the share of pictures that is flagged.
+    """
+
+    method: str
+    limit: float
+    flagged: Figure
+
+
+class SliceFigures(_Frozen):
+    """One slice: the pictures with one value of a column, or of a range of brightness, say.
+
+    Attributes:
+        column: its name; automatic ones are `brightness`, `sharpness` and `resolution`.
+        value: of the column, or the range in words.
+        n: how many pictures.
+        figures: by their names in metrics.json, the first being the one slices are sorted by.
+        difference: of the first figure: the slice's less that of all other pictures.
+    """
+
+    column: str
+    value: str
+    n: int
+    figures: dict[str, Figure]
+    difference: Figure
+
+
 class Metrics(_Frozen):
     """Everything that was measured on one part of the data; the content of metrics.json.
 
@@ -122,6 +192,9 @@ class Metrics(_Frozen):
         coverage: the share of answers that are not marked `unsure`.
         levels: coarse to fine; empty unless the classes are a taxonomy.
         taxonomy: None unless they are.
+        selective, sets, scope: what the policy's abstention, prediction sets and out-of-scope flag
+            do on this part; None where it has none of it.
+        slices: worst first.
         about: where the figures come from (part, model, fingerprint, pictures left out, ...).
     """
 
@@ -145,6 +218,10 @@ class Metrics(_Frozen):
     coverage: Figure
     levels: tuple[LevelFigures, ...] = ()
     taxonomy: TaxonomyFigures | None = None
+    selective: SelectiveFigures | None = None
+    sets: SetFigures | None = None
+    scope: ScopeFigures | None = None
+    slices: tuple[SliceFigures, ...] = ()
     about: dict[str, Any] = {}
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from taxon.bundle import ModelSpec
 from taxon.bundle.golden import GoldenSet, differing_inputs
 from taxon.core.predictions import FloatArray, ImageBatch
-from taxon.decision.taxonomy import answer_scores, named_classes
+from taxon.decision.answers import answer_scores, named_classes
 from taxon.inference import Backend, Outputs
 
 PROBABILITY_TOLERANCE = 1e-4
@@ -125,9 +125,7 @@ def _report(
     top1 = None
     if targets is not None and spec.label_space.task == "multiclass":
         top1 = {
-            name: float(
-                np.mean(named_classes(each, spec.label_space, spec.policy.taxonomy_rule) == targets)
-            )
+            name: float(np.mean(named_classes(each, spec.label_space, spec.policy) == targets))
             for name, each in (("reference", left), ("artefact", right))
         }
     return ParityReport(
@@ -152,8 +150,7 @@ def _changed(left: FloatArray, right: FloatArray, spec: ModelSpec) -> npt.NDArra
         differs = (left >= thresholds) != (right >= thresholds)
         clear = np.abs(left - thresholds) > PROBABILITY_TOLERANCE
         return np.asarray((differs & clear).any(axis=1))
-    space, rule = spec.label_space, spec.policy.taxonomy_rule
-    scores = answer_scores(left, space, rule)
-    answers = named_classes(right, space, rule)
+    scores = answer_scores(left, spec.label_space, spec.policy)
+    answers = named_classes(right, spec.label_space, spec.policy)
     margin = scores.max(axis=1) - scores[np.arange(len(left)), answers]
     return np.asarray(~(margin <= PROBABILITY_TOLERANCE))
