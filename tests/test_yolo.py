@@ -269,7 +269,9 @@ class TestRun:
         model, said = yolo_run
         assert any(text.startswith("licence: AGPL-3.0: ") for text in said)
         card = (model.path / "README.md").read_text()
-        assert "| Licence of the weights | agpl-3.0 |" in card and "**Licence.** AGPL-3.0" in card
+        assert "**agpl-3.0**. AGPL-3.0: who passes this model on" in card
+        assert "license: agpl-3.0\nlibrary_name: ultralytics\n" in card
+        assert "timm does not know this backbone" in card and "create_model" not in card
         assert read_bundle(model.path).info.provenance.versions["ultralytics"].startswith("8.")
 
     def test_bundle_holds_safetensors_and_no_pickle(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,12 +39,22 @@ class Chosen:
     probes: Probes | None
 
 
-def choose_plan(start: Start, manifest: Manifest, config: TrainConfig, listener: Listener) -> Plan:
+def choose_plan(
+    start: Start,
+    manifest: Manifest,
+    config: TrainConfig,
+    listener: Listener,
+    *,
+    found: Sequence[str] = (),
+) -> Plan:
     """Choose what the configuration leaves open, looking at the training part alone.
 
     Each choice stands before the next one begins; what the user fixed stays as it is.
+
+    Args:
+        found: what the audit found, for the notes.
     """
-    notes = [*start.notes, *manifest.notes]
+    notes = [*start.notes, *manifest.notes, *found]
 
     def tell(text: str) -> None:
         notes.append(text)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from taxon.api.card import is_of_own_test, write_card
 from taxon.bundle import Bundle, read_bundle
 from taxon.bundle.layout import EVALUATIONS_FOLDER, MANIFEST_FILE, METRICS_FILE, REPORT_FOLDER
 from taxon.core.errors import ConfigError, DataError, ImageError, nearest
@@ -69,6 +70,9 @@ def evaluate(
     overwrite: bool = False,
 ) -> Evaluation:
     """Measure a model folder, and write metrics.json and report/.
+
+    The figures of the model's own test part go into its card too, where they are written into the
+    model folder; those of other parts and data do not.
 
     Args:
         path: the model folder.
@@ -129,6 +133,8 @@ def evaluate(
     )
     # Last: whoever finds it finds the report and the table too.
     write_json(folder / METRICS_FILE, metrics.as_json())
+    if folder == bundle.path and is_of_own_test(metrics, bundle):
+        notes += write_card(bundle)
     return Evaluation(metrics, table, folder, tuple(notes))
 
 

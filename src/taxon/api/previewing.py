@@ -57,8 +57,8 @@ def show_batch(
     require_task(settings, listing.label_space())
     settings = with_pipeline(settings)
     start = choose_start(settings, Path.cwd(), listener, trust_pickle=trust_pickle)
-    manifest = read_training_data(listing, settings, listener, start.preprocessing)
-    views = prepare_views(start, manifest, settings, listener)
+    data_read = read_training_data(listing, settings, listener, start.preprocessing)
+    views = prepare_views(start, data_read.manifest, settings, listener)
     title = f"What the model sees in training: {source.resolve().name}"
     write_sheet(draw_sheet(title, sentences(views), sections(views, listener)), target)
     listener(Note(f"sheet written to {target}"))

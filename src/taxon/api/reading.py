@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from taxon.config import TrainConfig, load_config, require_loss_fits
 from taxon.config.taxonomy import require_taxonomy
@@ -12,6 +12,16 @@ from taxon.data.imbalance import require_compatible
 from taxon.data.sources import Listing
 from taxon.preprocessing import Preprocessing
 from taxon.training import Listener, Loading, Note
+
+AUDIT_MARK = "audit, "  # how notes begin that say what the audit found
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Pictures with parts, and what the audit found, in the words of notes."""
+
+    manifest: Manifest
+    found: tuple[str, ...]
 
 
 def require_task(settings: TrainConfig, space: LabelSpace) -> None:
@@ -35,7 +45,7 @@ def read_training_data(
     settings: TrainConfig,
     listener: Listener,
     spec: Preprocessing | None = None,
-) -> Manifest:
+) -> TrainingData:
     """Look into the pictures, audit and split them; the listener hears what was found."""
     from taxon.auditing import quick_findings
     from taxon.data.splitting.splits import ensure_split
@@ -46,8 +56,12 @@ def read_training_data(
     listener(Note(f"data: {summary(manifest)}"))
     for note in manifest.notes:
         listener(Note(f"data: {note}"))
-    for finding in quick_findings(manifest, spec):
-        listener(Note(f"audit, {finding.severity}: {finding.advice}"))
+    found = [
+        f"{AUDIT_MARK}{finding.severity}: {finding.advice}"
+        for finding in quick_findings(manifest, spec)
+    ]
+    for note in found:
+        listener(Note(note))
     plan = ensure_split(
         manifest,
         validation=settings.split.validation,
@@ -57,7 +71,8 @@ def read_training_data(
     )
     parts = ", ".join(f"{name} {count}" for name, count in plan.manifest.split_counts().items())
     listener(Note(f"split: {parts} ({'; '.join(plan.notes)})"))
-    return replace(plan.manifest, notes=(*plan.manifest.notes, *plan.notes))
+    manifest = replace(plan.manifest, notes=(*plan.manifest.notes, *plan.notes))
+    return TrainingData(manifest, tuple(found))
 
 
 def summary(manifest: Manifest) -> str:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taxon.api.card import write_card
 from taxon.api.exporting import export
 from taxon.api.following import hand_out, shared_out
 from taxon.api.model import Model
@@ -24,6 +25,7 @@ from taxon.api.workspace import (
     require_apart,
     trackers_file,
 )
+from taxon.bundle import read_bundle
 from taxon.bundle.layout import BUNDLE_FILE, CHECKPOINTS_FOLDER, MANIFEST_FILE, Provenance
 from taxon.bundle.write import seal, write_parts
 from taxon.core.errors import CheckFailed, DivergedError, Interrupted
@@ -177,8 +179,9 @@ def _run(
     if kept is None:
         listing = listing or read_source(request.data, request.columns)
         teacher = open_teacher(workspace, listing.label_space(), beginning.device)
-        manifest = read_training_data(listing, settings, listener, beginning.preprocessing)
-        plan = choose_plan(beginning, manifest, settings, listener)
+        data = read_training_data(listing, settings, listener, beginning.preprocessing)
+        manifest = data.manifest
+        plan = choose_plan(beginning, manifest, settings, listener, found=data.found)
         workspace.save_plan(plan, manifest)
     else:
         plan, manifest = kept
@@ -257,3 +260,4 @@ def _write_bundle(trained: Trained, folder: Path, name: str, command: str, start
         label_space=space,
         provenance=provenance,
     )
+    write_card(read_bundle(folder))

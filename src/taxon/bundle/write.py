@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from taxon.bundle.card import model_card
 from taxon.bundle.history import write_history
 from taxon.bundle.layout import (
     BUNDLE_FILE,
-    CARD_FILE,
     DECISION_FILE,
     GOLDEN_FOLDER,
     HASHED_FILES,
@@ -18,7 +16,7 @@ from taxon.bundle.layout import (
     Provenance,
 )
 from taxon.config import HeadKind, Pooling
-from taxon.core.files import write_json, write_text
+from taxon.core.files import write_json
 from taxon.core.fingerprint import sha256_file
 from taxon.core.labels import LabelSpace
 from taxon.decision import DecisionPolicy
@@ -44,7 +42,7 @@ def seal(
     label_space: LabelSpace,
     provenance: Provenance,
 ) -> BundleInfo:
-    """Hash the files that the answers depend on; write bundle.json, the card and the history.
+    """Hash the files that the answers depend on; write bundle.json and the history.
 
     Called last: a folder without bundle.json is no bundle.
     """
@@ -58,7 +56,6 @@ def seal(
         files={file: sha256_file(folder / file) for file in (*HASHED_FILES, *pictures)},
         provenance=provenance,
     )
-    write_text(folder / CARD_FILE, model_card(info, label_space))
     write_history(folder, provenance.history, label_space.task)
     write_json(folder / BUNDLE_FILE, info.model_dump(mode="json"))
     return info

@@ -1,0 +1,139 @@
+"""What a model card is written from, as plain values: it knows neither manifests nor metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from taxon.bundle.layout import BundleInfo, ModelSpec
+from taxon.metrics import Figure
+
+
+@dataclass(frozen=True)
+class PartFacts:
+    """One part of the data.
+
+    Attributes:
+        name: `train`, `validation`, `calibration` or `test`.
+        pictures: how many.
+        groups: how many groups they are of; None where no picture has one.
+        per_class: pictures of each class, in the order of the label space.
+    """
+
+    name: str
+    pictures: int
+    groups: int | None
+    per_class: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The pictures of a run.
+
+    Attributes:
+        name: of the folder or table that they come from.
+        parts: those that hold any.
+        left_out: pictures and rows that could not be used.
+        unknown: multilabel: how many annotations are unknown.
+        notes: what reading and splitting said.
+        warnings: what the audit before the training found, `warning: ...` or `error: ...`.
+    """
+
+    name: str
+    parts: tuple[PartFacts, ...]
+    left_out: int
+    unknown: int
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def part(self, name: str) -> PartFacts | None:
+        """The part of this name, where it holds pictures."""
+        return next((part for part in self.parts if part.name == name), None)
+
+
+@dataclass(frozen=True)
+class FigureRow:
+    """One figure over all pictures, as text: `83.1 %`, `78.2 to 87.4`, and what it says."""
+
+    name: str
+    value: str
+    interval: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class IndexedFigure:
+    """One figure for `model-index`, where leaderboards look.
+
+    Attributes:
+        type: the Hub's name of the metric: `accuracy`, `f1`, ...
+        name: for people.
+        figure: with a value.
+    """
+
+    type: str
+    name: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class: how many pictures, and three figures as text, `83.1 % (78.2 to 87.4)`."""
+
+    name: str
+    pictures: int
+    precision: str
+    recall: str
+    f1: str
+
+
+@dataclass(frozen=True)
+class SliceRow:
+    """The pictures with one value of a column: a figure of theirs, and its difference from that
+    of all others, as text."""
+
+    column: str
+    value: str
+    pictures: int
+    figure: str
+    difference: str
+
+
+@dataclass(frozen=True)
+class MeasuredFacts:
+    """What was measured on the run's own test part.
+
+    Attributes:
+        pictures: how many were scored.
+        sentence: the first figure in words.
+        rows: the figures over all pictures.
+        classes: in the order of the label space.
+        slices: the worst first.
+        indexed: for `model-index`.
+        left_out: what was not scored, and why.
+    """
+
+    pictures: int
+    sentence: str
+    rows: tuple[FigureRow, ...]
+    classes: tuple[ClassRow, ...]
+    slices: tuple[SliceRow, ...]
+    indexed: tuple[IndexedFigure, ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """Everything that the card says.
+
+    Attributes:
+        info, spec: of the bundle.
+        library: that the backbone comes from, as the Hub calls it: `timm` or `ultralytics`.
+        data: the run's pictures.
+        measured: None until the run's own test part was evaluated.
+    """
+
+    info: BundleInfo
+    spec: ModelSpec
+    library: str
+    data: DataFacts
+    measured: MeasuredFacts | None
