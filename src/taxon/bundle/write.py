@@ -13,6 +13,7 @@ from taxon.bundle.layout import (
     GOLDEN_FOLDER,
     HASHED_FILES,
     LABELS_FILE,
+    OPTIONAL_FILES,
     PREPROCESSING_FILE,
     BundleInfo,
     Provenance,
@@ -50,12 +51,13 @@ def seal(
     """
     golden = sorted((folder / GOLDEN_FOLDER).glob("*.png"))
     pictures = [picture.relative_to(folder).as_posix() for picture in golden]
+    optional = [file for file in OPTIONAL_FILES if (folder / file).exists()]
     info = BundleInfo(
         name=name,
         backbone=backbone,
         head=head,
         pooling=pooling,
-        files={file: sha256_file(folder / file) for file in (*HASHED_FILES, *pictures)},
+        files={file: sha256_file(folder / file) for file in (*HASHED_FILES, *optional, *pictures)},
         provenance=provenance,
     )
     write_text(folder / CARD_FILE, model_card(info, label_space))
