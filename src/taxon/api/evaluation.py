@@ -18,11 +18,11 @@ from taxon.bundle import Bundle, read_bundle
 from taxon.bundle.layout import EVALUATIONS_FOLDER, MANIFEST_FILE, METRICS_FILE, REPORT_FOLDER
 from taxon.core.errors import ConfigError, DataError, ImageError, nearest
 from taxon.core.files import require_free, require_writable, write_json
-from taxon.core.fingerprint import sha256_bytes
 from taxon.core.predictions import PredictionTable
 from taxon.data import Columns, Manifest, Record, data_path, load_manifest, read_manifest
 from taxon.data.annotations import unknown_in_words
 from taxon.data.manifest import SPLIT_WORDS
+from taxon.data.presence import is_unchanged
 from taxon.inference import load_predictor
 from taxon.inference.load import BackendName
 from taxon.inference.table import predict_table, write_table
@@ -210,7 +210,7 @@ def _choose(
 
 def _still_there(manifest: Manifest) -> tuple[Manifest, list[str]]:
     """Leave out pictures that were moved, removed or changed since the manifest was made."""
-    gone = {record.id for record in manifest.records if not _is_unchanged(record)}
+    gone = {record.id for record in manifest.records if not is_unchanged(record)}
     if not gone:
         return manifest, []
     if len(gone) == len(manifest):
@@ -220,13 +220,6 @@ def _still_there(manifest: Manifest) -> tuple[Manifest, list[str]]:
         )
     kept = manifest.where(lambda record: record.id not in gone)
     return kept, [f"{len(gone)} pictures are gone or have changed since training: left out"]
-
-
-def _is_unchanged(record: Record) -> bool:
-    try:
-        return sha256_bytes(read_picture(record.path)) == record.sha256
-    except ImageError:
-        return False
 
 
 def _groups(records: Sequence[Record]) -> npt.NDArray[np.int64] | None:

@@ -10,6 +10,7 @@ from taxon.core.labels import LabelSpace
 from taxon.data import Manifest, build_manifest
 from taxon.data.imbalance import require_compatible
 from taxon.data.sources import Listing
+from taxon.decision.fitting.requirements import require_decidable
 from taxon.preprocessing import Preprocessing
 from taxon.training import Listener, Loading, Note
 
@@ -31,6 +32,7 @@ def require_task(settings: TrainConfig, space: LabelSpace) -> None:
         ConfigError: strategies, a loss or a rule that the task has no use for.
     """
     require_taxonomy(settings, space)
+    require_decidable(settings.decision, space)
     from taxon.api.teacher import require_distillable
 
     require_distillable(settings)

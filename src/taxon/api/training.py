@@ -27,6 +27,7 @@ from taxon.api.workspace import (
 )
 from taxon.bundle import read_bundle
 from taxon.bundle.layout import BUNDLE_FILE, CHECKPOINTS_FOLDER, MANIFEST_FILE, Provenance
+from taxon.bundle.scope import write_bank
 from taxon.bundle.write import seal, write_parts
 from taxon.core.errors import CheckFailed, DivergedError, Interrupted
 from taxon.core.files import atomic_folder
@@ -230,14 +231,15 @@ def _write(trained: Trained, workspace: Workspace, listener: Listener, start: fl
 
 
 def _write_bundle(trained: Trained, folder: Path, name: str, command: str, start: float) -> None:
-    from taxon.api.classifier import write_golden
+    from taxon.api.golden import write_golden
     from taxon.models.restore import save_classifier
 
     preprocessing, classifier = trained.preprocessing, trained.classifier
     space = trained.manifest.label_space
     save_classifier(folder, classifier, preprocessing)
     write_parts(folder, space, preprocessing, trained.policy)
-    write_golden(trained, folder)
+    write_bank(folder, trained.bank)
+    write_golden(classifier, trained.manifest, preprocessing, trained.policy, trained.bank, folder)
     write_manifest(trained.manifest, folder / MANIFEST_FILE)
     provenance = Provenance(
         command=command,

@@ -26,12 +26,14 @@ class GoldenSet:
         pictures: PNG bytes.
         images: uint8 [K, 3, H, W], what preprocessing must give, exactly.
         logits, probabilities: float32 [K, C], what the model must give, within tolerance.
+        scope: float32 [K], the same; None where the model has no such score.
     """
 
     pictures: tuple[bytes, ...]
     images: ImageBatch
     logits: FloatArray
     probabilities: FloatArray
+    scope: FloatArray | None = None
 
 
 def write_golden_pictures(folder: Path, pictures: Sequence[Image.Image]) -> tuple[bytes, ...]:
@@ -45,11 +47,18 @@ def write_golden_pictures(folder: Path, pictures: Sequence[Image.Image]) -> tupl
 
 
 def write_golden_outputs(
-    folder: Path, images: ImageBatch, logits: FloatArray, probabilities: FloatArray
+    folder: Path,
+    images: ImageBatch,
+    logits: FloatArray,
+    probabilities: FloatArray,
+    scope: FloatArray | None = None,
 ) -> None:
     """Write what the pictures must give."""
+    arrays = {"images": images, "logits": logits, "probabilities": probabilities}
+    if scope is not None:
+        arrays["scope"] = scope
     with atomic_file(folder / GOLDEN_FILE) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, images=images, logits=logits, probabilities=probabilities)
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
 
 
 def read_golden(folder: Path) -> GoldenSet:
@@ -62,12 +71,13 @@ def read_golden(folder: Path) -> GoldenSet:
         with np.load(folder / GOLDEN_FILE, allow_pickle=False) as arrays:
             images, logits = arrays["images"], arrays["logits"]
             probabilities = arrays["probabilities"]
+            scope = arrays.get("scope")
         pictures = tuple(
             _picture_file(folder, position).read_bytes() for position in range(len(images))
         )
     except (OSError, ValueError, KeyError) as error:
         raise BundleError(f"the golden examples of {folder} cannot be read: {error}") from error
-    return GoldenSet(pictures, images, logits, probabilities)
+    return GoldenSet(pictures, images, logits, probabilities, scope)
 
 
 def differing_inputs(golden: GoldenSet, spec: Preprocessing) -> list[int]:

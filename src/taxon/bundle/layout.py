@@ -24,6 +24,7 @@ LABELS_FILE = "labels.json"
 DECISION_FILE = "decision.json"
 METRICS_FILE = "metrics.json"
 CARD_FILE = "README.md"
+SCOPE_FILE = "scope.safetensors"
 HISTORY_FILE = "history.csv"
 GOLDEN_FOLDER = "golden"
 GOLDEN_FILE = "golden/expected.npz"
@@ -43,6 +44,8 @@ HASHED_FILES = (
     DECISION_FILE,
     GOLDEN_FILE,
 )
+# Of these, too, where they are there.
+OPTIONAL_FILES = (SCOPE_FILE,)
 
 # All that taxon writes into a model folder.
 ENTRIES = frozenset(
@@ -57,6 +60,7 @@ ENTRIES = frozenset(
         DECISION_FILE,
         METRICS_FILE,
         CARD_FILE,
+        SCOPE_FILE,
         HISTORY_FILE,
         GOLDEN_FOLDER,
         REPORT_FOLDER,

@@ -11,6 +11,7 @@ from taxon.bundle.layout import (
     GOLDEN_FOLDER,
     HASHED_FILES,
     LABELS_FILE,
+    OPTIONAL_FILES,
     PREPROCESSING_FILE,
     BundleInfo,
     Provenance,
@@ -48,12 +49,13 @@ def seal(
     """
     golden = sorted((folder / GOLDEN_FOLDER).glob("*.png"))
     pictures = [picture.relative_to(folder).as_posix() for picture in golden]
+    optional = [file for file in OPTIONAL_FILES if (folder / file).exists()]
     info = BundleInfo(
         name=name,
         backbone=backbone,
         head=head,
         pooling=pooling,
-        files={file: sha256_file(folder / file) for file in (*HASHED_FILES, *pictures)},
+        files={file: sha256_file(folder / file) for file in (*HASHED_FILES, *optional, *pictures)},
         provenance=provenance,
     )
     write_history(folder, provenance.history, label_space.task)

@@ -11,7 +11,7 @@ from taxon.core.taxonomy import TaxonomyRule
 
 Target = Literal["f1", "recall", "precision"]
 SetMethod = Literal["lac", "raps"]
-ScopeMethod = Literal["energy", "nearest"]
+ScopeMethod = Literal["energy", "nearest", "both"]
 
 
 class DecisionConfig(Config):
@@ -39,8 +39,8 @@ class DecisionConfig(Config):
             the difficulty of the picture (Angelopoulos et al. 2021).
         set_per_class: promise the coverage for every class and not only on the whole.
         out_of_scope: by what pictures of something else are found: `energy` of the logits (Liu et
-            al. 2020), the `nearest` training picture in feature space (Sun et al. 2022), `auto`,
-            whichever tells left-out classes better from the others, or `none`.
+            al. 2020), the `nearest` training picture in feature space (Sun et al. 2022), `both`
+            together, `auto`, the one that tells left-out classes best from the others, or `none`.
         in_scope_share: above 0.5, below 1: of pictures like those of the calibration part this
             share is not flagged.
         taxonomy_rule: the class that an answer names: `most-probable`, or, for a taxonomy,

@@ -56,6 +56,31 @@ def load_config(
     return config if epochs is None else config.with_total_epochs(epochs)
 
 
+def with_overrides(
+    config: TrainConfig, overrides: Sequence[str], *, only: str | None = None
+) -> TrainConfig:
+    """Return a configuration with single keys changed.
+
+    Args:
+        overrides: `key=value` texts, nested keys with dots.
+        only: the part of the configuration that may be changed; None: all.
+
+    Raises:
+        ConfigError: an unknown key, an impossible value, or one of another part.
+    """
+    values: Mapping[str, Any] = config.model_dump(mode="json")
+    for override in overrides:
+        change = _parse_override(override)
+        other = [key for key in change if key != only]
+        if only is not None and other:
+            raise ConfigError(
+                f"'{override}' cannot be changed after the training; only keys of {only} can, "
+                f"say {only}.{_keys_at(TrainConfig, [only])[0]}"
+            )
+        values = _merge(values, change)
+    return _validate(values)
+
+
 def show(config: TrainConfig) -> str:
     """The whole configuration as YAML, as `--config` takes it."""
     return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=100))

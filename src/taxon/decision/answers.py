@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from taxon.core.labels import LabelSpace
+from taxon.core.labels import UNKNOWN, LabelSpace
 from taxon.decision.policy import DecisionPolicy
 
 Probabilities = npt.NDArray[np.floating[Any]]
@@ -69,3 +69,21 @@ def answer_confidence(
         )
     named = named_classes(probabilities, label_space, policy)
     return np.asarray(exact[np.arange(len(exact)), named])
+
+
+def wrong_answers(
+    probabilities: Probabilities,
+    targets: npt.NDArray[np.int64],
+    label_space: LabelSpace,
+    policy: DecisionPolicy,
+) -> npt.NDArray[np.bool_]:
+    """Return whether each answer is wrong, bool [N]: of several tags, any that is known.
+
+    Args:
+        probabilities: [N, C], calibrated.
+        targets: int64 [N] (multiclass), or [N, C] of 0, 1 and -1, which is unknown (multilabel).
+    """
+    if label_space.task == "multilabel":
+        differs = named_tags(probabilities, policy) != (targets == 1)
+        return np.asarray((differs & (targets != UNKNOWN)).any(axis=1))
+    return np.asarray(named_classes(probabilities, label_space, policy) != targets)

@@ -40,7 +40,10 @@ class Scope(BaseModel):
     """Which pictures are of something else.
 
     Attributes:
-        method: of the score that the graph computes: `energy` or `nearest`.
+        method: of the score that the graph computes: `energy` of the logits, similarity to the
+            `nearest` training picture, or the sum of `both`.
+        energy, nearest: mean and deviation of each over the calibration part, by which it is
+            brought to mean 0 and deviation 1; None where the method has no use for it.
         limit: a picture with a lower score is out of scope.
         in_scope_share: of pictures like those of the calibration part this share is above it.
     """
@@ -48,8 +51,13 @@ class Scope(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: ScopeMethod
+    energy: tuple[float, float] | None
+    nearest: tuple[float, float] | None
     limit: float
     in_scope_share: float = Field(gt=0, lt=1)
+
+
+ALWAYS_UNSURE = 2.0  # above every confidence
 
 
 class DecisionPolicy(BaseModel):
@@ -63,12 +71,14 @@ class DecisionPolicy(BaseModel):
             multiclass not used.
         costs: for multiclass, [true class][named class]: the class with the least expected cost
             is named; None: the most probable one.
-        abstain_below: an answer with less confidence is marked `unsure` (0: never).
+        abstain_below: an answer with less confidence is marked `unsure` (0: never, 2: always,
+            since nothing could be promised).
         sets: prediction sets; None: there are none.
         scope: which pictures are flagged as out of scope; None: none.
         taxonomy_confidence: a taxonomy answer stops at the deepest node with this probability.
         taxonomy_rule: the class that a taxonomy's answer names: the most probable, or the one
             whose mistakes are expected to be the nearest (`taxon.decision.taxonomy`).
+        target: what thresholds (multiclass: costs) were chosen for, in words.
         fitted_on: which part of the data the policy was fitted on, or `defaults`.
     """
 
@@ -78,11 +88,12 @@ class DecisionPolicy(BaseModel):
     bias: tuple[float, ...]
     thresholds: tuple[float, ...]
     costs: tuple[tuple[float, ...], ...] | None = None
-    abstain_below: float = Field(default=0.0, ge=0, le=1)
+    abstain_below: float = Field(default=0.0, ge=0, le=2)
     sets: PredictionSets | None = None
     scope: Scope | None = None
     taxonomy_confidence: float = Field(default=0.5, gt=0, le=1)
     taxonomy_rule: TaxonomyRule = "most-probable"
+    target: str = "F1"
     fitted_on: str = "defaults"
 
     @classmethod

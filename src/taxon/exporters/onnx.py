@@ -14,7 +14,7 @@ import torch
 from taxon.bundle import Bundle, ModelSpec
 from taxon.core.errors import TaxonError
 from taxon.core.files import atomic_file
-from taxon.inference.onnx_runtime import SPEC_KEY
+from taxon.inference.onnx_runtime import OUTPUTS, SCOPE_OUTPUT, SPEC_KEY
 from taxon.models.restore import restore_inference_module
 
 OPSET = 20
@@ -26,7 +26,8 @@ _EXAMPLE_BATCH = 2
 def export_onnx(bundle: Bundle, folder: Path) -> Path:
     """Write model.onnx into a folder and return its path.
 
-    Input `images`, outputs `probabilities` and `logits`, batch dynamic; float32.
+    Input `images`, outputs `probabilities`, `logits` and, where the policy flags what is out of
+    scope, `scope`; batch dynamic; float32.
 
     Raises:
         TaxonError: the exporter or ONNX's checker refuses the model.
@@ -48,7 +49,7 @@ def export_onnx(bundle: Bundle, folder: Path) -> Path:
                 opset_version=OPSET,
                 dynamic_shapes={"images": {0: torch.export.Dim("N")}},
                 input_names=["images"],
-                output_names=["probabilities", "logits"],
+                output_names=[*OUTPUTS, *([SCOPE_OUTPUT] if spec.policy.scope else [])],
                 verbose=False,
             )
         except Exception as error:  # torch.onnx raises its own and torch.export's kinds

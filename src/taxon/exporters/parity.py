@@ -16,6 +16,8 @@ from taxon.decision.answers import answer_scores, named_classes
 from taxon.inference import Backend, Outputs
 
 PROBABILITY_TOLERANCE = 1e-4
+SCOPE_TOLERANCE = 1e-2  # standard deviations
+FAR_OFF = 1e9  # in place of a difference that is no number, which JSON does not have
 
 
 class ParityReport(BaseModel):
@@ -26,6 +28,8 @@ class ParityReport(BaseModel):
         source: the `golden` examples of the bundle, or the user's `data`.
         pictures: how many.
         largest_difference, mean_difference: of probabilities, 0 to 1.
+        largest_scope_difference: of out-of-scope scores, in standard deviations; None where the
+            model has none.
         changed_decisions: pictures with another answer, ties left aside.
         changed_pictures: the first of them, by position or name.
         inexact_inputs: golden pictures that preprocessing does not turn into the exact input.
@@ -42,6 +46,7 @@ class ParityReport(BaseModel):
     pictures: int
     largest_difference: float
     mean_difference: float
+    largest_scope_difference: float | None = None
     changed_decisions: int
     changed_pictures: tuple[str, ...] = ()
     inexact_inputs: tuple[int, ...] = ()
@@ -63,7 +68,7 @@ class ParityReport(BaseModel):
 
 def compare_golden(backend: Backend, golden: GoldenSet, spec: ModelSpec) -> ParityReport:
     """Compare a backend with the outputs that are stored in the bundle; needs no torch."""
-    expected = Outputs(logits=golden.logits, probabilities=golden.probabilities)
+    expected = Outputs(golden.logits, golden.probabilities, golden.scope)
     actual = backend.run(golden.images)
     names = [f"golden/{position:02d}.png" for position in range(len(golden.images))]
     return _report(
@@ -120,8 +125,15 @@ def _report(
     difference = np.abs(left - right)
     # A NaN compares as "not larger" with any tolerance, so it counts as the largest error.
     difference = np.where(np.isfinite(difference), difference, 1.0)
-    changed = np.flatnonzero(_changed(left, right, spec))
+    changed = _changed(left, right, spec)
+    scopes = _scopes(expected), _scopes(actual)
+    scope_difference = None
+    if spec.policy.scope is not None:
+        changed |= _flag_changed(*scopes, spec.policy.scope.limit)
+        scope_difference = _largest(*scopes)
+    changed_rows = np.flatnonzero(changed)
     largest = float(difference.max())
+    within = largest <= PROBABILITY_TOLERANCE and (scope_difference or 0.0) <= SCOPE_TOLERANCE
     top1 = None
     if targets is not None and spec.label_space.task == "multiclass":
         top1 = {
@@ -135,11 +147,36 @@ def _report(
         pictures=len(names),
         largest_difference=largest,
         mean_difference=float(difference.mean()),
-        changed_decisions=len(changed),
-        changed_pictures=tuple(names[position] for position in changed[:20]),
+        largest_scope_difference=scope_difference,
+        changed_decisions=len(changed_rows),
+        changed_pictures=tuple(names[position] for position in changed_rows[:20]),
         inexact_inputs=inexact,
         top1=top1,
-        passed=largest <= PROBABILITY_TOLERANCE and not len(changed) and not inexact,
+        passed=within and not len(changed_rows) and not inexact,
+    )
+
+
+def _scopes(outputs: list[Outputs]) -> FloatArray:
+    """All scores, float32 [N]; NaN, which no tolerance allows, where a backend gives none."""
+    missing = np.float32(np.nan)
+    return np.concatenate(
+        [
+            np.full(len(each.logits), missing) if each.scope is None else each.scope
+            for each in outputs
+        ]
+    )
+
+
+def _largest(left: FloatArray, right: FloatArray) -> float:
+    difference = np.abs(left - right)
+    return float(np.where(np.isfinite(difference), difference, FAR_OFF).max())
+
+
+def _flag_changed(left: FloatArray, right: FloatArray, limit: float) -> npt.NDArray[np.bool_]:
+    """bool [N]: one is flagged and the other is not, and neither as good as on the limit."""
+    level = np.float32(limit)
+    return np.asarray(
+        ((left < level) != (right < level)) & (np.abs(left - level) > SCOPE_TOLERANCE)
     )
 
 

@@ -10,10 +10,17 @@ from taxon.core.predictions import FloatArray, ImageBatch
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs for a batch: float32 [N, C] each; probabilities are calibrated."""
+    """The outputs for a batch.
+
+    Attributes:
+        logits, probabilities: float32 [N, C] each; probabilities are calibrated.
+        scope: float32 [N], how much each picture is like those of the training; None where the
+            model has no such score.
+    """
 
     logits: FloatArray
     probabilities: FloatArray
+    scope: FloatArray | None = None
 
 
 class Backend(Protocol):

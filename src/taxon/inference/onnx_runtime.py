@@ -14,6 +14,8 @@ from taxon.core.predictions import ImageBatch
 from taxon.inference.backend import Outputs
 
 SPEC_KEY = "taxon.spec"
+OUTPUTS = ("probabilities", "logits")
+SCOPE_OUTPUT = "scope"  # of models that flag what is out of scope
 
 
 class OnnxRuntimeBackend:
@@ -42,11 +44,13 @@ class OnnxRuntimeBackend:
             reason = str(error).splitlines()[0]
             raise BundleError(f"{file} cannot be loaded by ONNX Runtime: {reason}") from error
         self._file = file
+        given = {output.name for output in self._session.get_outputs()}
+        self._outputs = [*OUTPUTS, *({SCOPE_OUTPUT} & given)]
 
     def run(self, images: ImageBatch) -> Outputs:
         """Compute a batch, uint8 [N, 3, H, W]."""
-        probabilities, logits = self._session.run(["probabilities", "logits"], {"images": images})
-        return Outputs(logits=logits, probabilities=probabilities)
+        probabilities, logits, *scope = self._session.run(self._outputs, {"images": images})
+        return Outputs(logits, probabilities, *scope)
 
     def spec(self) -> ModelSpec:
         """Return the class names, preprocessing and policy that the file carries.

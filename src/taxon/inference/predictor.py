@@ -46,9 +46,18 @@ class Predictor:
         """Compute prepared pictures, uint8 [N, 3, H, W]."""
         return self.backend.run(images)
 
-    def decide(self, path: str, probabilities: FloatArray, *, top: int = 5) -> Prediction:
-        """One row of probabilities, float32 [C] -> a prediction."""
-        return decide(path, probabilities, self.spec.label_space, self.spec.policy, top=top)
+    def run_rows(self, images: ImageBatch) -> Iterator[tuple[FloatArray, float | None]]:
+        """Compute prepared pictures; give the probabilities and the scope of each."""
+        outputs = self.run(images)
+        scopes = [None] * len(images) if outputs.scope is None else outputs.scope.tolist()
+        return zip(outputs.probabilities, scopes, strict=True)
+
+    def decide(
+        self, path: str, probabilities: FloatArray, *, scope: float | None = None, top: int = 5
+    ) -> Prediction:
+        """One row of probabilities, float32 [C], and its scope if there is one -> a prediction."""
+        space, policy = self.spec.label_space, self.spec.policy
+        return decide(path, probabilities, space, policy, scope=scope, top=top)
 
     def predict(
         self, paths: Iterable[Path], *, top: int = 5, batch_size: int = DEFAULT_BATCH_SIZE
@@ -59,14 +68,15 @@ class Predictor:
         """
         for batch, prepared in self._prepared(paths, batch_size):
             readable = [image for image in prepared if not isinstance(image, ImageError)]
-            rows = iter(self.run(np.stack(readable)).probabilities if readable else ())
+            rows = self.run_rows(np.stack(readable)) if readable else iter(())
             for path, image in zip(batch, prepared, strict=True):
                 # A name that is no UTF-8 cannot be written to a table; its odd bytes are escaped.
                 name = os.fsencode(path).decode("utf-8", "backslashreplace")
                 if isinstance(image, ImageError):
                     yield Prediction(path=name, error=image.reason)
                 else:
-                    yield self.decide(name, next(rows), top=top)
+                    probabilities, scope = next(rows)
+                    yield self.decide(name, probabilities, scope=scope, top=top)
 
     def _prepared(
         self, paths: Iterable[Path], batch_size: int

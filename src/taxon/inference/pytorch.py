@@ -38,5 +38,5 @@ class PyTorchBackend:
         """Compute a batch, uint8 [N, 3, H, W]."""
         tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
         with torch.inference_mode():
-            probabilities, logits = self._module(tensor)
-        return Outputs(logits=logits.cpu().numpy(), probabilities=probabilities.cpu().numpy())
+            probabilities, logits, *scope = (each.cpu().numpy() for each in self._module(tensor))
+        return Outputs(logits, probabilities, *scope)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from taxon.core.cores import available_cores
 from taxon.core.files import atomic_file
-from taxon.core.predictions import ImageBatch, PredictionTable
+from taxon.core.predictions import FloatArray, ImageBatch, PredictionTable
 from taxon.inference.predictor import DEFAULT_BATCH_SIZE, Predictor
 from taxon.preprocessing.decode import read_picture
 
@@ -48,7 +48,13 @@ def predict_table(predictor: Predictor, pictures: Sequence[Picture]) -> Predicti
         names=predictor.spec.label_space.names,
         logits=np.concatenate([output.logits for output in outputs]),
         probabilities=np.concatenate([output.probabilities for output in outputs]),
+        scope=_joined([output.scope for output in outputs]),
     )
+
+
+def _joined(parts: Sequence[FloatArray | None]) -> FloatArray | None:
+    given = [part for part in parts if part is not None]
+    return np.concatenate(given) if given else None
 
 
 def write_table(table: PredictionTable, path: Path) -> None:

@@ -11,9 +11,11 @@ from torch import nn
 
 from taxon.config import HeadKind, Pooling
 from taxon.core.labels import Task
+from taxon.core.predictions import FloatArray
 from taxon.decision import DecisionPolicy
 from taxon.models.backbones import Backbone, create_backbone
 from taxon.models.pooling import build_features
+from taxon.models.scope import ScopeScore
 from taxon.models.weights import load_pretrained
 from taxon.preprocessing import Preprocessing
 
@@ -89,7 +91,11 @@ class InferenceModule(nn.Module):
 
     uint8 [N, 3, H, W] -> (probabilities, logits), float32 [N, C] each: cast, normalise,
     backbone, head, scale and bias, softmax or sigmoid. The logits are the head's own, before
-    calibration.
+    calibration. With a policy that flags pictures out of scope, their scores, float32 [N], come
+    third.
+
+    Args:
+        bank: float32 [M, F], for the scope; None where the policy has no use for it.
     """
 
     def __init__(
@@ -98,6 +104,7 @@ class InferenceModule(nn.Module):
         preprocessing: Preprocessing,
         policy: DecisionPolicy,
         task: Task,
+        bank: FloatArray | None = None,
     ) -> None:
         super().__init__()
         self.classifier = classifier
@@ -105,13 +112,19 @@ class InferenceModule(nn.Module):
         self.task = task
         self.register_buffer("scale", torch.tensor(policy.scale, dtype=torch.float32))
         self.register_buffer("bias", torch.tensor(policy.bias, dtype=torch.float32))
+        self.scope = None if policy.scope is None else ScopeScore(policy.scope, task, bank)
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = self.classifier(self.normalise(images)).float()
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        features = self.classifier.features(self.normalise(images))
+        logits = self.classifier.head(features).float()
         calibrated = logits * cast(torch.Tensor, self.scale) + cast(torch.Tensor, self.bias)
         if self.task == "multilabel":
-            return torch.sigmoid(calibrated), logits
-        return torch.softmax(calibrated, dim=1), logits
+            probabilities = torch.sigmoid(calibrated)
+        else:
+            probabilities = torch.softmax(calibrated, dim=1)
+        if self.scope is None:
+            return probabilities, logits
+        return probabilities, logits, self.scope(features, logits)
 
 
 class Normalise(nn.Module):

@@ -10,6 +10,7 @@ from torch import nn
 
 from taxon.bundle import Bundle
 from taxon.bundle.layout import CONFIG_FILE, HEAD_FILE, WEIGHTS_FILE
+from taxon.bundle.scope import read_bank
 from taxon.core.errors import BundleError, OutputError
 from taxon.core.files import atomic_file, write_json
 from taxon.models.backbones import config_json, create_backbone
@@ -54,9 +55,10 @@ def restore_classifier(bundle: Bundle) -> Classifier:
 
 
 def restore_inference_module(bundle: Bundle) -> InferenceModule:
-    """Build the graph that is exported: uint8 in, calibrated probabilities and logits out."""
+    """Build the graph that is exported: uint8 in, calibrated probabilities and logits out, and the
+    scope where the policy has one."""
     spec = bundle.spec
     classifier = restore_classifier(bundle)
     return InferenceModule(
-        classifier, spec.preprocessing, spec.policy, spec.label_space.task
+        classifier, spec.preprocessing, spec.policy, spec.label_space.task, read_bank(bundle.path)
     ).eval()

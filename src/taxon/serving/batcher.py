@@ -28,10 +28,12 @@ class ComputationFailed(TaxonError):
 
 @dataclass(frozen=True)
 class Row:
-    """The outputs for one picture: float32 [C] each; probabilities are calibrated."""
+    """The outputs for one picture: float32 [C] each, probabilities calibrated, and its scope where
+    the model gives one."""
 
     logits: FloatArray
     probabilities: FloatArray
+    scope: float | None = None
 
 
 @dataclass(frozen=True)
@@ -176,8 +178,8 @@ class Batcher:
 
     def _rows(self, images: list[ImageBatch]) -> list[Row]:
         outputs = self._run(np.stack(images))
-        pairs = zip(outputs.logits, outputs.probabilities, strict=True)
-        rows = [Row(logits, probabilities) for logits, probabilities in pairs]
+        scopes = [None] * len(images) if outputs.scope is None else outputs.scope.tolist()
+        rows = list(map(Row, outputs.logits, outputs.probabilities, scopes))
         if len(rows) != len(images):
             raise ValueError(f"the backend gave {len(rows)} rows for {len(images)} pictures")
         return rows

@@ -81,7 +81,9 @@ class Pipeline:
             return [
                 Prediction(path=picture.name, error=row.reason)
                 if isinstance(row, ImageError)
-                else self.predictor.decide(picture.name, row.probabilities, top=top)
+                else self.predictor.decide(
+                    picture.name, row.probabilities, scope=row.scope, top=top
+                )
                 for picture, row in zip(pictures, rows, strict=True)
             ]
 

@@ -16,12 +16,14 @@ from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from taxon.core.predictions import ImageBatch
+from taxon.decision import DecisionPolicy
 from taxon.serving.batcher import Row
 from taxon.serving.pipeline import Upload
 
 IMAGES = "images"
 IMAGE_BYTES = "image_bytes"
 OUTPUTS = ("probabilities", "logits")
+SCOPE = "scope"  # FP32 [N], of models that flag what is out of scope
 
 
 class InputTensor(BaseModel):
@@ -68,7 +70,7 @@ class InferenceRequest(BaseModel):
 
 
 class OutputTensor(BaseModel):
-    """An output, FP32 [N, C], its values flat in row-major order."""
+    """An output, FP32 [N, C] (`scope` [N]), its values flat in row-major order."""
 
     name: str
     shape: list[int]
@@ -103,7 +105,12 @@ class ModelMetadata(BaseModel):
     outputs: list[TensorMetadata]
 
 
-def parse_request(body: bytes) -> tuple[InferenceRequest, InputTensor]:
+def output_names(policy: DecisionPolicy) -> tuple[str, ...]:
+    """Return the names of a model's outputs."""
+    return OUTPUTS if policy.scope is None else (*OUTPUTS, SCOPE)
+
+
+def parse_request(body: bytes, names: Sequence[str]) -> tuple[InferenceRequest, InputTensor]:
     """Parse and check a request, its tensor's data apart.
 
     Returns:
@@ -131,9 +138,9 @@ def parse_request(body: bytes) -> tuple[InferenceRequest, InputTensor]:
             400, f"unknown input '{tensor.name}'; the inputs are '{IMAGES}' and '{IMAGE_BYTES}'"
         )
     for output in request.outputs:
-        if output.name not in OUTPUTS:
+        if output.name not in names:
             raise HTTPException(
-                400, f"unknown output '{output.name}'; the outputs are {', '.join(OUTPUTS)}"
+                400, f"unknown output '{output.name}'; the outputs are {', '.join(names)}"
             )
     wishes = [tensor.parameters, *(output.parameters for output in request.outputs)]
     if any(wish.get("binary_data") or "binary_data_size" in wish for wish in wishes):
@@ -202,12 +209,14 @@ def uploads_of(tensor: InputTensor) -> list[Upload]:
     ]
 
 
-def output_tensors(rows: Sequence[Row], wanted: Sequence[RequestedOutput]) -> list[dict[str, Any]]:
-    """Return the wanted outputs (all, when none is named) as `OutputTensor` in plain values."""
-    names = [output.name for output in wanted] or list(OUTPUTS)
+def output_tensors(
+    rows: Sequence[Row], wanted: Sequence[RequestedOutput], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the wanted outputs (all of `names`, when none is) as plain `OutputTensor`s."""
+    names = [output.name for output in wanted] or names
     tensors = []
     for name in dict.fromkeys(names):
-        values = np.stack([getattr(row, name) for row in rows])
+        values = np.array([getattr(row, name) for row in rows], np.float32)
         tensors.append(
             {
                 "name": name,

@@ -51,6 +51,7 @@ class FileResult(BaseModel):
     confidence: float | None
     labels: tuple[str, ...]
     unsure: bool
+    out_of_scope: bool
     prediction_set: tuple[str, ...] | None
     taxonomy: tuple[str, ...]
     top: tuple[Scored, ...]

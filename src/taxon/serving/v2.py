@@ -16,12 +16,13 @@ from taxon.serving.pipeline import Pipeline, Upload
 from taxon.serving.protocol import (
     IMAGE_BYTES,
     IMAGES,
-    OUTPUTS,
+    SCOPE,
     InferenceAnswer,
     InferenceRequest,
     ModelMetadata,
     TensorMetadata,
     images_of,
+    output_names,
     output_tensors,
     parse_request,
     uploads_of,
@@ -128,9 +129,10 @@ def _model_router(pipeline: Pipeline) -> APIRouter:
 def _add_infer(router: APIRouter, pipeline: Pipeline) -> None:
     spec, settings = pipeline.predictor.spec, pipeline.settings
     height, width = spec.preprocessing.height, spec.preprocessing.width
+    names = output_names(spec.policy)
 
     def convert(body: bytes) -> tuple[InferenceRequest, ImageBatch | list[Upload]]:
-        parsed, tensor = parse_request(body)
+        parsed, tensor = parse_request(body, names)
         if tensor.name == IMAGES:
             return parsed, images_of(tensor, height, width)
         return parsed, uploads_of(tensor)
@@ -167,7 +169,7 @@ def _add_infer(router: APIRouter, pipeline: Pipeline) -> None:
             "model_name": spec.name,
             "model_version": settings.model_version,
             **({} if parsed.id is None else {"id": parsed.id}),
-            "outputs": output_tensors(rows, parsed.outputs),
+            "outputs": output_tensors(rows, parsed.outputs, names),
         }
         # A response of its own: checking every float against the model again takes longer
         # than computing them.
@@ -197,7 +199,10 @@ def _metadata(pipeline: Pipeline) -> ModelMetadata:
             TensorMetadata(name=IMAGES, datatype="UINT8", shape=size),
             TensorMetadata(name=IMAGE_BYTES, datatype="BYTES", shape=[-1]),
         ],
-        outputs=[TensorMetadata(name=name, datatype="FP32", shape=classes) for name in OUTPUTS],
+        outputs=[
+            TensorMetadata(name=name, datatype="FP32", shape=[-1] if name == SCOPE else classes)
+            for name in output_names(spec.policy)
+        ],
     )
 
 
