@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import taxon
 from taxon.api.card import LEFT_ALONE, write_card
+from taxon.api.refitting import refit_policy
 from taxon.bundle import read_bundle
 from taxon.bundle.card import (
     CardFacts,
@@ -31,8 +32,9 @@ from taxon.bundle.card.policy import policy_lines
 from taxon.bundle.card.tables import code
 from taxon.bundle.layout import BundleInfo, ModelSpec, Provenance
 from taxon.core.labels import LabelSpace
+from taxon.core.text import one_line
 from taxon.decision import DecisionPolicy
-from taxon.decision.policy import PredictionSets, Scope
+from taxon.decision.policy import ALWAYS_UNSURE, PredictionSets, Scope
 from taxon.metrics import Figure
 from taxon.preprocessing import Preprocessing
 
@@ -209,6 +211,18 @@ class TestRefreshing:
         card = (copy / "README.md").read_text()
         assert "Not measured yet" in card and "model-index" not in card
 
+    def test_another_policy(self, run: Path, copy_of: Copy) -> None:
+        copy = copy_of(run)
+        card = (copy / "README.md").read_text()
+        assert "**Prediction sets.**" in card
+        mine = card.replace("*Nobody has written here yet", "*We know")
+        (copy / "README.md").write_text(mine)
+        refit_policy(copy, overrides=["decision.set_coverage=null"])
+        after = (copy / "README.md").read_text()
+        assert "**Prediction sets.**" not in after and "Not measured yet" in after
+        assert "*We know" in after and read_bundle(copy).info.fingerprint in after
+        assert (run / "README.md").read_text() == card
+
     @pytest.mark.parametrize("content", [None, "{", '{"schema_version": 99}'])
     def test_unreadable_figures(self, run: Path, copy_of: Copy, content: str | None) -> None:
         copy = copy_of(run)
@@ -267,16 +281,24 @@ class TestWords:
             costs=((0, 1, 9), (1, 0, 1), (1, 1, 0)),
             abstain_below=0.75,
             sets=PredictionSets(method="lac", coverage=0.9, limits=(0.8,)),
-            scope=Scope(method="energy", limit=-3.0, in_scope_share=0.98),
+            scope=Scope(
+                method="energy", energy=(0.0, 1.0), nearest=None, limit=-3.0, in_scope_share=0.98
+            ),
+            target="recall of 'ant' at least 0.95",
             fitted_on="calibration",
         )
         text = "\n".join(policy_lines(policy, FLAT))
         assert "fitted on the calibration part" in text
         assert "a temperature of 2.00" in text
         assert "| `ant` | 0 | 1 | 9 |" in text and "least expected cost" in text
+        assert "by the costs below, chosen for recall of 'ant' at least 0.95." in text
         assert "below 0.750 is marked `unsure`" in text
         assert "for 90 % of the pictures, over all pictures" in text
         assert "the energy of its logits" in text and "so do 2.0 %" in text
+
+    def test_a_promise_that_cannot_be_kept(self) -> None:
+        policy = DecisionPolicy.default(FLAT).model_copy(update={"abstain_below": ALWAYS_UNSURE})
+        assert "Every answer is marked `unsure`" in "\n".join(policy_lines(policy, FLAT))
 
     def test_thresholds(self) -> None:
         policy = DecisionPolicy.default(TAGS).model_copy(
@@ -320,5 +342,5 @@ class TestWords:
         facts = _facts(name=name, measured=_measured(IndexedFigure("f1", "F1", Figure.of(0.5))))
         facts = dataclasses.replace(facts, data=dataclasses.replace(facts.data, name=name))
         index = _block(model_card(facts))["model-index"][0]
-        assert index["name"] == name
-        assert index["results"][0]["dataset"]["name"] == name
+        assert index["name"] == one_line(name)
+        assert index["results"][0]["dataset"]["name"] == one_line(name)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from taxon.api.card import write_card
 from taxon.api.exporting import export
 from taxon.bundle import Bundle, read_bundle
 from taxon.bundle.artefact import artefact_folder
@@ -137,6 +138,8 @@ def _write(bundle: Bundle, fitted: PolicyFit, config: TrainConfig, listener: Lis
         for artefact in export(temporary, ["onnx"]):
             report = ParityReport.model_validate(artefact.parity)
             listener(Note(f"ONNX exported: {report.sentence()}"))
+        for note in write_card(read_bundle(temporary)):
+            listener(Note(note))
         stale = _other_artefacts(temporary)
     if stale:
         listener(Note(f"artefacts of the old policy, to be exported again: {', '.join(stale)}"))

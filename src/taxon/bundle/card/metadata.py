@@ -6,6 +6,7 @@ from typing import Any
 
 from taxon.bundle.card.facts import CardFacts, IndexedFigure, MeasuredFacts
 from taxon.core.licences import on_the_hub
+from taxon.core.text import one_line
 
 TASK = "image-classification"
 _HUB_SOURCE = "hub: "  # how the provenance of weights names a repository of the Hub
@@ -87,7 +88,7 @@ def _measured(facts: CardFacts, measured: MeasuredFacts) -> dict[str, Any]:
         return EvalResult(
             task_type=TASK,
             dataset_type="imagefolder",  # the Hub's name for pictures that are nobody's data set
-            dataset_name=facts.data.name,
+            dataset_name=one_line(facts.data.name),
             dataset_split="test",
             dataset_revision=facts.info.provenance.data_fingerprint,
             metric_type=entry.type,
@@ -96,10 +97,10 @@ def _measured(facts: CardFacts, measured: MeasuredFacts) -> dict[str, Any]:
             metric_args=None if interval is None else {"ci95": [_rounded(end) for end in interval]},
         )
 
-    index = eval_results_to_model_index(facts.info.name, [result(row) for row in measured.indexed])
+    name, results = one_line(facts.info.name), [result(row) for row in measured.indexed]
     return {
         "metrics": list(dict.fromkeys(entry.type for entry in measured.indexed)),
-        "model-index": index,
+        "model-index": eval_results_to_model_index(name, results),
     }
 
 

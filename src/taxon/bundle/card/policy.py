@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from taxon.bundle.card.tables import SHOWN_CLASSES, code, table
 from taxon.core.labels import LabelSpace
+from taxon.core.text import one_line
 from taxon.decision import DecisionPolicy
+from taxon.decision.policy import ALWAYS_UNSURE
 
 _SHOWN_COSTS = 10
 _SCOPES = {
     "energy": "the energy of its logits (Liu et al. 2020)",
     "nearest": "how near it is to a training picture in feature space (Sun et al. 2022)",
+    "both": "the energy of its logits (Liu et al. 2020) and how near it is to a training picture "
+    "in feature space (Sun et al. 2022)",
 }
 _SETS = {
     "lac": "the classes that are probable enough (LAC, Sadinle et al. 2019)",
@@ -61,9 +65,16 @@ def _calibration(policy: DecisionPolicy, label_space: LabelSpace) -> str:
 def _choice(policy: DecisionPolicy, label_space: LabelSpace) -> str:
     begin = "**Answer.** "
     if label_space.task == "multilabel":
-        return f"{begin}Every tag whose probability reaches its threshold."
+        return (
+            f"{begin}Every tag whose probability reaches its threshold; thresholds were chosen for "
+            f"{one_line(policy.target)}."
+        )
     if policy.costs is not None:
-        return f"{begin}The class with the least expected cost, by the costs below (Elkan 2001)."
+        chosen = "" if policy.target == "costs" else f", chosen for {one_line(policy.target)}"
+        return (
+            f"{begin}The class with the least expected cost (Elkan 2001), by the costs "
+            f"below{chosen}."
+        )
     if policy.taxonomy_rule == "least-risk" and label_space.is_taxonomy:
         return (
             f"{begin}The class whose mistakes are expected to be the nearest in the taxonomy "
@@ -75,6 +86,11 @@ def _choice(policy: DecisionPolicy, label_space: LabelSpace) -> str:
 def _abstention(policy: DecisionPolicy) -> str:
     if policy.abstain_below == 0.0:
         return "**Abstention.** None: no answer is marked unsure."
+    if policy.abstain_below == ALWAYS_UNSURE:
+        return (
+            "**Abstention.** Every answer is marked `unsure`: the risk that was asked for could "
+            "not be promised."
+        )
     return (
         f"**Abstention.** An answer with a confidence below {policy.abstain_below:.3f} is marked "
         "`unsure`: somebody should look at the picture."
@@ -96,7 +112,7 @@ def _scope(policy: DecisionPolicy) -> str:
     if policy.scope is None:
         return "**Out of scope.** Not looked for."
     return (
-        "**Out of scope.** A picture of something else gets `out_of_scope` for an answer, by "
+        "**Out of scope.** A picture of something else gets `out_of_scope` for an answer, told by "
         f"{_SCOPES[policy.scope.method]}; so do {100 * (1 - policy.scope.in_scope_share):.1f} % of "
         "the pictures that are in scope."
     )
