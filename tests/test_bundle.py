@@ -14,7 +14,7 @@ import torch
 import taxon
 from taxon.bundle import read_bundle
 from taxon.bundle.golden import differing_inputs, read_golden
-from taxon.bundle.layout import HASHED_FILES
+from taxon.bundle.layout import HASHED_FILES, OPTIONAL_FILES
 from taxon.core.errors import BundleError
 from taxon.inference import load_predictor
 from taxon.models.restore import restore_classifier
@@ -26,6 +26,7 @@ Copy = Callable[[Path], Path]
 def test_layout(run: Path) -> None:
     expected = {
         *HASHED_FILES,
+        *OPTIONAL_FILES,
         "bundle.json",
         "manifest.parquet",
         "metrics.json",
@@ -43,7 +44,7 @@ def test_layout(run: Path) -> None:
     assert not any(path.suffix in (".pkl", ".pt", ".pth") for path in run.rglob("*"))
 
 
-@pytest.mark.parametrize("name", HASHED_FILES)
+@pytest.mark.parametrize("name", [*HASHED_FILES, *OPTIONAL_FILES])
 def test_altered_file_is_refused_by_name(run: Path, copy_of: Copy, name: str) -> None:
     copy = copy_of(run)
     content = bytearray((copy / name).read_bytes())

@@ -5,16 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
-from scipy.special import expit, log_softmax, softmax
+from scipy.special import expit, softmax
 
 from taxon.core.labels import LabelSpace
-from taxon.core.predictions import PredictionTable
 from taxon.decision import DecisionPolicy, calibrate, decide
-from taxon.decision.fit import MINIMUM_POSITIVES, best_f1_threshold, fit_policy
 
 ABC = LabelSpace.flat("multiclass", ["a", "b", "c"])
 TAGS = LabelSpace.flat("multilabel", ["a", "b", "c"])
@@ -184,139 +182,3 @@ def test_no_child_outranks_its_parent(probabilities: FLOATS, confidence: float) 
     assert sums == sorted(sums, reverse=True)
     assert all(total >= confidence - 1e-6 for total in sums)
     assert path == FRUIT.path(path[-1]) if path else True
-
-
-# Fitting
-
-
-def _table(logits: npt.NDArray[np.floating], names: tuple[str, ...]) -> PredictionTable:
-    ids = tuple(str(row) for row in range(len(logits)))
-    values = np.asarray(logits, np.float32)
-    return PredictionTable(ids, names, values, np.zeros_like(values))
-
-
-def _sampled(
-    temperature: float, *, seed: int = 0, count: int = 6000
-) -> tuple[PredictionTable, npt.NDArray[np.int64]]:
-    """Logits, and targets that follow softmax(logits / temperature)."""
-    rng = np.random.default_rng(seed)
-    logits = rng.normal(size=(count, 3)) * 3
-    truth = softmax(logits / temperature, axis=1)
-    targets = (rng.random((count, 1)) > truth.cumsum(axis=1)).sum(axis=1)
-    return _table(logits, ABC.names), np.minimum(targets, 2).astype(np.int64)
-
-
-def _log_loss(table: PredictionTable, targets: npt.NDArray[np.int64], temperature: float) -> float:
-    rows = log_softmax(table.logits.astype(np.float64) / temperature, axis=1)
-    return -float(rows[np.arange(len(targets)), targets].mean())
-
-
-@pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5, 6.0])
-def test_fit_recovers_the_temperature(temperature: float) -> None:
-    table, targets = _sampled(temperature)
-    fit = fit_policy(table, targets, ABC, "calibration")
-    assert fit.policy.temperature == pytest.approx(temperature, rel=0.1)
-
-
-@pytest.mark.parametrize("temperature", [0.4, 2.5])
-def test_fit_lowers_the_log_loss_of_other_pictures(temperature: float) -> None:
-    fit = fit_policy(*_sampled(temperature), ABC, "calibration")
-    table, targets = _sampled(temperature, seed=1)
-    assert fit.policy.temperature is not None
-    assert _log_loss(table, targets, fit.policy.temperature) < _log_loss(table, targets, 1.0) - 0.01
-    assert fit.policy.fitted_on == "calibration"
-    assert "log loss" in fit.notes[0]
-
-
-def test_fit_does_not_change_the_order_of_the_classes() -> None:
-    table, targets = _sampled(3.0, count=300)
-    fitted = calibrate(table.logits, fit_policy(table, targets, ABC, "x").policy, "multiclass")
-    assert (fitted.argmax(axis=1) == table.logits.argmax(axis=1)).all()
-
-
-def test_logits_without_information_do_not_break_the_fit() -> None:
-    table = _table(np.zeros((10, 3)), ABC.names)
-    fit = fit_policy(table, np.zeros(10, np.int64), ABC, "validation")
-    assert fit.policy == DecisionPolicy.default(ABC)
-    assert "did not lower" in fit.notes[0]
-
-
-@pytest.mark.parametrize("space", [ABC, TAGS])
-def test_no_pictures_give_the_default_policy_and_a_note(space: LabelSpace) -> None:
-    shape = (0,) if space.task == "multiclass" else (0, 3)
-    fit = fit_policy(_table(np.zeros((0, 3)), space.names), np.zeros(shape, np.int64), space, "x")
-    assert fit.policy == DecisionPolicy.default(space)
-    assert "no pictures" in fit.notes[0]
-
-
-def _f1(truth: npt.NDArray[np.int64], named: npt.NDArray[np.bool_]) -> float:
-    return 2 * float((truth * named).sum()) / float(truth.sum() + named.sum())
-
-
-@st.composite
-def _scored(draw: st.DrawFn) -> tuple[npt.NDArray[np.int64], FLOATS]:
-    count = draw(st.integers(1, 25))
-    # Few distinct values among the scores: ties must happen.
-    few = st.sampled_from([0.0, 0.25, 0.5, 0.75, float(np.float32(0.99999994)), 1.0])
-    scores = st.one_of(few, st.floats(0, 1, width=32))
-    truth = draw(hnp.arrays(np.int64, count, elements=st.integers(0, 1)))
-    truth[draw(st.integers(0, count - 1))] = 1
-    return truth, draw(hnp.arrays(np.float32, count, elements=scores))
-
-
-def _neighbours(value: float) -> tuple[npt.NDArray[np.int64], FLOATS]:
-    below = np.nextafter(np.float32(value), np.float32(0))
-    return np.array([1, 0]), np.array([value, below], np.float32)
-
-
-@given(_scored())
-@example(_neighbours(0.5))
-@example(_neighbours(np.nextafter(np.float32(0.5), np.float32(1))))
-@example(_neighbours(np.nextafter(np.float32(1), np.float32(0))))
-@settings(max_examples=200, deadline=None)
-def test_f1_threshold_is_as_good_as_the_best_of_all(
-    scored: tuple[npt.NDArray[np.int64], FLOATS],
-) -> None:
-    truth, scores = scored
-    found = best_f1_threshold(truth, scores)
-    best = max(_f1(truth, scores >= threshold) for threshold in scores)
-    # As `decide` names a tag: in float32.
-    assert _f1(truth, scores >= np.float32(found)) == pytest.approx(best)
-    assert 0 <= found <= 1
-
-
-def test_f1_threshold_lies_midway_between_the_scores() -> None:
-    truth = np.array([1, 1, 0, 0])
-    assert best_f1_threshold(truth, _row(0.75, 0.5, 0.25, 0.125)) == pytest.approx(0.375)
-
-
-def _tags(
-    positives: dict[str, int], count: int = 40
-) -> tuple[PredictionTable, npt.NDArray[np.int64]]:
-    """The first `positives[tag]` pictures hold a tag; their logits are about -2, the others' -4."""
-    targets = np.array(
-        [[int(row < positives[tag]) for tag in TAGS.names] for row in range(count)], np.int64
-    )
-    noise = np.random.default_rng(0).uniform(-0.1, 0.1, targets.shape)
-    return _table(targets * 2.0 - 4 + noise, TAGS.names), targets
-
-
-def test_thresholds_are_fitted_for_each_tag() -> None:
-    table, targets = _tags({"a": 10, "b": 20, "c": 5})
-    fit = fit_policy(table, targets, TAGS, "calibration")
-    probabilities = calibrate(table.logits, fit.policy, "multilabel")
-    for probability, target in zip(probabilities, targets, strict=True):
-        named = decide("x", probability, TAGS, fit.policy).labels
-        assert named == tuple(np.array(TAGS.names)[target == 1])
-    assert fit.policy.temperature == 1
-    assert fit.notes == ("thresholds by F1 on calibration",)
-
-
-@pytest.mark.parametrize("positives", [0, MINIMUM_POSITIVES - 1, 40])
-def test_tag_too_rare_or_everywhere_keeps_its_threshold_and_is_named(positives: int) -> None:
-    table, targets = _tags({"a": 10, "b": positives, "c": 10})
-    fit = fit_policy(table, targets, TAGS, "validation")
-    assert fit.policy.thresholds[1] == 0.5
-    assert fit.policy.thresholds[0] < 0.2
-    assert f"'b' has {positives} of 40 in validation: threshold 0.5" in fit.notes
-    assert len(fit.notes) == 2

@@ -36,9 +36,10 @@ def test_contract_of_the_graph(run: Path) -> None:
     (images,) = model.graph.input
     assert images.name == "images" and shape(images) == ["N", 3, 32, 32]
     assert images.type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    assert [output.name for output in model.graph.output] == ["probabilities", "logits"]
+    assert [output.name for output in model.graph.output] == ["probabilities", "logits", "scope"]
     classes = len(spec.label_space.names)
-    assert [shape(output) for output in model.graph.output] == [["N", classes]] * 2
+    sizes = [["N", classes], ["N", classes], ["N"]]
+    assert [shape(output) for output in model.graph.output] == sizes
     carried = {entry.key: entry.value for entry in model.metadata_props}
     assert ModelSpec.model_validate_json(carried["taxon.spec"]) == spec
 
@@ -52,6 +53,8 @@ def test_dynamic_batch_equals_pytorch(run: Path, batch: int) -> None:
     np.testing.assert_allclose(left.probabilities, right.probabilities, atol=1e-5)
     np.testing.assert_allclose(left.logits, right.logits, atol=1e-4)
     np.testing.assert_allclose(left.probabilities.sum(axis=1), 1, atol=1e-5)
+    assert left.scope is not None and right.scope is not None
+    np.testing.assert_allclose(left.scope, right.scope, atol=1e-3)
 
 
 def test_multilabel_graph_ends_in_a_sigmoid(tags_run: Path) -> None:

@@ -32,7 +32,7 @@ from taxon.api.choosing import choose_plan
 from taxon.api.classifier import Trained, train_classifier
 from taxon.api.starting import choose_start
 from taxon.bundle import read_bundle
-from taxon.config import ImbalanceConfig, ImbalanceStrategy, LossConfig, load_config
+from taxon.config import DecisionConfig, ImbalanceConfig, ImbalanceStrategy, LossConfig, load_config
 from taxon.core.errors import ConfigError, MissingDependencyError
 from taxon.core.labels import LabelSpace, Task
 from taxon.core.predictions import PredictionTable
@@ -56,6 +56,7 @@ from taxon.data.loading.sampling import EpochPlan, plan_epoch
 from taxon.data.splitting.splits import ensure_split
 from taxon.decision import calibrate
 from taxon.decision.fit import fit_policy
+from taxon.decision.fitting.part import CalibrationPart
 from taxon.preprocessing import prepare
 from taxon.training import Event, Note, StageStarted, silent
 from taxon.training.losses import build_loss
@@ -433,8 +434,9 @@ def test_logit_adjustment_joins_the_temperature_and_balances_recall() -> None:
     counts = dict(zip(space.names, np.bincount(targets).tolist(), strict=True))
     bias = logit_adjustment(_plan("logit-adjust", counts=counts))
     assert bias is not None
-    plain = fit_policy(table, targets, space, "validation")
-    adjusted = fit_policy(table, targets, space, "validation", logit_adjustment=bias)
+    part = CalibrationPart("validation", table.logits, targets, space, np.arange(len(targets)))
+    plain = fit_policy(part, DecisionConfig())
+    adjusted = fit_policy(part, DecisionConfig(), logit_adjustment=bias)
     assert adjusted.policy.scale == plain.policy.scale
     assert adjusted.policy.scale[0] == pytest.approx(0.5, rel=0.1)
     np.testing.assert_allclose(adjusted.policy.bias, -np.log(np.bincount(targets) / len(targets)))
@@ -450,7 +452,8 @@ def test_logit_adjustment_joins_the_temperature_and_balances_recall() -> None:
 
 def test_logit_adjustment_without_pictures_to_calibrate_on() -> None:
     table, targets, space = _skewed()
-    empty = fit_policy(table.select([]), targets[:0], space, "x", logit_adjustment=[1.0, 2.0, 3.0])
+    part = CalibrationPart("x", table.logits[:0], targets[:0], space, np.arange(0))
+    empty = fit_policy(part, DecisionConfig(), logit_adjustment=[1.0, 2.0, 3.0])
     assert empty.policy.bias == (1.0, 2.0, 3.0) and empty.policy.scale == (1.0,) * 3
     assert logit_adjustment(_plan("class-weights")) is None
 

@@ -19,6 +19,7 @@ from sklearn import metrics as sk
 
 import taxon
 from taxon.auditing import find_label_issues, run_audit
+from taxon.config import DecisionConfig
 from taxon.core.errors import DataError
 from taxon.core.labels import UNKNOWN, LabelSpace
 from taxon.core.predictions import PredictionTable
@@ -30,6 +31,7 @@ from taxon.data.plan import Plan, Relabel, apply_plan
 from taxon.data.splitting.splits import ensure_split
 from taxon.decision import DecisionPolicy, calibrate
 from taxon.decision.fit import fit_policy
+from taxon.decision.fitting.part import CalibrationPart
 from taxon.evaluation import Metrics, compute_metrics
 from taxon.evaluation.mistakes import confident_mistakes
 from taxon.metrics import headline, reliability_bins, selection_score
@@ -325,7 +327,7 @@ def test_what_is_predicted_at_unknown_entries_changes_no_figure(seed: int) -> No
     assert headline("multilabel", targets, probabilities) == headline(
         "multilabel", targets, table.probabilities
     )
-    fitted = [fit_policy(each, targets, SPACE, "validation") for each in (table, other)]
+    fitted = [fit_policy(_part(each, targets), DecisionConfig()) for each in (table, other)]
     assert fitted[0] == fitted[1]
     space = LabelSpace.flat("multilabel", table.names)
     found = [
@@ -367,21 +369,22 @@ def test_nothing_known_at_all_is_undefined_and_no_crash() -> None:
     assert selection_score("multilabel", np.full((60, 3), UNKNOWN), table.probabilities) == 0
 
 
-def test_threshold_of_a_tag_is_fitted_on_its_known_pictures() -> None:
+def _part(table: PredictionTable, targets: np.ndarray) -> CalibrationPart:
+    return CalibrationPart("validation", table.logits, targets, SPACE, np.arange(len(targets)))
+
+
+def test_policy_of_a_tag_is_fitted_on_its_known_pictures() -> None:
+    """Whatever the logits of a tag are where it is unknown, nothing of the policy changes."""
     _, targets, table = _case(5, pictures=300)
-    fitted = fit_policy(table, targets, SPACE, "validation").policy
-    for column in range(3):
-        rows = np.flatnonzero(targets[:, column] != UNKNOWN)
-        part = PredictionTable(
-            tuple(table.ids[row] for row in rows), table.names, table.logits[rows],
-            table.probabilities[rows],
-        )  # fmt: skip
-        known = np.where(targets[rows] == UNKNOWN, 0, targets[rows])
-        alone = fit_policy(part, known, SPACE, "validation").policy
-        assert fitted.thresholds[column] == alone.thresholds[column]
+    config = DecisionConfig(abstain_risk=0.6)
+    fitted = fit_policy(_part(table, targets), config).policy
+    wild = np.where(targets == UNKNOWN, 50, table.logits).astype(np.float32)
+    other = fit_policy(_part(replace(table, logits=wild), targets), config).policy
+    assert (fitted.scale, fitted.bias) == (other.scale, other.bias)
+    assert fitted.thresholds == other.thresholds
     few = np.where(np.arange(300)[:, None] < 8, targets, UNKNOWN)
-    notes = fit_policy(table, few, SPACE, "validation").notes
-    assert any("of 8 in" in note or "of 7 in" in note or "of 6 in" in note for note in notes)
+    notes = fit_policy(_part(table, few), DecisionConfig()).notes
+    assert any("fewer than 10 examples" in note for note in notes)
 
 
 # Probe and audit

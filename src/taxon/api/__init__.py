@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from taxon.api.model import Model, load
     from taxon.api.prediction import predict
     from taxon.api.previewing import show_batch
+    from taxon.api.refitting import refit_policy
     from taxon.api.sampling import sample_data
     from taxon.api.serving import serve
     from taxon.api.splitting import Splitting, split
@@ -26,6 +27,7 @@ _MODULES = {
     "export": "exporting",
     "load": "model",
     "predict": "prediction",
+    "refit_policy": "refitting",
     "resume": "training",
     "sample_data": "sampling",
     "serve": "serving",
@@ -44,6 +46,7 @@ __all__ = [
     "export",
     "load",
     "predict",
+    "refit_policy",
     "resume",
     "sample_data",
     "serve",

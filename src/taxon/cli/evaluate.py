@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from taxon.cli import options
+from taxon.cli import decisions, options
+from taxon.core.errors import ConfigError
 
 
 def command(
@@ -39,6 +40,12 @@ def command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what an earlier evaluation wrote to --out.")
     ] = False,
+    refit_policy: decisions.RefitPolicy = False,
+    target: decisions.Target = None,
+    costs: decisions.Costs = None,
+    abstain: decisions.Abstain = None,
+    coverage: decisions.Coverage = None,
+    overrides: decisions.Overrides = None,
     path_column: options.PathColumn = "path",
     label_column: options.LabelColumn = None,
     tag_columns: options.TagColumns = None,
@@ -55,6 +62,13 @@ def command(
     from taxon.api import evaluate
     from taxon.evaluation import summary_rows
 
+    changes = decisions.overrides(
+        target=target, costs=costs, abstain=abstain, coverage=coverage, more=overrides
+    )
+    if refit_policy:
+        _refit(run, changes)
+    elif changes:
+        raise ConfigError(f"{changes[0]} changes the policy of {run}: add {decisions.REFIT}")
     result = evaluate(
         run,
         data,
@@ -85,3 +99,15 @@ def command(
     for note in result.notes:
         console.print(f"note: {note}", highlight=False, markup=False)
     console.print(f"report: {result.report}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _refit(run: Path, changes: list[str]) -> None:
+    """Fit the policy anew, and say what was found."""
+    from taxon.api import refit_policy
+    from taxon.training import Event, Note
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Note):
+            typer.echo(event.text)
+
+    refit_policy(run, overrides=changes, listener=tell)

@@ -42,7 +42,7 @@ def load_config(
     text = resources.files("taxon.config").joinpath(f"recipes/{recipe}.yaml").read_text("utf-8")
     values: dict[str, Any] = {"recipe": recipe, **yaml.safe_load(text)}
     if file is not None:
-        values = _merge(values, _require_recipe(_read_yaml(file), recipe))
+        values = _merge(values, _require_recipe(read_yaml(file), recipe))
     given = {key: value for key, value in (options or {}).items() if value is not None}
     epochs = given.pop("epochs", None)
     values = _merge(values, given)
@@ -86,7 +86,12 @@ def show(config: TrainConfig) -> str:
     return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=100))
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Read a YAML file of keys and values.
+
+    Raises:
+        ConfigError: it cannot be read, or holds something else.
+    """
     try:
         values = yaml.safe_load(file.read_text("utf-8"))
     except OSError as error:

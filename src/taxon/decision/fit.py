@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from taxon.config.decision import DecisionConfig
+from taxon.core.labels import UNKNOWN
 from taxon.core.predictions import FloatArray
 from taxon.decision.answers import answer_confidence, wrong_answers
 from taxon.decision.fitting.abstention import fit_abstention
@@ -171,6 +172,9 @@ def _with_abstention(
     """The policy with its limit; sentences; and promises that cannot be kept."""
     if config.abstain_risk is None:
         return policy, (), ()
+    # Of a picture with an unknown tag nobody can tell whether its answer is right.
+    judged = (part.targets != UNKNOWN).reshape(len(part), -1).all(axis=1)
+    part = part.select(np.flatnonzero(judged))
     if part.label_space.task == "multilabel" and config.costs is None:
         confidence, wrong = _held_out_answers(part, config, adjustment)
     else:

@@ -14,6 +14,7 @@ from taxon.core.labels import UNKNOWN, LabelSpace
 from taxon.core.predictions import PredictionTable
 from taxon.decision import DecisionPolicy
 from taxon.decision.answers import named_classes
+from taxon.evaluation.decisions import scope_figures, selective_figures, set_figures
 from taxon.evaluation.summary import (
     CalibrationFigures,
     ClassFigures,
@@ -147,6 +148,9 @@ def compute_metrics(
         taxonomy=taxonomy_figures(
             case.targets, case.predicted, label_space, policy.taxonomy_rule, case.bootstrap
         ),
+        selective=selective_figures(table, targets, label_space, policy, case.bootstrap),
+        sets=set_figures(table, targets, label_space, policy, case.bootstrap),
+        scope=scope_figures(table, policy, case.bootstrap),
         about=about,
     )
 

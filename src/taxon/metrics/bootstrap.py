@@ -31,6 +31,10 @@ class GroupBootstrap:
         resamples: how many times to draw.
         seed: the same seed gives the same intervals.
 
+    Attributes:
+        groups: G, how many there are.
+        group_of_picture: int64 [N], each picture's group, 0 to G - 1.
+
     Raises:
         DataError: there are no pictures.
         ValueError: `groups` has not N entries.
@@ -48,8 +52,8 @@ class GroupBootstrap:
         if groups is not None and len(groups) != pictures:
             raise ValueError(f"{len(groups)} group ids for {pictures} pictures")
         ids = np.arange(pictures) if groups is None else groups
-        self._group_of_picture = np.unique(ids, return_inverse=True)[1].astype(np.int64)
-        self.groups = int(self._group_of_picture.max()) + 1
+        self.group_of_picture = np.unique(ids, return_inverse=True)[1].astype(np.int64)
+        self.groups = int(self.group_of_picture.max()) + 1
         self.resamples = resamples
         self._seed = seed
 
@@ -72,16 +76,16 @@ class GroupBootstrap:
 
         Its product with a block of weights is the column sums of each resample, [K, r].
         """
-        ones = np.ones(len(self._group_of_picture), np.float32)
+        ones = np.ones(len(self.group_of_picture), np.float32)
         columns = np.arange(len(ones))
         member = sparse.csr_matrix(
-            (ones, (columns, self._group_of_picture)), shape=(len(ones), self.groups)
+            (ones, (columns, self.group_of_picture)), shape=(len(ones), self.groups)
         )
         return sparse.csr_matrix(sparse.csr_matrix(matrix).T.astype(np.float32) @ member)
 
     def place(self, rows: IntArray, cells: IntArray, count: int) -> sparse.csr_matrix:
         """Count each of these pictures in its cell, by group: float32 [count, G]."""
-        where = (cells, self._group_of_picture[rows])
+        where = (cells, self.group_of_picture[rows])
         ones = np.ones(len(rows), np.float32)
         return sparse.csr_matrix((ones, where), shape=(count, self.groups))
 

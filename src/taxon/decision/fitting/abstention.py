@@ -11,8 +11,10 @@ from scipy import stats
 
 from taxon.decision.policy import ALWAYS_UNSURE
 
-# Places from which ever less confident answers are tested; each has its share of the error chance.
-STARTS = 4
+# Places from which ever less confident answers are tested, and what each may take of the chance to
+# err. The first, the fewest answers by which a risk can be shown at all, takes half of it: where a
+# low risk is asked for, few pictures decide whether anything can be promised.
+SHARES = (1 / 2, 1 / 8, 1 / 8, 1 / 8, 1 / 8)
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ def fit_abstention(
     The share of mistakes among answers at least as confident as the limit is bounded by the exact
     binomial (Clopper & Pearson 1934). Limits are tested in a fixed order, from confident to less,
     until one fails ("fixed sequence testing": Angelopoulos et al. 2021, "Learn then Test"); from
-    four places, each with a quarter of the chance to err, so that one early mistake does not end
-    it all. The order is fixed before any label is seen, which is what the promise rests on.
+    five places, each with its share of the chance to err, so that one early mistake does not end
+    it all. Places and order are fixed before any label is seen, which the promise rests on.
 
     Args:
         confidence: float64 [N], of the answers.
@@ -49,8 +51,8 @@ def fit_abstention(
     """
     order = np.argsort(-confidence, kind="stable")
     ranked, mistakes = confidence[order], np.cumsum(wrong[order])
-    chance = (1 - certainty) / STARTS
-    fewest = math.ceil(math.log(chance) / math.log1p(-risk))  # without any mistake
+    chances = [(1 - certainty) * share for share in SHARES]
+    fewest = math.ceil(math.log(chances[0]) / math.log1p(-risk))  # without any mistake
     total = len(order)
     if total < fewest:
         return AbstentionFit(
@@ -62,11 +64,12 @@ def fit_abstention(
     # A limit cannot separate answers of equal confidence.
     possible = np.flatnonzero(np.append(ranked[:-1] > ranked[1:], True)) + 1
     kept = 0
-    for start in np.linspace(fewest, total, STARTS, endpoint=False).astype(int):
-        for answered in possible[possible >= start].tolist():
-            if _bound(int(mistakes[answered - 1]), answered, chance) > risk:
-                break
-            kept = max(kept, answered)
+    starts = np.geomspace(fewest, total, len(SHARES), endpoint=False).astype(int)
+    for start, chance in zip(starts.tolist(), chances, strict=True):
+        answered = possible[possible >= start]
+        shown = _bounds(mistakes[answered - 1], answered, chance) <= risk
+        before_failure = answered[: len(shown) if shown.all() else int(shown.argmin())]
+        kept = max(kept, *before_failure[-1:].tolist(), 0)
     if not kept:
         return AbstentionFit(
             ALWAYS_UNSURE,
@@ -84,8 +87,10 @@ def fit_abstention(
     )
 
 
-def _bound(mistakes: int, answered: int, chance: float) -> float:
-    """The largest share of mistakes that goes with what was seen, but for this chance."""
-    if mistakes == answered:
-        return 1.0
-    return float(stats.beta.ppf(1 - chance, mistakes + 1, answered - mistakes))
+def _bounds(
+    mistakes: npt.NDArray[np.integer], answered: npt.NDArray[np.integer], chance: float
+) -> npt.NDArray[np.float64]:
+    """The largest shares of mistakes that go with what was seen, but for this chance."""
+    some_right = np.maximum(answered - mistakes, 1)
+    bounds = stats.beta.ppf(1 - chance, mistakes + 1, some_right)
+    return np.asarray(np.where(mistakes == answered, 1.0, bounds))
