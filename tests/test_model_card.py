@@ -318,6 +318,7 @@ class TestWords:
         parts = (PartFacts("train", 90, 12, (30, 30, 30)), PartFacts("test", 45, 6, (5, 20, 20)))
         data = DataFacts("d", parts, 3, 7, (), ("warning: two cameras",))
         slices = (SliceRow("site", "north", 12, "top1 50.0 %", "-20.0 %"),)
+        assert "Subgroups that nobody measured" in model_card(_facts())
         facts = _facts(
             data=data,
             measured=_measured(slices=slices),
@@ -325,7 +326,7 @@ class TestWords:
         )
         card = model_card(facts)
         assert "Of `ant` the test part has fewer than 20 pictures: figures of it are rough." in card
-        assert "| `site` north | 12 | top1 50.0 % | -20.0 % |" in card
+        assert "| `site` `north` | 12 | top1 50.0 % | -20.0 % |" in card
         assert "Audit before the training, warning: two cameras" in card
         assert "| test | 45 | 6 |" in card and "No groups were given" not in card
         assert "3 pictures or rows could not be used" in card and "7 annotations are" in card

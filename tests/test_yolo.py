@@ -270,7 +270,7 @@ class TestRun:
         assert any(text.startswith("licence: AGPL-3.0: ") for text in said)
         card = (model.path / "README.md").read_text()
         assert "**agpl-3.0**. AGPL-3.0: who passes this model on" in card
-        assert "license: agpl-3.0\nlibrary_name: ultralytics\n" in card
+        assert "library_name: ultralytics\nlicense: agpl-3.0\n" in card
         assert "timm does not know this backbone" in card and "create_model" not in card
         assert read_bundle(model.path).info.provenance.versions["ultralytics"].startswith("8.")
 

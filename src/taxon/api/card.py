@@ -121,7 +121,8 @@ def _measured(bundle: Bundle) -> MeasuredFacts | None:
         pictures=metrics.n,
         sentence=meaning_sentence(metrics),
         rows=tuple(
-            FigureRow(row.name, row.value, row.interval, row.meaning) for row in all_rows(metrics)
+            FigureRow(row.name, row.value, row.interval or row.figure.reason or "")
+            for row in all_rows(metrics)
         ),
         classes=tuple(
             ClassRow(

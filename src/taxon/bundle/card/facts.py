@@ -52,12 +52,11 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class FigureRow:
-    """One figure over all pictures, as text: `83.1 %`, `78.2 to 87.4`, and what it says."""
+    """One figure over all pictures, as text: `83.1 %`, and `78.2 to 87.4` or a reason."""
 
     name: str
     value: str
     interval: str
-    meaning: str
 
 
 @dataclass(frozen=True)

@@ -85,14 +85,15 @@ def _small_classes(facts: CardFacts) -> Iterator[str]:
 
 def _subgroups(measured: MeasuredFacts | None) -> list[str]:
     """The worst slices; what no column names stays unknown."""
+    unknown = (
+        "- Subgroups that nobody measured (a device, a site, an age, a light) may be worse than "
+        "all figures here: `taxon evaluate RUN DATA --slice-by COLUMN` scores them apart."
+    )
     if measured is None or not measured.slices:
-        return [
-            "- How good it is on subgroups (a device, a site, an age, a light) is not known, as "
-            "long as nobody measures it: `taxon evaluate RUN --slice-by COLUMN`."
-        ]
+        return [unknown]
     rows = [
         [
-            f"{code(row.column)} {one_line(row.value)}",
+            f"{code(row.column)} {code(row.value)}",
             f"{row.pictures:,}",
             row.figure,
             row.difference,
@@ -100,8 +101,8 @@ def _subgroups(measured: MeasuredFacts | None) -> list[str]:
         for row in measured.slices[:_SHOWN_SLICES]
     ]
     return [
-        "- Subgroups that no column names may be worse than any that were measured. The worst of "
-        "those:",
+        unknown,
+        "- The worst of the subgroups that were measured:",
         "",
         *table(["Subgroup", "Pictures", "Figure", "Against all others"], rows),
     ]

@@ -1,0 +1,89 @@
+"""The guides run as they stand there: their files, every command and every block of Python.
+
+Only what makes them long is changed: the sample data are smaller, and trainings take a tiny
+backbone, one epoch and 32 pixels.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from commands import taxon
+from conftest import TINY_BACKBONE
+
+GUIDES = Path(__file__).parents[1] / "docs" / "guides"
+SHORT = ("--weights", "none", "--recipe", "scratch", "--model", TINY_BACKBONE, "--epochs", "1")
+SMALL = ("--set", "preprocessing.size=32")
+# What a model of one epoch may not reach: a gate, or a promise. Everything else must succeed.
+MAY_MISS = ("--gate", "--abstain", "--fail-if-worse")
+BLOCK = re.compile(
+    r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.S
+)
+
+
+@pytest.fixture
+def samples(defects: Path, tags: Path, surfaces: Path) -> dict[str, Path]:
+    """What `taxon sample-data` would write, smaller."""
+    return {"defects": defects, "tags": tags, "taxonomy": surfaces}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in GUIDES.glob("*.md")))
+def test_guide(
+    name: str, samples: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = 0
+    for block in BLOCK.finditer(_text(name)):
+        if block["file"] is not None:
+            Path(block["file"]).write_text(block["text"])
+        elif block["language"] == "sh":
+            for command in _commands(block["text"]):
+                _run(command, samples)
+                ran += 1
+        elif block["language"] == "python":
+            exec(block["text"], {"__name__": "__main__"})
+        else:
+            assert block["language"] == "text", block["language"]  # what a command prints
+    assert ran >= 5
+
+
+def test_there_are_guides_and_the_readme_names_them() -> None:
+    readme = (GUIDES.parents[1] / "README.md").read_text()
+    names = [path.name for path in GUIDES.glob("*.md")]
+    assert len(names) == 4
+    assert all(f"(docs/guides/{name})" in readme for name in names)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in GUIDES.glob("*.md")))
+def test_guides_are_short_and_their_links_lead_somewhere(name: str) -> None:
+    text = _text(name)
+    assert len(text.splitlines()) < 150
+    for target in re.findall(r"\]\(([^)h][^)]*)\)", text):
+        assert (GUIDES / target).exists(), target
+
+
+def _text(name: str) -> str:
+    return (GUIDES / f"{name}.md").read_text(encoding="utf-8")
+
+
+def _commands(block: str) -> Iterator[list[str]]:
+    """The words after `taxon` of each line; a comment is none."""
+    for line in block.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words:
+            assert words[0] == "taxon", line
+            yield words[1:]
+
+
+def _run(command: list[str], samples: dict[str, Path]) -> None:
+    if command[0] == "sample-data":
+        shutil.copytree(samples[command[1]], command[2])
+        return
+    done = taxon(*command, *((*SHORT, *SMALL) if command[0] == "train" else ()))
+    allowed = (0, 3) if any(option in command for option in MAY_MISS) else (0,)
+    assert done.returncode in allowed, (command, done.stdout, done.stderr)
