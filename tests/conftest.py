@@ -35,6 +35,7 @@ LONG = (
     "test_distillation.py",
     "test_frozen_features.py",
     "test_audit_command.py",
+    "test_guides.py",
     "test_yolo.py",
     "test_trackers.py",
     "test_training.py",

@@ -134,7 +134,9 @@ def _measured(bundle: Bundle) -> MeasuredFacts | None:
             )
             for name, entry in metrics.per_class.items()
         ),
-        slices=tuple(_slice(entry) for entry in metrics.slices),
+        slices=tuple(
+            _slice(entry) for entry in metrics.slices if (entry.difference.value or 0) < 0
+        ),
         indexed=tuple(entry for entry in _indexed(metrics) if entry.figure.value is not None),
         left_out=tuple(metrics.about.get("left_out", ())),
     )
