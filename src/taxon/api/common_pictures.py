@@ -15,6 +15,7 @@ from taxon.inference import load_predictor
 from taxon.preprocessing import Preprocessing
 
 ALL = "all"
+SEEN = "pictures that a run has seen are scored: they flatter it"
 
 
 @dataclass(frozen=True)
@@ -89,31 +90,24 @@ def choose_pictures(
 
     Args:
         data: a labelled data set; None takes the test part of both manifests.
-        split: a part of `data`, or `all`: what a run has seen is scored too.
+        split: a part, of `data` or of both manifests, or `all`. Pictures that a run has seen are
+            scored where their part is asked for (`val` without `data`), or `all`.
 
     Raises:
         ConfigError: no such part.
         DataError: no pictures are left, or an artefact alone without `data`.
     """
-    _require_part(split, data)
-    return _tested_by_both(a, b, split) if data is None else _unseen(a, b, data, split, columns)
-
-
-def _require_part(split: str | None, data: Path | None) -> None:
-    allowed = [*SPLIT_WORDS, ALL] if data is not None else ["test", ALL]
-    if split is None or split in allowed:
-        return
-    if split in SPLIT_WORDS:
+    allowed = [*SPLIT_WORDS, ALL]
+    if split is not None and split not in allowed:
         raise ConfigError(
-            f"--split {split}: the runs were trained or selected by that part, which would flatter "
-            "them; leave it out for the test part of both, or name other pictures"
+            f"unknown part '{split}'; allowed: {', '.join(allowed)}.{nearest(split, allowed)}"
         )
-    raise ConfigError(
-        f"unknown part '{split}'; allowed: {', '.join(allowed)}.{nearest(split, allowed)}"
-    )
+    if data is not None:
+        return _unseen(a, b, data, split, columns)
+    return _in_part_of_both(a, b, split or "test")
 
 
-def _tested_by_both(a: Run, b: Run, split: str | None) -> tuple[Manifest, list[str]]:
+def _in_part_of_both(a: Run, b: Run, split: str) -> tuple[Manifest, list[str]]:
     command = f"taxon compare {a.path} {b.path} DATA"
     if a.manifest is None or b.manifest is None:
         alone = a if a.manifest is None else b
@@ -121,39 +115,46 @@ def _tested_by_both(a: Run, b: Run, split: str | None) -> tuple[Manifest, list[s
             f"{alone.path} is an artefact alone and does not say on which pictures it was trained "
             f"and tested; name a data set: {command}"
         )
-    tested = [
-        {record.sha256: record for record in _part(run, split)} for run in (a.manifest, b.manifest)
+    found = [
+        {record.sha256: record for record in manifest.records if _is_in(record, split)}
+        for manifest in (a.manifest, b.manifest)
     ]
-    seen = frozenset() if split == ALL else a.seen | b.seen
-    both = (tested[0].keys() & tested[1].keys()) - seen
-    either = tested[0].keys() | tested[1].keys()
+    fair = split != ALL and SPLIT_WORDS[split] == "test"
+    seen = a.seen | b.seen if fair else frozenset()
+    both = (found[0].keys() & found[1].keys()) - seen
+    either = found[0].keys() | found[1].keys()
     notes = _left_out(len(either & seen), "one of the runs trained, selected or calibrated on")
-    notes += _left_out(len(either - both - seen), "only one of the runs has in its test part")
+    notes += _left_out(len(either - both - seen), f"only one of the runs has in {_place(split)}")
     if not both:
         raise DataError(
-            f"no picture is in the test part of both runs and was seen by neither (A has "
-            f"{len(tested[0])}, B {len(tested[1])}); name pictures that neither has seen: "
-            f"{command}, or train both on one manifest of `taxon split`"
+            f"no picture is in {_place(split)} of both runs{' and was seen by neither' * fair} (A "
+            f"has {len(found[0])}, B {len(found[1])}); name pictures that neither has seen: "
+            f"{command}. Or train both on one manifest of `taxon split`, or compare on the part "
+            "that they were selected by, which flatters both: --split val"
         )
-    agreed = {sha256 for sha256 in both if _same_labels(tested[0][sha256], tested[1][sha256])}
+    agreed = {sha256 for sha256 in both if _same_labels(found[0][sha256], found[1][sha256])}
     notes += _left_out(len(both - agreed), "the two runs have under different labels")
     if not agreed:
         raise DataError(
             f"the two runs have different labels for all {len(both)} pictures that both test on; "
             f"name the data set whose labels are right: {command}"
         )
-    kept = b.manifest.where(
-        lambda record: record.sha256 in agreed and (split == ALL or record.split == "test")
-    )
+    kept = b.manifest.where(lambda record: record.sha256 in agreed and _is_in(record, split))
     records = tuple(
-        replace(record, group=record.group or tested[0][record.sha256].group)
+        replace(record, group=record.group or found[0][record.sha256].group)
         for record in kept.records
     )
+    if not fair:
+        notes.append(SEEN)
     return replace(kept, records=records), notes
 
 
-def _part(manifest: Manifest, split: str | None) -> tuple[Record, ...]:
-    return manifest.records if split == ALL else manifest.part("test").records
+def _is_in(record: Record, split: str) -> bool:
+    return split == ALL or record.split == SPLIT_WORDS[split]
+
+
+def _place(split: str) -> str:
+    return "the data" if split == ALL else f"the {SPLIT_WORDS[split]} part"
 
 
 def _same_labels(one: Record, other: Record) -> bool:
@@ -176,7 +177,7 @@ def _unseen(
     unusable = sum(row.kind != "plan" for row in manifest.skipped)
     notes = [f"{unusable} pictures or rows cannot be used"] if unusable else []
     if split == ALL:
-        return manifest, notes
+        return manifest, [*notes, SEEN]
     if split is not None:
         if not manifest.split_counts():
             raise DataError(f"{data} names no parts, so there is no '{split}'; leave --split out")

@@ -67,7 +67,8 @@ def compare(
         run_a, run_b: model folders or exported artefacts alone, with the same classes.
         data: a labelled data set; None takes the pictures in the test part of both runs, matched
             by sha256. What either run trained, selected or calibrated on is left out and counted.
-        split: with `data`, a part of it (`test`, `val`, ...); `all` scores seen pictures too.
+        split: a part (`test`, `val`, ...), with `data` of those that neither has seen; `all`
+            scores seen pictures too. Without `data`, another part than `test` flatters both.
         out: where to write; None writes to `comparisons/RUN_A` in the model folder B
             (`RUN_A-DATA`, `RUN_A-2`, ...), for an artefact alone in the current folder.
         overwrite: replace what an earlier comparison wrote to `out`.
@@ -91,8 +92,6 @@ def compare(
     manifest, notes = choose_pictures(a, b, source, split, columns)
     manifest, gone = still_there(manifest, hint=f"taxon compare {a.path} {b.path} DATA")
     notes += gone
-    if split == ALL:
-        notes.append("pictures that a run has seen are scored too: they flatter it")
     if unknown := unknown_in_words(manifest):
         notes.append(f"{unknown}: no figure counts them")
     answers_a, engine_a = _answer(a, manifest, backend)
@@ -174,7 +173,7 @@ def _about_run(run: Run, engine: str) -> dict[str, Any]:
 
 def _about_pictures(data: Path | None, split: str | None) -> dict[str, str]:
     if data is None:
-        part = "all pictures of both" if split == ALL else "test part of both"
+        part = "all pictures of both" if split == ALL else f"{split or 'test'} part of both"
         return {"data": "the runs' own manifests", "part": part}
     chosen = {None: "unseen pictures", ALL: "all pictures"}.get(split, f"unseen {split} pictures")
     return {"data": str(data), "data_path": str(data.resolve()), "part": f"{chosen} of {data}"}

@@ -42,8 +42,9 @@ def command(
     split: Annotated[
         str | None,
         typer.Option(
-            help="Part of DATA to compare on, or all: pictures that a run has seen too.",
-            show_default="all that neither has seen",
+            help="Part to compare on: test, val, calibration, train or all. With DATA, pictures "
+            "that a run has seen are left out, unless this is all.",
+            show_default="test; with DATA, all that neither has seen",
         ),
     ] = None,
     out: Annotated[
