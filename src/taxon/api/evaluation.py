@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
+from taxon.api.pictures import group_numbers, still_there, thumbnails_of
 from taxon.bundle import Bundle, read_bundle
 from taxon.bundle.layout import EVALUATIONS_FOLDER, MANIFEST_FILE, METRICS_FILE, REPORT_FOLDER
-from taxon.core.errors import ConfigError, DataError, ImageError, nearest
+from taxon.core.errors import ConfigError, DataError, nearest
 from taxon.core.files import require_free, require_writable, write_json
 from taxon.core.predictions import PredictionTable
-from taxon.data import Columns, Manifest, Record, data_path, load_manifest, read_manifest
+from taxon.data import Columns, Manifest, data_path, load_manifest, read_manifest
 from taxon.data.annotations import unknown_in_words
 from taxon.data.manifest import SPLIT_WORDS
-from taxon.data.presence import is_unchanged
 from taxon.inference import load_predictor
 from taxon.inference.load import BackendName
 from taxon.inference.table import predict_table, write_table
-from taxon.preprocessing import Preprocessing, decode
-from taxon.preprocessing.decode import read_picture
 
 if TYPE_CHECKING:
     from taxon.evaluation import Metrics
 
 ALL = "all"
 REPORT_FILE = f"{REPORT_FOLDER}/report.html"
-THUMBNAIL_SIDE = 96
 
 
 @dataclass(frozen=True)
@@ -102,7 +93,7 @@ def evaluate(
         folder = _default_folder(bundle, source, split)
     require_writable(folder / REPORT_FILE)
     manifest, notes = _choose(bundle, source, split, columns)
-    manifest, changed = _still_there(manifest)
+    manifest, changed = still_there(manifest, hint="taxon evaluate RUN DATA")
     notes += changed
     if unknown := unknown_in_words(manifest):
         notes.append(f"{unknown}: no figure counts them")
@@ -113,7 +104,7 @@ def evaluate(
         manifest.targets(),
         bundle.spec.label_space,
         bundle.spec.policy,
-        groups=_groups(manifest.records),
+        groups=group_numbers(manifest.records),
         about=_about(bundle, source, split, predictor.backend.name, notes),
     )
     write_table(table, folder / REPORT_FOLDER / "predictions.parquet")
@@ -125,7 +116,7 @@ def evaluate(
         bundle.spec.label_space,
         bundle.spec.policy,
         history=bundle.info.provenance.history,
-        thumbnails=_thumbnails(manifest.records),
+        thumbnails=thumbnails_of(manifest.records),
     )
     # Last: whoever finds it finds the report and the table too.
     write_json(folder / METRICS_FILE, metrics.as_json())
@@ -202,28 +193,6 @@ def _choose(
     return fresh, notes
 
 
-def _still_there(manifest: Manifest) -> tuple[Manifest, list[str]]:
-    """Leave out pictures that were moved, removed or changed since the manifest was made."""
-    gone = {record.id for record in manifest.records if not is_unchanged(record)}
-    if not gone:
-        return manifest, []
-    if len(gone) == len(manifest):
-        raise DataError(
-            f"none of the {len(gone)} pictures is where it was (say "
-            f"{manifest.records[0].path}); name the data set: taxon evaluate RUN DATA"
-        )
-    kept = manifest.where(lambda record: record.id not in gone)
-    return kept, [f"{len(gone)} pictures are gone or have changed since training: left out"]
-
-
-def _groups(records: Sequence[Record]) -> npt.NDArray[np.int64] | None:
-    """A number a group, for intervals over groups; None where no picture has one."""
-    if all(record.group is None for record in records):
-        return None
-    names = [record.group or f"picture {record.id}" for record in records]
-    return np.unique(names, return_inverse=True)[1].astype(np.int64)
-
-
 def _about(
     bundle: Bundle, data: Path | None, split: str | None, backend: str, notes: list[str]
 ) -> dict[str, Any]:
@@ -242,20 +211,3 @@ def _about(
         "versions": provenance.versions,
         "left_out": list(notes),
     }
-
-
-def _thumbnails(records: Sequence[Record]) -> Callable[[str], bytes | None]:
-    paths = {record.id: record.path for record in records}
-    spec = Preprocessing()
-
-    def thumbnail(picture: str) -> bytes | None:
-        try:
-            image = decode(read_picture(paths[picture]), spec, picture)
-        except ImageError:
-            return None
-        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
-        stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=80)
-        return stream.getvalue()
-
-    return thumbnail
