@@ -21,7 +21,7 @@ from taxon.metrics import Figure
 Kind = Literal["value", "low", "high", "at_most"]
 KINDS: dict[str, Kind] = {"value": "value", "low": "low", "high": "high", "at_most": "at_most"}
 EVERY = "*"
-SLICE = re.compile(r"slices\..+\..+\.(top1|micro_f1|macro_f1|difference)")
+SLICE = re.compile(r"slices\..+\.(top1|micro_f1|macro_f1|difference)")
 EXAMPLE = "top1: 0.85, macro_f1: {value: 0.8, low: 0.75}, calibration.ece: {at_most: 0.05}"
 ROUNDING = 1e-9  # a figure of 0.85 passes 0.85, however its last bit was rounded
 
