@@ -31,7 +31,8 @@ class Bound:
     """One floor or ceiling.
 
     Attributes:
-        figure: its name in metrics.json, with dots; `*` stands for any class.
+        figure: its name in metrics.json, with dots; `*` stands for any class, or whatever else is
+            written in its place.
         kind: `value`, the least that the figure may be; `at_most`, the most; `low`, the least that
             the lower end of its interval may be; `high`, the most that the upper end may be.
         limit: in the figure's own unit; shares are fractions.

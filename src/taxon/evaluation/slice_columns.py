@@ -100,14 +100,15 @@ def quarters(scale: Scale, numbers: Floats) -> tuple[str | None, ...]:
 
 
 def _limits(known: Floats) -> list[float]:
-    """The rounded quartiles, but for those below which there is nothing."""
+    """The rounded quartiles, but for those that part nothing."""
     limits: list[float] = []
     if not len(known):
         return limits
     quartiles = np.quantile(known, [0.25, 0.5, 0.75])
     for digits in range(2, 8):
         rounded = sorted({float(f"{quartile:.{digits}g}") for quartile in quartiles})
-        limits = [limit for limit in rounded if known.min() < limit <= known.max()]
+        occupied = np.unique(np.searchsorted(rounded, known, side="right")).tolist()
+        limits = [rounded[band - 1] for band in occupied[1:]]
         if _are_quarters(known, limits):
             break
     return limits
