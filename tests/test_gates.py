@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from taxon.evaluation import Metrics, compute_metrics
 from taxon.evaluation.gates import check_gates, parse_gates, read_gates, require_known
 from taxon.evaluation.slice_columns import SliceColumn
 
+README = Path(__file__).parents[1] / "README.md"
 # Names as users have them: a dot, a slash, and the end of another figure's name.
 SPACE = LabelSpace.flat("multiclass", ["a", "b.recall", "no. 3/x", "never"])
 
@@ -150,6 +152,15 @@ def test_files_that_are_no_gates_are_refused(text: str, saying: str, tmp_path: P
     with pytest.raises(ConfigError, match=saying) as caught:
         read_gates(file)
     assert str(file) in str(caught.value)
+
+
+def test_the_gates_of_the_readme(tmp_path: Path) -> None:
+    [example] = re.findall(r"```yaml\n(top1: .*?)```", README.read_text(), re.DOTALL)
+    file = tmp_path / "gates.yaml"
+    file.write_text(example)
+    bounds = read_gates(file)
+    require_known(bounds, LabelSpace.flat("multiclass", ["crack", "good"]))
+    assert {bound.kind for bound in bounds} == {"value", "low", "at_most"}
 
 
 def test_missed_gates_end_with_3_after_all_is_written(run: Path, tmp_path: Path) -> None:
