@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taxon.api.gating import bounds_of, with_gates
 from taxon.api.pictures import group_numbers, still_there, thumbnails_of
+from taxon.api.slicing import extra_columns, slice_columns
 from taxon.bundle import Bundle, read_bundle
 from taxon.bundle.layout import EVALUATIONS_FOLDER, MANIFEST_FILE, METRICS_FILE, REPORT_FOLDER
-from taxon.core.errors import ConfigError, DataError, nearest
+from taxon.core.errors import CheckFailed, ConfigError, DataError, nearest
 from taxon.core.files import require_free, require_writable, write_json
 from taxon.core.predictions import PredictionTable
 from taxon.data import Columns, Manifest, data_path, load_manifest, read_manifest
@@ -22,6 +25,7 @@ from taxon.inference.table import predict_table, write_table
 
 if TYPE_CHECKING:
     from taxon.evaluation import Metrics
+    from taxon.evaluation.gates import GateResult
 
 ALL = "all"
 REPORT_FILE = f"{REPORT_FOLDER}/report.html"
@@ -36,17 +40,29 @@ class Evaluation:
         table: the predictions, a row a picture.
         folder: where metrics.json and report/ were written.
         notes: what was left out, and why.
+        gates: whether each gate was met.
     """
 
     metrics: Metrics
     table: PredictionTable
     folder: Path
     notes: tuple[str, ...]
+    gates: tuple[GateResult, ...] = ()
 
     @property
     def report(self) -> Path:
         """The report, one self-contained HTML file."""
         return self.folder / REPORT_FILE
+
+
+class GatesMissed(CheckFailed):
+    """Figures missed their gates; `evaluation` holds what was measured and written all the same."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        missed = [result.words for result in evaluation.gates if not result.met]
+        number = f"{len(missed)} of {len(evaluation.gates)} gates missed"
+        super().__init__(f"{number}: {'; '.join(missed)}")
+        self.evaluation = evaluation
 
 
 def evaluate(
@@ -56,10 +72,15 @@ def evaluate(
     split: str | None = None,
     out: str | Path | None = None,
     columns: Columns | None = None,
+    ordered: Sequence[str] | None = None,
+    slice_by: str | Sequence[str] = (),
+    gate: str | Path | Mapping[str, Any] | None = None,
     backend: BackendName = "auto",
     overwrite: bool = False,
 ) -> Evaluation:
     """Measure a model folder, and write metrics.json and report/.
+
+    Pictures are sliced by their brightness, sharpness and resolution in any case.
 
     Args:
         path: the model folder.
@@ -71,13 +92,22 @@ def evaluate(
         out: where to write; None writes into the model folder, with `data` into
             `evaluations/DATA` in it (`DATA-SPLIT`, `DATA-2`, ...), so that neither the run's own
             figures nor those of other data are lost.
+        ordered: all classes from the lowest to the highest, for the quadratically weighted kappa.
+            None takes classes that are whole numbers in the order of these.
+        slice_by: columns of the table `data` whose values are scored apart, or `group`, `split`.
+        gate: floors and ceilings, in a YAML file or as a mapping (`taxon.evaluation.gates`):
+            `{"top1": 0.85, "macro_f1": {"low": 0.75}, "per_class.*.recall": 0.7}`.
         overwrite: replace what an earlier evaluation wrote to `out`.
 
     Raises:
+        GatesMissed: a `CheckFailed`: a figure missed its gate; all is written nevertheless.
+        ConfigError: an order that is not the classes; a gate that names no figure.
         OutputError: `out` holds something that may not be replaced.
         DataError: no pictures to score, or classes that the model does not have.
     """
     from taxon.evaluation import compute_metrics, write_report
+    from taxon.evaluation.gates import check_gates
+    from taxon.evaluation.order import class_order
 
     if split is not None and split != ALL and split not in SPLIT_WORDS:
         allowed = [*SPLIT_WORDS, ALL]
@@ -86,41 +116,56 @@ def evaluate(
         )
     source = None if data is None else data_path(data)
     bundle = read_bundle(Path(path))
+    space = bundle.spec.label_space
+    class_order(space, ordered)
+    bounds = bounds_of(gate, space)
+    slice_by = (slice_by,) if isinstance(slice_by, str) else slice_by
+    extra = extra_columns(slice_by, bundle.path, data)
     if out is not None:
         folder = Path(out)
         require_free(folder, replace_if=REPORT_FILE if overwrite else None)
     else:
         folder = _default_folder(bundle, source, split)
     require_writable(folder / REPORT_FILE)
+    columns = replace(columns or Columns(), extra=extra) if extra else columns
     manifest, notes = _choose(bundle, source, split, columns)
     manifest, changed = still_there(manifest, hint="taxon evaluate RUN DATA")
     notes += changed
     if unknown := unknown_in_words(manifest):
         notes.append(f"{unknown}: no figure counts them")
+    slices, said = slice_columns(manifest, slice_by, extra, bundle.spec.preprocessing)
+    notes += said
     predictor = load_predictor(bundle.path, backend=backend)
     table = predict_table(predictor, manifest.records)
     metrics = compute_metrics(
         table,
         manifest.targets(),
-        bundle.spec.label_space,
+        space,
         bundle.spec.policy,
         groups=group_numbers(manifest.records),
+        ordered=ordered,
+        slices=slices,
         about=_about(bundle, source, split, predictor.backend.name, notes),
     )
+    gates = check_gates(bounds, metrics)
+    metrics = with_gates(metrics, gates)
     write_table(table, folder / REPORT_FOLDER / "predictions.parquet")
     write_report(
         folder / REPORT_FILE,
         metrics,
         table,
         manifest.targets(),
-        bundle.spec.label_space,
+        space,
         bundle.spec.policy,
         history=bundle.info.provenance.history,
         thumbnails=thumbnails_of(manifest.records),
     )
     # Last: whoever finds it finds the report and the table too.
     write_json(folder / METRICS_FILE, metrics.as_json())
-    return Evaluation(metrics, table, folder, tuple(notes))
+    evaluation = Evaluation(metrics, table, folder, tuple(notes), gates)
+    if not all(result.met for result in gates):
+        raise GatesMissed(evaluation)
+    return evaluation
 
 
 def _default_folder(bundle: Bundle, data: Path | None, split: str | None) -> Path:
