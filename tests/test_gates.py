@@ -94,7 +94,7 @@ def test_no_interval_is_missed_with_the_reason(metrics: Metrics) -> None:
 
 
 def test_figures_that_this_evaluation_lacks_are_missed(metrics: Metrics) -> None:
-    for name in ("taxonomy.f1", "selective.risk", "sets.coverage", "slices.site.x.top1"):
+    for name in ("taxonomy.f1", "scope.flagged", "sets.coverage", "slices.site.x.top1"):
         bounds = parse_gates({name: 0.5})
         require_known(bounds, SPACE)
         [result] = check_gates(bounds, metrics)
