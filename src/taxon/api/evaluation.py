@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from taxon.api.reporting import write_evaluation_report
 from taxon.bundle import Bundle, read_bundle
 from taxon.bundle.layout import EVALUATIONS_FOLDER, MANIFEST_FILE, METRICS_FILE, REPORT_FOLDER
 from taxon.core.errors import ConfigError, DataError, ImageError, nearest
@@ -25,7 +24,6 @@ from taxon.data.manifest import SPLIT_WORDS
 from taxon.inference import load_predictor
 from taxon.inference.load import BackendName
 from taxon.inference.table import predict_table, write_table
-from taxon.preprocessing import Preprocessing, decode
 from taxon.preprocessing.decode import read_picture
 
 if TYPE_CHECKING:
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 
 ALL = "all"
 REPORT_FILE = f"{REPORT_FOLDER}/report.html"
-THUMBNAIL_SIDE = 96
 
 
 @dataclass(frozen=True)
@@ -67,6 +64,7 @@ def evaluate(
     columns: Columns | None = None,
     backend: BackendName = "auto",
     overwrite: bool = False,
+    explain: bool = True,
 ) -> Evaluation:
     """Measure a model folder, and write metrics.json and report/.
 
@@ -81,12 +79,14 @@ def evaluate(
             `evaluations/DATA` in it (`DATA-SPLIT`, `DATA-2`, ...), so that neither the run's own
             figures nor those of other data are lost.
         overwrite: replace what an earlier evaluation wrote to `out`.
+        explain: show in the report what the model looked at, for at most 24 answers and for at
+            most about a minute.
 
     Raises:
         OutputError: `out` holds something that may not be replaced.
         DataError: no pictures to score, or classes that the model does not have.
     """
-    from taxon.evaluation import compute_metrics, write_report
+    from taxon.evaluation import compute_metrics
 
     if split is not None and split != ALL and split not in SPLIT_WORDS:
         allowed = [*SPLIT_WORDS, ALL]
@@ -116,16 +116,15 @@ def evaluate(
         groups=_groups(manifest.records),
         about=_about(bundle, source, split, predictor.backend.name, notes),
     )
-    write_table(table, folder / REPORT_FOLDER / "predictions.parquet")
-    write_report(
-        folder / REPORT_FILE,
-        metrics,
+    write_table(
         table,
-        manifest.targets(),
+        folder / REPORT_FOLDER / "predictions.parquet",
         bundle.spec.label_space,
         bundle.spec.policy,
-        history=bundle.info.provenance.history,
-        thumbnails=_thumbnails(manifest.records),
+        manifest.targets(),
+    )
+    notes += write_evaluation_report(
+        folder / REPORT_FILE, metrics, table, manifest, bundle, predictor, explain=explain
     )
     # Last: whoever finds it finds the report and the table too.
     write_json(folder / METRICS_FILE, metrics.as_json())
@@ -249,20 +248,3 @@ def _about(
         "versions": provenance.versions,
         "left_out": list(notes),
     }
-
-
-def _thumbnails(records: Sequence[Record]) -> Callable[[str], bytes | None]:
-    paths = {record.id: record.path for record in records}
-    spec = Preprocessing()
-
-    def thumbnail(picture: str) -> bytes | None:
-        try:
-            image = decode(read_picture(paths[picture]), spec, picture)
-        except ImageError:
-            return None
-        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
-        stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=80)
-        return stream.getvalue()
-
-    return thumbnail

@@ -39,6 +39,14 @@ def command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what an earlier evaluation wrote to --out.")
     ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain/--no-explain",
+            help="Show in the report what the model looked at, for up to 24 pictures: some "
+            "seconds, at most about a minute.",
+        ),
+    ] = True,
     path_column: options.PathColumn = "path",
     label_column: options.LabelColumn = None,
     tag_columns: options.TagColumns = None,
@@ -61,6 +69,7 @@ def command(
         split=split,
         out=out,
         overwrite=overwrite,
+        explain=explain,
         columns=options.columns(
             path_column,
             label_column,

@@ -1,0 +1,130 @@
+"""Grad-CAM, by the package `grad-cam`; the only module here that imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import nn
+
+from taxon.bundle import Bundle
+from taxon.core.predictions import ImageBatch
+from taxon.evaluation.explain.method import Heat
+from taxon.models.classifier import InferenceModule
+from taxon.models.restore import restore_inference_module
+
+Reshape = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Where the map is read: a layer, and how its output becomes [N, channels, h, w]."""
+
+    module: nn.Module
+    reshape: Reshape | None = None
+
+
+class GradCam:
+    """Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks".
+
+    The maps of the last layer that still has a place for each part of the picture, weighted by
+    how much the class's logit grows with each.
+
+    Args:
+        bundle: the trained model.
+
+    Raises:
+        LookupError: no layer of the network gives such maps.
+    """
+
+    name = "Grad-CAM"
+    words = (
+        "the maps of the last layer that still knows places, weighted by how much the class "
+        "grows with each"
+    )
+
+    def __init__(self, bundle: Bundle) -> None:
+        module = restore_inference_module(bundle)
+        spec = bundle.spec.preprocessing
+        layer = last_layer(module, (spec.height, spec.width))
+        if layer is None:
+            raise LookupError(f"{bundle.info.backbone} has no layer that Grad-CAM could read")
+        self._cam = GradCAM(_Logits(module), [layer.module], reshape_transform=layer.reshape)
+
+    def heat(self, image: ImageBatch, column: int) -> Heat:
+        """Explain a class; `image` is uint8 [3, H, W]."""
+        tensor = torch.from_numpy(np.ascontiguousarray(image))[None]
+        found = self._cam(input_tensor=tensor, targets=[ClassifierOutputTarget(column)])
+        return Heat(np.asarray(found[0], np.float32))
+
+
+class _Logits(nn.Module):
+    """The graph with its logits alone: those of a class grow when it becomes more probable."""
+
+    def __init__(self, module: InferenceModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, self.module(images)[1])
+
+
+def last_layer(module: InferenceModule, size: tuple[int, int]) -> Layer | None:
+    """Find the layer whose maps Grad-CAM reads; None where there is none.
+
+    In a transformer with tokens it is the norm before the last attention, since behind it only
+    the class token may count; elsewhere the last layer whose output has more than one place.
+
+    Args:
+        size: height and width of the input.
+    """
+    network = cast(Any, module.classifier.backbone)
+    tokens = _tokens(network)
+    if tokens is not None:
+        return tokens
+    last_channels = getattr(network, "output_fmt", "NCHW") == "NHWC"
+    places = slice(1, 3) if last_channels else slice(2, 4)
+    found: list[nn.Module] = []
+
+    def look(layer: nn.Module, _: object, output: object) -> None:
+        if isinstance(output, torch.Tensor) and output.ndim == 4:
+            height, width = output.shape[places]
+            if height * width > 1:
+                found.append(layer)
+
+    hooks = [layer.register_forward_hook(look) for layer in network.modules()]
+    try:
+        with torch.inference_mode():
+            module(torch.zeros(1, 3, *size, dtype=torch.uint8))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not found:
+        return None
+    return Layer(found[-1], _channels_first if last_channels else None)
+
+
+def _channels_first(maps: torch.Tensor) -> torch.Tensor:
+    return maps.permute(0, 3, 1, 2)
+
+
+def _tokens(network: Any) -> Layer | None:
+    """The last attention's norm of timm's vision transformers."""
+    embedding, blocks = (getattr(network, name, None) for name in ("patch_embed", "blocks"))
+    grid = getattr(embedding, "grid_size", None)
+    norm = getattr(blocks[-1], "norm1", None) if isinstance(blocks, nn.Sequential) else None
+    if norm is None or grid is None or not hasattr(network, "num_prefix_tokens"):
+        return None
+    height, width = grid
+    first = int(network.num_prefix_tokens)
+
+    def reshape(output: torch.Tensor) -> torch.Tensor:
+        places = output[:, first:]
+        return places.reshape(len(places), height, width, -1).permute(0, 3, 1, 2)
+
+    return Layer(norm, reshape)
