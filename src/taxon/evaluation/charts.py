@@ -70,7 +70,7 @@ def reliability_diagram(
     parts.append(text(233, 350, x_label, "middle"))
     parts.append(text(frame.left - 8, 326, "answers", "end"))
     parts.append(along_side((frame.top + frame.bottom) / 2, y_label))
-    return svg(420, 360, f"Reliability diagram: {y_label} by {x_label}", parts)
+    return svg(428, 360, f"Reliability diagram: {y_label} by {x_label}", parts)
 
 
 def _rings(frame: Frame, bins: ReliabilityBins) -> list[str]:

@@ -33,7 +33,7 @@ def roc_chart(
     if chosen is not None:
         parts.append(polyline(frame, "validation", chosen.roc(), "roc-line"))
         parts.append(_marks("roc"))
-    return svg(420, 348, "ROC: true positive rate by false positive rate", parts, frame)
+    return svg(428, 348, "ROC: true positive rate by false positive rate", parts, frame)
 
 
 def precision_recall_chart(
@@ -54,7 +54,7 @@ def precision_recall_chart(
     if chosen is not None:
         parts.append(polyline(frame, "validation", chosen.precision_recall(), "pr-line"))
         parts.append(_marks("pr"))
-    return svg(420, 348, "Precision by recall", parts, frame)
+    return svg(428, 348, "Precision by recall", parts, frame)
 
 
 def risk_coverage_chart(figures: SelectiveFigures) -> Markup:
@@ -76,7 +76,7 @@ def risk_coverage_chart(figures: SelectiveFigures) -> Markup:
             f"<title>the limit in use: {share:.0%} answered, {risk:.1%} of them wrong</title>"
             "</circle>"
         )
-    return svg(420, 348, "Risk by coverage", parts)
+    return svg(428, 348, "Risk by coverage", parts)
 
 
 def _square() -> Frame:

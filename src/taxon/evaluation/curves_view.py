@@ -12,6 +12,7 @@ from taxon.core.predictions import PredictionTable
 from taxon.decision import DecisionPolicy
 from taxon.evaluation.curve_charts import precision_recall_chart, roc_chart
 from taxon.evaluation.curves import ThresholdCurve, class_curves, pooled_curve
+from taxon.evaluation.figures import Chart
 from taxon.evaluation.gallery import Targets
 from taxon.evaluation.summary import Metrics
 
@@ -41,22 +42,15 @@ class CurvesView:
     left_out: int
 
 
-@dataclass(frozen=True)
-class CurveFigures:
-    """The same curves for a paper: no class is chosen."""
-
-    roc: Markup
-    precision_recall: Markup
-
-
 def curves_view(
     metrics: Metrics,
     table: PredictionTable,
     targets: Targets,
     label_space: LabelSpace,
     policy: DecisionPolicy,
-) -> tuple[CurvesView, CurveFigures] | None:
-    """Return what to show, or None where no class has a curve.
+) -> tuple[CurvesView, dict[str, Chart]] | None:
+    """Return what to show and, for a paper, the same curves with no class chosen; None where no
+    class has a curve.
 
     Args:
         targets: int64 [N] or [N, C].
@@ -80,7 +74,12 @@ def curves_view(
         left_out=len(label_space.names) - len(names),
     )
     lines = list(curves.values())
-    return view, CurveFigures(roc_chart(lines, pooled), precision_recall_chart(lines, pooled))
+    legend = (("faint", "each class"), *((("second", "all decisions together"),) if pooled else ()))
+    charts = {
+        "roc": Chart(roc_chart(lines, pooled), (*legend, ("ideal", "guessing"))),
+        "precision-recall": Chart(precision_recall_chart(lines, pooled), legend),
+    }
+    return view, charts
 
 
 def _data(metrics: Metrics, name: str, curve: ThresholdCurve) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from markupsafe import Markup, escape
 
@@ -30,8 +31,8 @@ class Frame:
         return round(self.bottom - (value - low) / (high - low) * (self.bottom - self.top), 1)
 
     def path(self, points: Points) -> str:
-        """The `points` of a polyline; those that fall on one place of the drawing once."""
-        places = dict.fromkeys((self.x(x), self.y(y)) for x, y in points)
+        """The `points` of a polyline; followers on the same place of the drawing are left out."""
+        places = [place for place, _ in groupby((self.x(x), self.y(y)) for x, y in points)]
         return " ".join(f"{x:g},{y:g}" for x, y in places)
 
 

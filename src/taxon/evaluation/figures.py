@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,12 +36,21 @@ _LOOKS: dict[str, dict[str, str]] = {
     "thin": {"stroke-width": "1.25"},
     "hidden": {"opacity": "0"},
     "ring": {"fill": "#ffffff", "stroke": OTHER, "stroke-width": "2"},
+    "ink": {"fill": INK},
     "before": {"stroke": INK, "stroke-width": "1.5"},
 }
 
 
+@dataclass(frozen=True)
+class Chart:
+    """A drawing of the page, and (style, name) of the lines that it does not name itself."""
+
+    drawing: Markup
+    legend: tuple[tuple[str, str], ...] = ()
+
+
 def write_figures(
-    folder: Path, charts: Mapping[str, Markup], confusion: ConfusionView | None
+    folder: Path, charts: Mapping[str, Chart], confusion: ConfusionView | None
 ) -> list[str]:
     """Write NAME.svg and, where matplotlib is installed, NAME.png for every chart.
 
@@ -55,10 +66,10 @@ def write_figures(
     """
     drawings = dict(charts)
     if confusion is not None:
-        drawings["confusion"] = confusion_chart(confusion)
+        drawings["confusion"] = Chart(confusion_chart(confusion))
     with_png = find_spec("matplotlib") is not None
-    for name, drawing in drawings.items():
-        alone = standalone(drawing)
+    for name, chart in drawings.items():
+        alone = standalone(chart)
         write_text(folder / f"{name}.svg", alone)
         if with_png:
             from taxon.evaluation.raster import write_png
@@ -67,11 +78,16 @@ def write_figures(
     return [] if with_png else [WITHOUT_PNG]
 
 
-def standalone(drawing: str) -> str:
-    """Return a drawing of the page as an SVG file: dark on white, every look an attribute."""
+def standalone(chart: Chart) -> str:
+    """Return a chart as an SVG file: dark on white, every look an attribute, with its key."""
     ET.register_namespace("", SVG)
-    root = ET.fromstring(str(drawing).replace("<svg ", f'<svg xmlns="{SVG}" ', 1))
+    legend = "".join(_legend(chart))
+    drawing = str(chart.drawing).replace("</svg>", f"{legend}</svg>")
+    root = ET.fromstring(drawing.replace("<svg ", f'<svg xmlns="{SVG}" ', 1))
     _, _, width, height = root.attrib["viewBox"].split()
+    if chart.legend:
+        height = str(int(height) + 24)
+        root.attrib["viewBox"] = f"0 0 {width} {height}"
     root.attrib |= {"width": width, "height": height, "font-family": FONT}
     for element in root.iter():
         kind = element.tag.rpartition("}")[2]
@@ -88,6 +104,16 @@ def standalone(drawing: str) -> str:
     ground = ET.Element(f"{{{SVG}}}rect", {"width": width, "height": height, "fill": "#ffffff"})
     root.insert(0, ground)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, "unicode") + "\n"
+
+
+def _legend(chart: Chart) -> Iterator[str]:
+    """The key below the drawing: a piece of each line, and its name."""
+    _, _, _, height = re.findall(r"[\d.]+", chart.drawing.split('"')[1])
+    x, y = 62.0, float(height) + 6
+    for style, name in chart.legend:
+        yield f'<polyline class="line {style}" points="{x},{y} {x + 24},{y}"/>'
+        yield text(x + 30, y + 4, name, "start")
+        x += 48 + 6.4 * len(name)
 
 
 def confusion_chart(view: ConfusionView) -> Markup:
@@ -115,7 +141,7 @@ def confusion_chart(view: ConfusionView) -> Markup:
                 f' fill="rgb({colour})" fill-opacity="{strength:.3f}"/>'
             )
             if cell.count:
-                parts.append(text(x + side / 2, y + side / 2 + 4, str(cell.count), "middle"))
+                parts.append(text(x + side / 2, y + side / 2 + 4, str(cell.count), "middle", "ink"))
     extent = side * count
     parts.append(text(left + extent / 2, top + extent + 22, "answer", "middle"))
     parts.append(

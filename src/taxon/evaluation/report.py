@@ -22,7 +22,7 @@ from taxon.evaluation.confusion import confusion_view, short_names, shown_classe
 from taxon.evaluation.curves_view import curves_view
 from taxon.evaluation.decisions_view import abstention, points, slices_view, weakest_sets
 from taxon.evaluation.explain import Explainer
-from taxon.evaluation.figures import write_figures
+from taxon.evaluation.figures import Chart, write_figures
 from taxon.evaluation.pictures_view import PicturesView, pictures_view
 from taxon.evaluation.summary import ClassFigures, Metrics
 from taxon.evaluation.training_view import training_view
@@ -133,13 +133,12 @@ def write_report(
     write_text(path, html)
     notes = [explainer.note] if explainer is not None and explainer.note else []
     if figures is not None:
-        charts = {"reliability": reliability}
-        if curves:
-            charts |= {"roc": curves[1].roc, "precision-recall": curves[1].precision_recall}
+        charts = {"reliability": Chart(reliability), **(curves[1] if curves else {})}
         if selective:
-            charts["risk-coverage"] = selective.chart
-        for title, drawing, _ in training.curves if training else ():
-            charts[f"training-{title.split()[0].lower()}"] = drawing
+            charts["risk-coverage"] = Chart(selective.chart)
+        for title, drawing, series in training.curves if training else ():
+            legend = tuple((line.style, line.name) for line in series)
+            charts[f"training-{title.split()[0].lower()}"] = Chart(drawing, legend)
         notes += write_figures(figures, charts, confusion)
     return tuple(notes)
 

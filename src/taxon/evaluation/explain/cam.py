@@ -9,14 +9,11 @@ from typing import Any, cast
 import numpy as np
 import torch
 from pytorch_grad_cam import GradCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
-from taxon.bundle import Bundle
 from taxon.core.predictions import ImageBatch
 from taxon.evaluation.explain.method import Heat
 from taxon.models.classifier import InferenceModule
-from taxon.models.restore import restore_inference_module
 
 Reshape = Callable[[torch.Tensor], torch.Tensor]
 
@@ -33,10 +30,12 @@ class GradCam:
     """Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks".
 
     The maps of the last layer that still has a place for each part of the picture, weighted by
-    how much the class's logit grows with each.
+    how much the class's logit grows with each; of several classes, its lead over the next one,
+    since a network may tell two classes by the logit of one.
 
     Args:
-        bundle: the trained model.
+        module: the trained model.
+        size: height and width of its input.
 
     Raises:
         LookupError: no layer of the network gives such maps.
@@ -48,19 +47,28 @@ class GradCam:
         "grows with each"
     )
 
-    def __init__(self, bundle: Bundle) -> None:
-        module = restore_inference_module(bundle)
-        spec = bundle.spec.preprocessing
-        layer = last_layer(module, (spec.height, spec.width))
+    def __init__(self, module: InferenceModule, size: tuple[int, int]) -> None:
+        layer = last_layer(module, size)
         if layer is None:
-            raise LookupError(f"{bundle.info.backbone} has no layer that Grad-CAM could read")
+            raise LookupError("the network has no layer that Grad-CAM could read")
+        self._task = module.task
         self._cam = GradCAM(_Logits(module), [layer.module], reshape_transform=layer.reshape)
 
     def heat(self, image: ImageBatch, column: int) -> Heat:
         """Explain a class; `image` is uint8 [3, H, W]."""
         tensor = torch.from_numpy(np.ascontiguousarray(image))[None]
-        found = self._cam(input_tensor=tensor, targets=[ClassifierOutputTarget(column)])
+        found = self._cam(input_tensor=tensor, targets=[self._target(column)])
         return Heat(np.asarray(found[0], np.float32))
+
+    def _target(self, column: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        if self._task == "multilabel":
+            return lambda logits: logits[column]
+
+        def lead(logits: torch.Tensor) -> torch.Tensor:
+            others = torch.cat([logits[:column], logits[column + 1 :]])
+            return logits[column] - others.max()
+
+        return lead
 
 
 class _Logits(nn.Module):

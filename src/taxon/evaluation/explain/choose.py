@@ -22,9 +22,11 @@ def choose_method(bundle: Bundle, model: Runs) -> Method:
     if bundle.info.pooling != "last" or not has_grad_cam():
         return Occlusion(model)
     from taxon.evaluation.explain.cam import GradCam
+    from taxon.models.restore import restore_inference_module
 
+    spec = bundle.spec.preprocessing
     try:
-        return GradCam(bundle)
+        return GradCam(restore_inference_module(bundle), (spec.height, spec.width))
     except LookupError:
         return Occlusion(model)
 

@@ -20,6 +20,7 @@ SLOW = 15.0  # from which the time is said
 SIDE = 128
 # From low to high heat; told apart in every kind of colour vision, and by lightness alone.
 _COLOURS = np.array([[70, 20, 110], [190, 40, 100], [245, 125, 20], [252, 255, 165]], np.float32)
+_COLD = 0.03  # below is what scaling leaves around a spot
 _STRONGEST = 0.8  # the colour's share where the heat is highest
 
 Asked = tuple[str, int]
@@ -92,7 +93,7 @@ def overlay(image: ImageBatch, heat: FloatArray) -> Image.Image:
     scaled = Image.fromarray(heat.astype(np.float32)).resize(
         (width, height), Image.Resampling.BICUBIC
     )
-    level = np.clip(np.asarray(scaled), 0, 1)
+    level = np.clip((np.asarray(scaled) - _COLD) / (1 - _COLD), 0, 1)
     grey = np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L"), np.float32)
     steps = np.linspace(0, 1, len(_COLOURS))
     colour = np.stack([np.interp(level, steps, _COLOURS[:, at]) for at in range(3)], axis=-1)
