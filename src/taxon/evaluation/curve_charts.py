@@ -11,7 +11,7 @@ from taxon.evaluation.drawing import Frame, axis_names, below, grid, polyline, s
 from taxon.evaluation.summary import SelectiveFigures
 
 QUARTERS = (0, 0.25, 0.5, 0.75, 1)
-FAINT = 60  # lines of single classes behind the others, at most; more would be a blot
+FAINT = 30  # of more classes no single lines are drawn behind the others; they would be a blot
 
 
 def roc_chart(
@@ -26,7 +26,7 @@ def roc_chart(
         below(frame, QUARTERS, "{:.0%}"),
         axis_names(frame, "false positive rate", "true positive rate"),
         polyline(frame, "ideal", [(0, 0), (1, 1)]),
-        *(polyline(frame, "faint", curve.roc()) for curve in curves[:FAINT]),
+        *(polyline(frame, "faint", curve.roc()) for curve in curves),
     ]
     if pooled is not None:
         parts.append(polyline(frame, "second", pooled.roc()))
@@ -47,7 +47,7 @@ def precision_recall_chart(
         grid(frame, QUARTERS, "{:.0%}"),
         below(frame, QUARTERS, "{:.0%}"),
         axis_names(frame, "recall", "precision"),
-        *(polyline(frame, "faint", curve.precision_recall()) for curve in curves[:FAINT]),
+        *(polyline(frame, "faint", curve.precision_recall()) for curve in curves),
     ]
     if pooled is not None:
         parts.append(polyline(frame, "second", pooled.precision_recall()))

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from taxon.core.labels import LabelSpace
 from taxon.core.predictions import PredictionTable
 from taxon.decision import DecisionPolicy
-from taxon.evaluation.curve_charts import precision_recall_chart, roc_chart
+from taxon.evaluation.curve_charts import FAINT, precision_recall_chart, roc_chart
 from taxon.evaluation.curves import ThresholdCurve, class_curves, pooled_curve
 from taxon.evaluation.figures import Chart
 from taxon.evaluation.gallery import Targets
@@ -61,7 +61,7 @@ def curves_view(
     average = metrics.average_precision.per_class
     names = tuple(curves)[:CLASSES]
     chosen = min(names, key=lambda name: (_value(average[name].value), name))
-    behind = list(curves.values()) if len(curves) > 1 else []
+    behind = list(curves.values()) if 1 < len(curves) <= FAINT else []
     pooled = pooled_curve(table, targets) if len(curves) > 1 else None
     view = CurvesView(
         names=names,
@@ -73,8 +73,15 @@ def curves_view(
         data={name: _data(metrics, name, curves[name]) for name in names},
         left_out=len(label_space.names) - len(names),
     )
-    lines = list(curves.values())
-    legend = (("faint", "each class"), *((("second", "all decisions together"),) if pooled else ()))
+    lines = list(curves.values()) if len(curves) <= FAINT else []
+    legend = tuple(
+        (style, name)
+        for style, name, drawn in (
+            ("faint", "each class", lines),
+            ("second", "all decisions together", pooled),
+        )
+        if drawn
+    )
     charts = {
         "roc": Chart(roc_chart(lines, pooled), (*legend, ("ideal", "guessing"))),
         "precision-recall": Chart(precision_recall_chart(lines, pooled), legend),

@@ -121,6 +121,7 @@ def write_report(
             curves=curves[0] if curves else None,
             reliability=reliability,
             calibrated=calibrated,
+            fitted_on=policy.fitted_on,
             selective=selective,
             weakest_sets=weakest_sets(metrics),
             slices=slices_view(metrics),
