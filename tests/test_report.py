@@ -5,24 +5,25 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
-from sklearn.metrics import average_precision_score, roc_auc_score
 from test_evaluation import Case, Tags, jpeg, multiclass, multilabel
 
 from taxon.core.labels import UNKNOWN, LabelSpace
+from taxon.decision.policy import Scope
 from taxon.evaluation import Figure, figures
 from taxon.evaluation.album import Album
-from taxon.evaluation.curves import class_curves, threshold_curve
+from taxon.evaluation.drawing import svg
 from taxon.evaluation.gallery import confident_mistakes, doubtful_hits, label_errors
 from taxon.evaluation.report import DataFacts
 from taxon.evaluation.summary import ScopeFigures, SelectiveFigures, SetFigures, SliceFigures
+from taxon.inference.table import write_table
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -32,65 +33,6 @@ def page_data(text: str) -> dict[str, Any]:
     assert found
     data: dict[str, Any] = json.loads(found[1])
     return data
-
-
-class TestThresholdCurve:
-    @given(st.integers(0, 10**6), st.integers(2, 400), st.sampled_from([3, 50, 10**6]))
-    def test_counts_hold_at_the_thresholds_as_they_are_written(
-        self, seed: int, n: int, levels: int
-    ) -> None:
-        random = np.random.default_rng(seed)
-        truth = random.random(n) < 0.4
-        scores = (random.integers(0, levels, n) / levels).astype(np.float32)
-        fitted = float(random.random())
-        curve = threshold_curve(truth, scores, fitted, points=20)
-        if truth.all() or not truth.any():
-            assert curve is None
-            return
-        assert curve is not None
-        assert (np.diff(curve.thresholds) < 0).all()
-        for threshold, hits, false in zip(
-            curve.thresholds, curve.hits, curve.false_alarms, strict=True
-        ):
-            named = scores >= np.float32(threshold)
-            assert (hits, false) == ((named & truth).sum(), (named & ~truth).sum())
-        if curve.fitted is not None:
-            assert curve.thresholds[curve.fitted] == fitted
-        else:
-            assert not (scores >= np.float32(fitted)).any()
-        assert curve.hits[-1] == truth.sum() and len(curve.hits) <= 20 + 2
-
-    def test_whole_curve_has_scikit_learns_areas(self) -> None:
-        random = np.random.default_rng(3)
-        truth = random.random(150) < 0.3
-        scores = (truth + random.normal(size=150)).astype(np.float32)
-        curve = threshold_curve(truth, scores)
-        assert curve is not None
-        across, up = np.array(curve.roc()).T
-        assert np.trapezoid(up, across) == pytest.approx(roc_auc_score(truth, scores))
-        steps = np.array(curve.precision_recall())
-        area = float((np.diff(steps[:, 0]) * steps[1:, 1]).sum())
-        assert area == pytest.approx(average_precision_score(truth, scores))
-        named = curve.hits + curve.false_alarms
-        f1 = 2 * curve.hits / (named + curve.positives)
-        assert curve.best_f1 == int(f1.argmax())
-
-    def test_thinned_curve_keeps_the_area(self) -> None:
-        random = np.random.default_rng(4)
-        truth = random.random(20_000) < 0.05
-        scores = (2 * truth + random.normal(size=20_000)).astype(np.float32)
-        thinned = threshold_curve(truth, scores, points=60)
-        assert thinned is not None and len(thinned.hits) <= 61
-        across, up = np.array(thinned.roc()).T
-        assert np.trapezoid(up, across) == pytest.approx(roc_auc_score(truth, scores), abs=0.005)
-
-    def test_unknown_tags_are_left_out(self) -> None:
-        case = multilabel()
-        targets = case.targets.copy()
-        targets[::2, 0] = UNKNOWN
-        curve = class_curves(case.table, targets, case.label_space, case.policy)["tag 0"]
-        assert curve.positives + curve.negatives == 50
-        assert curve.positives == case.targets[1::2, 0].sum()
 
 
 class TestPageData:
@@ -139,12 +81,17 @@ class TestPageData:
         assert page_data(text)["cells"]["0-0"][0][0].startswith("</script><b>folder/")
 
     @pytest.mark.parametrize("classes", [2, 500])
-    def test_few_and_many_classes(self, classes: int, tmp_path: Path) -> None:
-        case = multiclass(classes=classes, n=3 * classes, signal=3.0)
+    def test_few_and_many_classes(
+        self, classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Intervals of AUC take the most time, and are not what is tested.
+        monkeypatch.setattr("taxon.evaluation.compute.RANKING_INTERVALS_UP_TO", 0)
+        case = multiclass(classes=classes, n=max(60, classes), signal=3.0)
         text = case.report(tmp_path, thumbnails=lambda _: jpeg(200))
         assert len(text.encode()) < 5_000_000
         assert Tags(text).open == []
         assert len(page_data(text)["curves"]) == classes
+        assert text.count("<option ") == classes
 
 
 class TestGalleries:
@@ -274,7 +221,46 @@ class TestFigures:
     ) -> None:
         monkeypatch.setattr(figures, "find_spec", lambda _: None)
         folder = tmp_path / "figures"
-        (note,) = figures.write_figures(folder, {}, None)
+        drawing = svg(10, 10, "nothing", [])
+        chart = {"reliability": figures.Chart(drawing)}
+        (note,) = figures.write_figures(folder, {**chart, "old": figures.Chart(drawing)}, None)
         assert "taxon-vision[figures]" in note
-        multilabel().report(tmp_path, figures=folder)
-        assert not list(folder.glob("*.png")) and len(list(folder.glob("*.svg"))) == 5
+        assert {path.name for path in folder.iterdir()} == {"reliability.svg", "old.svg"}
+        figures.write_figures(folder, chart, None)
+        assert {path.name for path in folder.iterdir()} == {"reliability.svg"}
+
+
+class TestPredictionsTable:
+    def test_classes(self, tmp_path: Path) -> None:
+        case = multiclass(abstain_below=0.5)
+        path = tmp_path / "predictions.parquet"
+        write_table(case.table, path, case.label_space, case.policy, case.targets)
+        rows = pq.read_table(path).to_pylist()
+        assert [row["id"] for row in rows] == list(case.table.ids)
+        assert np.mean([row["right"] for row in rows]) == case.metrics.top1.value
+        assert 1 - np.mean([row["unsure"] for row in rows]) == case.metrics.coverage.value
+        for row, target in zip(rows, case.targets, strict=True):
+            assert row["truth"] == f"class {target}"
+            assert row["right"] == (row["truth"] == row["answer"])
+            assert row["confidence"] == row[f"probability:{row['answer']}"]
+            assert not row["out_of_scope"] and f"logit:{row['answer']}" in row
+
+    def test_tags_unknown_ones_and_scope(self, tmp_path: Path) -> None:
+        case = multilabel()
+        targets = case.targets.copy()
+        targets[3, 0] = UNKNOWN
+        table = replace(case.table, scope=np.linspace(0, 1, 100).astype(np.float32))
+        scope = Scope(method="energy", limit=0.25, in_scope_share=0.95)
+        policy = case.policy.model_copy(update={"scope": scope})
+        path = tmp_path / "predictions.parquet"
+        write_table(table, path, case.label_space, policy, targets)
+        rows = pq.read_table(path).to_pylist()
+        assert sum(row["out_of_scope"] for row in rows) == 25
+        assert rows[3]["unknown"] == ["tag 0"] and rows[4]["unknown"] == []
+        for place, row in enumerate(rows):
+            known = [name for name in table.names if name not in row["unknown"]]
+            truth = [name for name in known if targets[place, table.names.index(name)] == 1]
+            assert row["truth"] == truth
+            answer = [name for name in table.names if row[f"probability:{name}"] >= 0.5]
+            assert row["answer"] == answer
+            assert row["right"] == (set(truth) == set(answer) & set(known))

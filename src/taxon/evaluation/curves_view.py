@@ -83,7 +83,7 @@ def curves_view(
         if drawn
     )
     charts = {
-        "roc": Chart(roc_chart(lines, pooled), (*legend, ("ideal", "guessing"))),
+        "roc": Chart(roc_chart(lines, pooled), (*legend, ("ideal", "chance"))),
         "precision-recall": Chart(precision_recall_chart(lines, pooled), legend),
     }
     return view, charts

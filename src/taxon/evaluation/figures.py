@@ -11,12 +11,13 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from taxon.core.files import write_text
+from taxon.core.files import atomic_folder, write_text
 from taxon.evaluation.confusion import ConfusionView
 from taxon.evaluation.drawing import svg, text
 
 SVG = "http://www.w3.org/2000/svg"
 FONT = "DejaVu Sans, Helvetica, Arial, sans-serif"
+ALWAYS = "reliability"  # the chart that every report has
 ACCENT, OTHER, INK, QUIET, LINE = "#0f766e", "#7b8b98", "#16202a", "#566573", "#dde2e7"
 WITHOUT_PNG = "figures are written as SVG only; for PNG too: pip install 'taxon-vision[figures]'"
 # What the page's style sheet says of each class, for a file that has none. Later ones win.
@@ -55,7 +56,8 @@ def write_figures(
     """Write NAME.svg and, where matplotlib is installed, NAME.png for every chart.
 
     Args:
-        charts: name -> a drawing of the page.
+        folder: made, or replaced where an earlier evaluation wrote it.
+        charts: name -> a drawing of the page; one is `reliability`.
         confusion: drawn too, where there is one.
 
     Returns:
@@ -68,13 +70,15 @@ def write_figures(
     if confusion is not None:
         drawings["confusion"] = Chart(confusion_chart(confusion))
     with_png = find_spec("matplotlib") is not None
-    for name, chart in drawings.items():
-        alone = standalone(chart)
-        write_text(folder / f"{name}.svg", alone)
-        if with_png:
-            from taxon.evaluation.raster import write_png
+    # Whole, so that no chart of an earlier evaluation stays among them.
+    with atomic_folder(folder, replace_if=f"{ALWAYS}.svg") as fresh:
+        for name, chart in drawings.items():
+            alone = standalone(chart)
+            write_text(fresh / f"{name}.svg", alone)
+            if with_png:
+                from taxon.evaluation.raster import write_png
 
-            write_png(folder / f"{name}.png", alone)
+                write_png(fresh / f"{name}.png", alone)
     return [] if with_png else [WITHOUT_PNG]
 
 
@@ -109,11 +113,11 @@ def standalone(chart: Chart) -> str:
 def _legend(chart: Chart) -> Iterator[str]:
     """The key below the drawing: a piece of each line, and its name."""
     _, _, _, height = re.findall(r"[\d.]+", chart.drawing.split('"')[1])
-    x, y = 62.0, float(height) + 6
+    x, y = 44.0, float(height) + 6
     for style, name in chart.legend:
         yield f'<polyline class="line {style}" points="{x},{y} {x + 24},{y}"/>'
         yield text(x + 30, y + 4, name, "start")
-        x += 48 + 6.4 * len(name)
+        x += 42 + 6.2 * len(name)
 
 
 def confusion_chart(view: ConfusionView) -> Markup:

@@ -77,6 +77,7 @@ if (slider) {
       fittedBack.textContent = `Back to the fitted threshold, ${Number(curve.t[fitted].toPrecision(6))}`;
     }
     put("curve-key", chooser.value);
+    chooser.closest(".choice").dataset.name = chooser.value;
     put("curve-figures", `AUC ${percent(curve.auc)}, average precision ${percent(curve.ap)}`);
     explore();
   }
