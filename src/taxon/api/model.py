@@ -60,9 +60,18 @@ class Model:
         out: str | Path | None = None,
         columns: Columns | None = None,
         overwrite: bool = False,
+        explain: bool = True,
     ) -> Evaluation:
         """Measure it; see `taxon.evaluate`."""
-        return evaluate(self.path, data, split=split, out=out, columns=columns, overwrite=overwrite)
+        return evaluate(
+            self.path,
+            data,
+            split=split,
+            out=out,
+            columns=columns,
+            overwrite=overwrite,
+            explain=explain,
+        )
 
     def export(
         self, formats: str | Sequence[str] = "onnx", *, out: str | Path | None = None

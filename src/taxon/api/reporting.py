@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from taxon.evaluation.report import DataFacts
 
 THUMBNAIL_SIDE = 128
-# Large JPEGs are decoded at a fraction of their size.
-_SMALL = Preprocessing(jpeg_dct_scaling=True)
+# Large JPEGs are decoded at a fraction of their size, and damaged ones shown as far as they go.
+_SMALL = Preprocessing(jpeg_dct_scaling=True, truncated="fill")
 
 
 def write_evaluation_report(

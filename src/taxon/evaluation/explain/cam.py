@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -38,7 +38,7 @@ class GradCam:
         size: height and width of its input.
 
     Raises:
-        LookupError: no layer of the network gives such maps.
+        LookupError: no layer of the network gives maps that can be read.
     """
 
     name = "Grad-CAM"
@@ -53,12 +53,18 @@ class GradCam:
             raise LookupError("the network has no layer that Grad-CAM could read")
         self._task = module.task
         self._cam = GradCAM(_Logits(module), [layer.module], reshape_transform=layer.reshape)
+        try:
+            self.heat(np.zeros((3, *size), np.uint8), 0)
+        except (RuntimeError, ValueError, IndexError) as error:
+            # Of some architectures the output cannot be watched, or is no map after all.
+            raise LookupError(f"Grad-CAM cannot read the network: {error}") from error
 
     def heat(self, image: ImageBatch, column: int) -> Heat:
         """Explain a class; `image` is uint8 [3, H, W]."""
         tensor = torch.from_numpy(np.ascontiguousarray(image))[None]
         found = self._cam(input_tensor=tensor, targets=[self._target(column)])
-        return Heat(np.asarray(found[0], np.float32))
+        heat = np.asarray(found[0], np.float32)
+        return Heat(heat, "" if heat.any() else "no place speaks for the class")
 
     def _target(self, column: int) -> Callable[[torch.Tensor], torch.Tensor]:
         if self._task == "multilabel":
@@ -86,7 +92,8 @@ def last_layer(module: InferenceModule, size: tuple[int, int]) -> Layer | None:
     """Find the layer whose maps Grad-CAM reads; None where there is none.
 
     In a transformer with tokens it is the norm before the last attention, since behind it only
-    the class token may count; elsewhere the last layer whose output has more than one place.
+    the class token may count; elsewhere the last layer whose output is a picture of more than one
+    place, in the second half of the network: what tokens are made of at its start tells little.
 
     Args:
         size: height and width of the input.
@@ -97,13 +104,15 @@ def last_layer(module: InferenceModule, size: tuple[int, int]) -> Layer | None:
         return tokens
     last_channels = getattr(network, "output_fmt", "NCHW") == "NHWC"
     places = slice(1, 3) if last_channels else slice(2, 4)
-    found: list[nn.Module] = []
+    called: list[nn.Module | None] = []  # None where the output is no map
 
     def look(layer: nn.Module, _: object, output: object) -> None:
-        if isinstance(output, torch.Tensor) and output.ndim == 4:
-            height, width = output.shape[places]
-            if height * width > 1:
-                found.append(layer)
+        is_map = (
+            isinstance(output, torch.Tensor)
+            and output.ndim == 4
+            and _is_picture(output.shape[places], size)
+        )
+        called.append(layer if is_map else None)
 
     hooks = [layer.register_forward_hook(look) for layer in network.modules()]
     try:
@@ -112,9 +121,18 @@ def last_layer(module: InferenceModule, size: tuple[int, int]) -> Layer | None:
     finally:
         for hook in hooks:
             hook.remove()
-    if not found:
+    late = [layer for layer in called[len(called) // 2 :] if layer is not None]
+    if not late:
         return None
-    return Layer(found[-1], _channels_first if last_channels else None)
+    return Layer(late[-1], _channels_first if last_channels else None)
+
+
+def _is_picture(places: Sequence[int], size: tuple[int, int]) -> bool:
+    """Whether these are more places than one, as high and wide as the input: an attention's are
+    tokens by channels."""
+    height, width = places
+    ratio, expected = height / width, size[0] / size[1]
+    return height * width > 1 and 0.8 < ratio / expected < 1.25
 
 
 def _channels_first(maps: torch.Tensor) -> torch.Tensor:
