@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taxon.api.gating import bounds_of, with_gates
-from taxon.api.pictures import group_numbers, still_there, thumbnails_of
+from taxon.api.pictures import group_numbers, still_there
+from taxon.api.reporting import write_evaluation_report
 from taxon.api.slicing import extra_columns, slice_columns
 from taxon.bundle import Bundle, read_bundle
 from taxon.bundle.layout import EVALUATIONS_FOLDER, MANIFEST_FILE, METRICS_FILE, REPORT_FOLDER
@@ -77,6 +78,7 @@ def evaluate(
     gate: str | Path | Mapping[str, Any] | None = None,
     backend: BackendName = "auto",
     overwrite: bool = False,
+    explain: bool = True,
 ) -> Evaluation:
     """Measure a model folder, and write metrics.json and report/.
 
@@ -98,6 +100,8 @@ def evaluate(
         gate: floors and ceilings, in a YAML file or as a mapping (`taxon.evaluation.gates`):
             `{"top1": 0.85, "macro_f1": {"low": 0.75}, "per_class.*.recall": 0.7}`.
         overwrite: replace what an earlier evaluation wrote to `out`.
+        explain: show in the report what the model looked at, for at most 24 answers and for at
+            most about a minute.
 
     Raises:
         GatesMissed: a `CheckFailed`: a figure missed its gate; all is written nevertheless.
@@ -105,7 +109,7 @@ def evaluate(
         OutputError: `out` holds something that may not be replaced.
         DataError: no pictures to score, or classes that the model does not have.
     """
-    from taxon.evaluation import compute_metrics, write_report
+    from taxon.evaluation import compute_metrics
     from taxon.evaluation.gates import check_gates
     from taxon.evaluation.order import class_order
 
@@ -149,16 +153,15 @@ def evaluate(
     )
     gates = check_gates(bounds, metrics)
     metrics = with_gates(metrics, gates)
-    write_table(table, folder / REPORT_FOLDER / "predictions.parquet")
-    write_report(
-        folder / REPORT_FILE,
-        metrics,
+    write_table(
         table,
-        manifest.targets(),
+        folder / REPORT_FOLDER / "predictions.parquet",
         space,
         bundle.spec.policy,
-        history=bundle.info.provenance.history,
-        thumbnails=thumbnails_of(manifest.records),
+        manifest.targets(),
+    )
+    notes += write_evaluation_report(
+        folder / REPORT_FILE, metrics, table, manifest, bundle, predictor, explain=explain
     )
     # Last: whoever finds it finds the report and the table too.
     write_json(folder / METRICS_FILE, metrics.as_json())

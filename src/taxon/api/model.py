@@ -64,6 +64,7 @@ class Model:
         slice_by: str | Sequence[str] = (),
         gate: str | Path | Mapping[str, Any] | None = None,
         overwrite: bool = False,
+        explain: bool = True,
     ) -> Evaluation:
         """Measure it; see `taxon.evaluate`."""
         return evaluate(
@@ -76,6 +77,7 @@ class Model:
             slice_by=slice_by,
             gate=gate,
             overwrite=overwrite,
+            explain=explain,
         )
 
     def export(

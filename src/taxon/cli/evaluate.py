@@ -75,6 +75,14 @@ def command(
             show_default=False,
         ),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain/--no-explain",
+            help="Show in the report what the model looked at, for up to 24 pictures: some "
+            "seconds, at most about a minute.",
+        ),
+    ] = True,
     path_column: options.PathColumn = "path",
     label_column: options.LabelColumn = None,
     tag_columns: options.TagColumns = None,
@@ -115,6 +123,7 @@ def command(
             ordered=_names(ordered),
             slice_by=slice_by or (),
             gate=gate,
+            explain=explain,
         )
     except GatesMissed as missed:
         _show(missed.evaluation)
