@@ -141,7 +141,8 @@ class TestBlocks:
     def test_decisions_slices_and_data_show_when_they_are_there(self, tmp_path: Path) -> None:
         case = multiclass()
         plain = case.report(tmp_path)
-        for name in ("abstention", "sets", "scope", "slices", "data"):
+        assert 'id="abstention"' in plain  # the curve is of use without a limit too
+        for name in ("sets", "scope", "slices", "data"):
             assert f'id="{name}"' not in plain
         metrics = case.metrics.model_copy(
             update={
@@ -204,8 +205,8 @@ class TestFigures:
         multiclass().report(tmp_path, figures=folder)
         names = {path.stem for path in folder.glob("*.svg")}
         assert names == {
-            "confusion", "precision-recall", "reliability", "roc", "training-loss",
-            "training-score",
+            "confusion", "precision-recall", "reliability", "risk-coverage", "roc",
+            "training-loss", "training-score",
         }  # fmt: skip
         for name in names:
             root = ET.parse(folder / f"{name}.svg").getroot()
@@ -250,7 +251,9 @@ class TestPredictionsTable:
         targets = case.targets.copy()
         targets[3, 0] = UNKNOWN
         table = replace(case.table, scope=np.linspace(0, 1, 100).astype(np.float32))
-        scope = Scope(method="energy", limit=0.25, in_scope_share=0.95)
+        scope = Scope(
+            method="energy", energy=(0.0, 1.0), nearest=None, limit=0.25, in_scope_share=0.95
+        )
         policy = case.policy.model_copy(update={"scope": scope})
         path = tmp_path / "predictions.parquet"
         write_table(table, path, case.label_space, policy, targets)
