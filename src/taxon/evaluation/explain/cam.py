@@ -52,6 +52,10 @@ class GradCam:
         if layer is None:
             raise LookupError("the network has no layer that Grad-CAM could read")
         self._task = module.task
+        # Nothing but the way from this layer to the answer is differentiated. The hook comes before
+        # those of the package, which then see what it gives.
+        module.requires_grad_(False)
+        layer.module.register_forward_hook(_start_here)
         self._cam = GradCAM(_Logits(module), [layer.module], reshape_transform=layer.reshape)
         try:
             self.heat(np.zeros((3, *size), np.uint8), 0)
@@ -75,6 +79,10 @@ class GradCam:
             return logits[column] - others.max()
 
         return lead
+
+
+def _start_here(_: nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
+    return output.detach().requires_grad_()
 
 
 class _Logits(nn.Module):
