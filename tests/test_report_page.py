@@ -263,6 +263,19 @@ def test_class_table_sorts(show: Any, classes: tuple[Case, Path]) -> None:
     assert again == order[::-1]
 
 
+def test_intervals_of_the_class_table_show_on_request(
+    show: Any, classes: tuple[Case, Path]
+) -> None:
+    page = show(classes[1])
+    interval = page.locator("#class-table .interval").first
+    assert not interval.is_visible()
+    page.check("#intervals")
+    assert interval.is_visible() and " to " in interval.text_content()
+    assert "Specificity" in page.locator("#class-table thead").text_content()
+    page.uncheck("#intervals")
+    assert not interval.is_visible()
+
+
 def test_explanations_are_off_until_asked_for(show: Any, tags: tuple[Case, Path]) -> None:
     page = show(tags[1])
     assert not page.is_visible("#mistakes .heat")

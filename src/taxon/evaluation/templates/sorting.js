@@ -19,3 +19,14 @@ for (const button of document.querySelectorAll(".sort")) {
     body.append(...rows);
   });
 }
+
+// Intervals beside the figures of the class table; in print they always are.
+const intervals = document.getElementById("intervals");
+if (intervals) {
+  const show = () => {
+    document.getElementById("class-table").classList.toggle("with-intervals", intervals.checked);
+  };
+  intervals.closest(".toggle").hidden = false;
+  intervals.addEventListener("change", show);
+  show(); // a browser may keep the box checked on reload
+}
