@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,7 +41,11 @@ def test_layout(run: Path) -> None:
     found = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     assert expected <= found
     others = found - expected
-    assert all(name.startswith("golden/") and name.endswith(".png") for name in others)
+    assert all(
+        (name.startswith("golden/") and name.endswith(".png"))
+        or re.fullmatch(r"report/figures/[a-z-]+\.(svg|png)", name)
+        for name in others
+    )
     assert not any(path.suffix in (".pkl", ".pt", ".pth") for path in run.rglob("*"))
 
 

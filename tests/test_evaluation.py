@@ -27,8 +27,10 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 TOP_LEVEL = {
     "schema_version", "task", "n", "classes", "confusion", "top1", "top5", "balanced_accuracy",
-    "log_loss", "macro_f1", "micro_f1", "weighted_f1", "cohen_kappa", "auc_roc",
-    "average_precision", "per_class", "calibration", "coverage", "levels", "taxonomy", "about",
+    "log_loss", "macro_f1", "micro_f1", "weighted_f1", "cohen_kappa", "cohen_kappa_quadratic",
+    "matthews", "macro_f1_at_half", "micro_f1_at_half", "hamming_loss", "exact_match",
+    "label_ranking_average_precision", "auc_roc", "average_precision", "per_class", "calibration",
+    "coverage", "levels", "taxonomy", "selective", "sets", "scope", "slices", "about",
 }  # fmt: skip
 
 HISTORY: list[dict[str, Any]] = [
@@ -81,6 +83,9 @@ class Case:
             self.policy,
             history=options.get("history", HISTORY),
             thumbnails=options.get("thumbnails", lambda _: jpeg(64)),
+            explainer=options.get("explainer"),
+            data=options.get("data"),
+            figures=options.get("figures"),
         )
         return path.read_text(encoding="utf-8")
 
@@ -122,13 +127,16 @@ class TestMetricsJson:
         assert set(content) == TOP_LEVEL
         assert Metrics.model_validate(content) == metrics
         assert set(content["per_class"][content["classes"][0]]) == {
-            "precision", "recall", "f1", "support", "threshold",
+            "precision", "recall", "specificity", "f1", "support", "threshold",
         }  # fmt: skip
-        assert set(content["calibration"]) == {"ece", "brier", "nll", "temperature"}
+        assert set(content["calibration"]) == {
+            "ece", "adaptive_ece", "brier", "nll", "uncalibrated", "temperature",
+        }  # fmt: skip
         for figure in figures(content):
             assert (figure["value"] is not None) or figure["reason"]
             if "ci95" in figure:
                 assert figure["ci95"][0] <= figure["value"] <= figure["ci95"][1]
+                assert figure["ci95"][0] < figure["ci95"][1]
 
     def test_multiclass(self) -> None:
         case = multiclass()
@@ -141,13 +149,14 @@ class TestMetricsJson:
         assert sum(map(sum, content["confusion"])) == content["n"] == 120
         assert content["per_class"]["class 0"]["support"] == 20
         assert content["per_class"]["class 0"]["threshold"] is None
-        assert content["coverage"] == {"value": 1.0, "ci95": [1.0, 1.0]}
+        assert content["coverage"]["value"] == 1.0
+        assert "no abstention limit" in content["coverage"]["reason"]
         assert content["levels"] == []
 
     def test_multilabel(self) -> None:
         content = multilabel().metrics.as_json()
         assert content["confusion"] is None
-        for name in ("top1", "top5", "cohen_kappa", "balanced_accuracy", "coverage"):
+        for name in ("top1", "top5", "cohen_kappa", "matthews", "balanced_accuracy", "coverage"):
             assert content[name]["value"] is None
             assert "one class a picture" in content[name]["reason"]
         assert content["per_class"]["tag 0"]["threshold"] == 0.5
@@ -265,8 +274,8 @@ class TestWords:
         assert "Top-1 at level 0 (2 classes)" in [name for name, *_ in rows]
 
     def test_no_mistakes_is_not_called_certain(self) -> None:
-        # 300 / 120 = 2.5 per cent: the rule of three.
-        assert "up to 2.5 % mistakes" in meaning_sentence(multiclass(signal=50.0).metrics)
+        # Clopper and Pearson: 1 - 0.025 ** (1 / 120) = 0.0303.
+        assert "up to 3.0 % mistakes" in meaning_sentence(multiclass(signal=50.0).metrics)
 
     def test_short_names(self) -> None:
         assert short_names(["A/x", "B/x", "B/y"]) == ("A/x", "B/x", "y")
@@ -359,7 +368,7 @@ class TestReport:
             return jpeg(300)
 
         text = case.report(tmp_path, thumbnails=thumbnails)
-        assert len(asked) == len(set(asked)) == 60
+        assert 100 < len(asked) == len(set(asked)) <= 508
         assert len(text.encode()) < 5_000_000
         assert "40 classes with most mistakes, of 120" in text
 
@@ -368,7 +377,10 @@ class TestReport:
         probabilities = case.table.probabilities
         wrong = probabilities.argmax(axis=1) != case.targets
         first = int(np.where(wrong, probabilities.max(axis=1), 0).argmax())
-        shown = re.findall(r'class="file" title="([^"]+)"', case.report(tmp_path))
+        text = case.report(tmp_path)
+        gallery = text[text.index('id="mistakes"') : text.index('id="hits"')]
+        gallery = gallery.partition('id="label-errors"')[0]
+        shown = re.findall(r'class="file" title="([^"]+)"', gallery)
         assert shown[0] == case.table.ids[first]
         assert len(shown) == wrong.sum()
 

@@ -33,7 +33,7 @@ from taxon.decision import DecisionPolicy, calibrate
 from taxon.decision.fit import fit_policy
 from taxon.decision.fitting.part import CalibrationPart
 from taxon.evaluation import Metrics, compute_metrics
-from taxon.evaluation.mistakes import confident_mistakes
+from taxon.evaluation.gallery import confident_mistakes
 from taxon.metrics import headline, reliability_bins, selection_score
 from taxon.models.probe import out_of_fold_probabilities
 
@@ -331,9 +331,7 @@ def test_what_is_predicted_at_unknown_entries_changes_no_figure(seed: int) -> No
     assert fitted[0] == fitted[1]
     space = LabelSpace.flat("multilabel", table.names)
     found = [
-        confident_mistakes(
-            each, targets, metrics, space, DecisionPolicy.default(space), lambda _: None
-        )
+        confident_mistakes(each, targets, space, DecisionPolicy.default(space))
         for each in (table, other)
     ]
     assert found[0] == found[1]

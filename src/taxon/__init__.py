@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from taxon.api import (
+        Comparison,
         Evaluation,
         Model,
         Splitting,
         audit,
+        compare,
         evaluate,
         export,
         load,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckFailed",
+    "Comparison",
     "Evaluation",
     "InputError",
     "Model",
@@ -39,6 +42,7 @@ __all__ = [
     "TaxonError",
     "__version__",
     "audit",
+    "compare",
     "evaluate",
     "export",
     "load",

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from taxon.api.comparing import Comparison, compare
     from taxon.api.evaluation import Evaluation, evaluate
     from taxon.api.exporting import export, verify
     from taxon.api.inspection import audit
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
     from taxon.api.training import resume, train
 
 _MODULES = {
+    "Comparison": "comparing",
     "Evaluation": "evaluation",
     "Model": "model",
     "Splitting": "splitting",
     "audit": "inspection",
+    "compare": "comparing",
     "evaluate": "evaluation",
     "export": "exporting",
     "load": "model",
@@ -38,10 +41,12 @@ _MODULES = {
 }
 
 __all__ = [
+    "Comparison",
     "Evaluation",
     "Model",
     "Splitting",
     "audit",
+    "compare",
     "evaluate",
     "export",
     "load",

@@ -130,6 +130,7 @@ def _measured(bundle: Bundle) -> MeasuredFacts | None:
                 entry.support,
                 _in_words(entry.precision),
                 _in_words(entry.recall),
+                _in_words(entry.specificity),
                 _in_words(entry.f1),
             )
             for name, entry in metrics.per_class.items()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import zip_longest
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from taxon.api.pictures import group_numbers
 from taxon.config import TrainConfig
-from taxon.data import Manifest, Record
+from taxon.data import Manifest
 from taxon.data.imbalance import ImbalancePlan, logit_adjustment
 from taxon.data.manifest import Split
 from taxon.decision.fit import PolicyFit, fit_policy
@@ -50,12 +49,13 @@ def fit_decisions(
         part = CalibrationPart("validation", empty, held_out.targets(), space, nothing)
         return fit_policy(part, config.decision, logit_adjustment=adjustment)
     outputs = predict_features(classifier, held_out.records, preprocessing, device)
+    groups = group_numbers(held_out.records)
     part = CalibrationPart(
         name=held_out.records[0].split or "validation",
         logits=outputs.logits,
         targets=held_out.targets(),
         label_space=space,
-        groups=group_numbers(held_out.records),
+        groups=np.arange(len(held_out)) if groups is None else groups,
     )
     evidence = None
     if config.decision.out_of_scope != "none" and len(part) >= FEWEST_PICTURES:
@@ -72,12 +72,6 @@ def calibration_part(manifest: Manifest) -> Manifest:
     """The part that a policy is fitted on."""
     name: Split = "calibration" if len(manifest.part("calibration")) else "validation"
     return manifest.part(name)
-
-
-def group_numbers(records: Sequence[Record]) -> npt.NDArray[np.int64]:
-    """A number a group, int64 [N]; a picture without one is a group of its own."""
-    names = [f"group {record.group}" if record.group else record.id for record in records]
-    return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def bank_pictures(train: Manifest, features: int) -> Manifest:

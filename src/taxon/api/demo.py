@@ -126,7 +126,7 @@ def _measure(model: Model, data: Path, scene: Scene) -> None:
     """Evaluate, verify and predict."""
     scene.heading("5. Evaluate on the test part")
     for name, value, interval in summary_rows(evaluate(model.path).metrics):
-        scene.say(f"{name:24} {value:>10}   {interval}")
+        scene.say(f"{name:30} {value:>10}   {interval}")
 
     scene.heading("6. Verify the exported ONNX on the golden pictures and on the defects")
     for report in verify(model.path, data=data):

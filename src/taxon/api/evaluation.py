@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
 from taxon.api.card import is_of_own_test, write_card
+from taxon.api.gating import bounds_of, with_gates
+from taxon.api.pictures import group_numbers, still_there
+from taxon.api.reporting import write_evaluation_report
+from taxon.api.slicing import extra_columns, slice_columns
 from taxon.bundle import Bundle, read_bundle
 from taxon.bundle.layout import EVALUATIONS_FOLDER, MANIFEST_FILE, METRICS_FILE, REPORT_FOLDER
-from taxon.core.errors import ConfigError, DataError, ImageError, nearest
+from taxon.core.errors import CheckFailed, ConfigError, DataError, nearest
 from taxon.core.files import require_free, require_writable, write_json
 from taxon.core.predictions import PredictionTable
-from taxon.data import Columns, Manifest, Record, data_path, load_manifest, read_manifest
+from taxon.data import Columns, Manifest, data_path, load_manifest, read_manifest
 from taxon.data.annotations import unknown_in_words
 from taxon.data.manifest import SPLIT_WORDS
-from taxon.data.presence import is_unchanged
 from taxon.inference import load_predictor
 from taxon.inference.load import BackendName
 from taxon.inference.table import predict_table, write_table
-from taxon.preprocessing import Preprocessing, decode
-from taxon.preprocessing.decode import read_picture
 
 if TYPE_CHECKING:
     from taxon.evaluation import Metrics
+    from taxon.evaluation.gates import GateResult
 
 ALL = "all"
 REPORT_FILE = f"{REPORT_FOLDER}/report.html"
-THUMBNAIL_SIDE = 96
 
 
 @dataclass(frozen=True)
@@ -46,17 +42,29 @@ class Evaluation:
         table: the predictions, a row a picture.
         folder: where metrics.json and report/ were written.
         notes: what was left out, and why.
+        gates: whether each gate was met.
     """
 
     metrics: Metrics
     table: PredictionTable
     folder: Path
     notes: tuple[str, ...]
+    gates: tuple[GateResult, ...] = ()
 
     @property
     def report(self) -> Path:
         """The report, one self-contained HTML file."""
         return self.folder / REPORT_FILE
+
+
+class GatesMissed(CheckFailed):
+    """Figures missed their gates; `evaluation` holds what was measured and written all the same."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        missed = [result.words for result in evaluation.gates if not result.met]
+        number = f"{len(missed)} of {len(evaluation.gates)} gates missed"
+        super().__init__(f"{number}: {'; '.join(missed)}")
+        self.evaluation = evaluation
 
 
 def evaluate(
@@ -66,13 +74,18 @@ def evaluate(
     split: str | None = None,
     out: str | Path | None = None,
     columns: Columns | None = None,
+    ordered: Sequence[str] | None = None,
+    slice_by: str | Sequence[str] = (),
+    gate: str | Path | Mapping[str, Any] | None = None,
     backend: BackendName = "auto",
     overwrite: bool = False,
+    explain: bool = True,
 ) -> Evaluation:
     """Measure a model folder, and write metrics.json and report/.
 
     The figures of the model's own test part go into its card too, where they are written into the
-    model folder; those of other parts and data do not.
+    model folder; those of other parts and data do not. Pictures are sliced by their
+    brightness, sharpness and resolution in any case.
 
     Args:
         path: the model folder.
@@ -84,13 +97,24 @@ def evaluate(
         out: where to write; None writes into the model folder, with `data` into
             `evaluations/DATA` in it (`DATA-SPLIT`, `DATA-2`, ...), so that neither the run's own
             figures nor those of other data are lost.
+        ordered: all classes from the lowest to the highest, for the quadratically weighted kappa.
+            None takes classes that are whole numbers in the order of these.
+        slice_by: columns of the table `data` whose values are scored apart, or `group`, `split`.
+        gate: floors and ceilings, in a YAML file or as a mapping (`taxon.evaluation.gates`):
+            `{"top1": 0.85, "macro_f1": {"low": 0.75}, "per_class.*.recall": 0.7}`.
         overwrite: replace what an earlier evaluation wrote to `out`.
+        explain: show in the report what the model looked at, for at most 24 answers and for at
+            most about a minute.
 
     Raises:
+        GatesMissed: a `CheckFailed`: a figure missed its gate; all is written nevertheless.
+        ConfigError: an order that is not the classes; a gate that names no figure.
         OutputError: `out` holds something that may not be replaced.
         DataError: no pictures to score, or classes that the model does not have.
     """
-    from taxon.evaluation import compute_metrics, write_report
+    from taxon.evaluation import compute_metrics
+    from taxon.evaluation.gates import check_gates
+    from taxon.evaluation.order import class_order
 
     if split is not None and split != ALL and split not in SPLIT_WORDS:
         allowed = [*SPLIT_WORDS, ALL]
@@ -99,43 +123,57 @@ def evaluate(
         )
     source = None if data is None else data_path(data)
     bundle = read_bundle(Path(path))
+    space = bundle.spec.label_space
+    class_order(space, ordered)
+    bounds = bounds_of(gate, space)
+    slice_by = (slice_by,) if isinstance(slice_by, str) else slice_by
+    extra = extra_columns(slice_by, bundle.path, data)
     if out is not None:
         folder = Path(out)
         require_free(folder, replace_if=REPORT_FILE if overwrite else None)
     else:
         folder = _default_folder(bundle, source, split)
     require_writable(folder / REPORT_FILE)
+    columns = replace(columns or Columns(), extra=extra) if extra else columns
     manifest, notes = _choose(bundle, source, split, columns)
-    manifest, changed = _still_there(manifest)
+    manifest, changed = still_there(manifest, hint="taxon evaluate RUN DATA")
     notes += changed
     if unknown := unknown_in_words(manifest):
         notes.append(f"{unknown}: no figure counts them")
+    slices, said = slice_columns(manifest, slice_by, extra, bundle.spec.preprocessing)
+    notes += said
     predictor = load_predictor(bundle.path, backend=backend)
     table = predict_table(predictor, manifest.records)
     metrics = compute_metrics(
         table,
         manifest.targets(),
-        bundle.spec.label_space,
+        space,
         bundle.spec.policy,
-        groups=_groups(manifest.records),
+        groups=group_numbers(manifest.records),
+        ordered=ordered,
+        slices=slices,
         about=_about(bundle, source, split, predictor.backend.name, notes),
     )
-    write_table(table, folder / REPORT_FOLDER / "predictions.parquet")
-    write_report(
-        folder / REPORT_FILE,
-        metrics,
+    gates = check_gates(bounds, metrics)
+    metrics = with_gates(metrics, gates)
+    write_table(
         table,
-        manifest.targets(),
-        bundle.spec.label_space,
+        folder / REPORT_FOLDER / "predictions.parquet",
+        space,
         bundle.spec.policy,
-        history=bundle.info.provenance.history,
-        thumbnails=_thumbnails(manifest.records),
+        manifest.targets(),
+    )
+    notes += write_evaluation_report(
+        folder / REPORT_FILE, metrics, table, manifest, bundle, predictor, explain=explain
     )
     # Last: whoever finds it finds the report and the table too.
     write_json(folder / METRICS_FILE, metrics.as_json())
     if folder == bundle.path and is_of_own_test(metrics, bundle):
         notes += write_card(bundle)
-    return Evaluation(metrics, table, folder, tuple(notes))
+    evaluation = Evaluation(metrics, table, folder, tuple(notes), gates)
+    if not all(result.met for result in gates):
+        raise GatesMissed(evaluation)
+    return evaluation
 
 
 def _default_folder(bundle: Bundle, data: Path | None, split: str | None) -> Path:
@@ -208,28 +246,6 @@ def _choose(
     return fresh, notes
 
 
-def _still_there(manifest: Manifest) -> tuple[Manifest, list[str]]:
-    """Leave out pictures that were moved, removed or changed since the manifest was made."""
-    gone = {record.id for record in manifest.records if not is_unchanged(record)}
-    if not gone:
-        return manifest, []
-    if len(gone) == len(manifest):
-        raise DataError(
-            f"none of the {len(gone)} pictures is where it was (say "
-            f"{manifest.records[0].path}); name the data set: taxon evaluate RUN DATA"
-        )
-    kept = manifest.where(lambda record: record.id not in gone)
-    return kept, [f"{len(gone)} pictures are gone or have changed since training: left out"]
-
-
-def _groups(records: Sequence[Record]) -> npt.NDArray[np.int64] | None:
-    """A number a group, for intervals over groups; None where no picture has one."""
-    if all(record.group is None for record in records):
-        return None
-    names = [record.group or f"picture {record.id}" for record in records]
-    return np.unique(names, return_inverse=True)[1].astype(np.int64)
-
-
 def _about(
     bundle: Bundle, data: Path | None, split: str | None, backend: str, notes: list[str]
 ) -> dict[str, Any]:
@@ -248,20 +264,3 @@ def _about(
         "versions": provenance.versions,
         "left_out": list(notes),
     }
-
-
-def _thumbnails(records: Sequence[Record]) -> Callable[[str], bytes | None]:
-    paths = {record.id: record.path for record in records}
-    spec = Preprocessing()
-
-    def thumbnail(picture: str) -> bytes | None:
-        try:
-            image = decode(read_picture(paths[picture]), spec, picture)
-        except ImageError:
-            return None
-        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
-        stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=80)
-        return stream.getvalue()
-
-    return thumbnail

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from taxon.api.evaluation import Evaluation, evaluate
 from taxon.api.exporting import export, verify
@@ -59,10 +60,25 @@ class Model:
         split: str | None = None,
         out: str | Path | None = None,
         columns: Columns | None = None,
+        ordered: Sequence[str] | None = None,
+        slice_by: str | Sequence[str] = (),
+        gate: str | Path | Mapping[str, Any] | None = None,
         overwrite: bool = False,
+        explain: bool = True,
     ) -> Evaluation:
         """Measure it; see `taxon.evaluate`."""
-        return evaluate(self.path, data, split=split, out=out, columns=columns, overwrite=overwrite)
+        return evaluate(
+            self.path,
+            data,
+            split=split,
+            out=out,
+            columns=columns,
+            ordered=ordered,
+            slice_by=slice_by,
+            gate=gate,
+            overwrite=overwrite,
+            explain=explain,
+        )
 
     def export(
         self, formats: str | Sequence[str] = "onnx", *, out: str | Path | None = None

@@ -18,6 +18,7 @@ from taxon.core.predictions import Prediction
 
 UNSURE_FOLDER = "unsure"
 UNTAGGED_FOLDER = "untagged"
+OUT_OF_SCOPE_FOLDER = "out-of-scope"
 _LIST_SEPARATOR = "|"
 # What no file system of ours takes in a name, path separators and drive letters among them.
 _UNSAFE = re.compile(r'[<>:"\\|?*\x00-\x1f]')
@@ -64,6 +65,8 @@ def _flat_rows(predictions: Sequence[Prediction]) -> list[dict[str, object]]:
             "confidence": prediction.confidence,
             "labels": _LIST_SEPARATOR.join(prediction.labels),
             "unsure": prediction.unsure,
+            "out_of_scope": prediction.out_of_scope,
+            "prediction_set": _LIST_SEPARATOR.join(prediction.prediction_set or ()),
             "taxonomy": prediction.taxonomy[-1] if prediction.taxonomy else "",
             "top": _LIST_SEPARATOR.join(
                 f"{scored.label}={scored.probability:.6f}" for scored in prediction.top
@@ -89,16 +92,23 @@ def _table_text(predictions: Sequence[Prediction]) -> str:
     for prediction in predictions:
         if prediction.error is not None:
             answer = f"error: {prediction.error}"
+        elif prediction.out_of_scope:
+            answer = f"(out of scope)   {_top(prediction, 0, 2)}"
         elif prediction.label is None:
-            answer = ", ".join(prediction.labels) or "(no tag)"
+            unsure = " (unsure)" if prediction.unsure else ""
+            answer = f"{', '.join(prediction.labels) or '(no tag)'}{unsure}"
         else:
-            others = "  ".join(
-                f"{scored.label} {scored.probability:.2f}" for scored in prediction.top[1:3]
-            )
+            others = _top(prediction, 1, 3)
             unsure = " (unsure)" if prediction.unsure else ""
             answer = f"{prediction.label} {prediction.confidence:.2f}{unsure}   {others}"
         lines.append(f"{prediction.path:<{width}}  {answer}\n")
     return "".join(lines)
+
+
+def _top(prediction: Prediction, first: int, last: int) -> str:
+    """Some of the most probable classes, with their probabilities."""
+    shown = prediction.top[first:last]
+    return "  ".join(f"{scored.label} {scored.probability:.2f}" for scored in shown)
 
 
 _TEXT_FORMATS: dict[str, Callable[[Sequence[Prediction]], str]] = {
@@ -120,6 +130,7 @@ def _write_parquet(predictions: Sequence[Prediction], out: Path) -> None:
             ("confidence", pa.float64()),
             ("labels", pa.list_(pa.string())),
             ("unsure", pa.bool_()),
+            ("out_of_scope", pa.bool_()),
             ("prediction_set", pa.list_(pa.string())),
             ("taxonomy", pa.list_(pa.string())),
             ("top", top),
@@ -135,7 +146,8 @@ def sort_copies(predictions: Sequence[Prediction], folder: Path) -> int:
     """Copy each picture into the folder of its class; return the number of copies.
 
     A picture with several tags is copied for each, one with none into `untagged`, an unsure one
-    into `unsure`, one that cannot be read nowhere. A name that exists gets a number.
+    into `unsure`, one of something else into `out-of-scope`, one that cannot be read nowhere. A
+    name that exists gets a number.
 
     Raises:
         OutputError: a copy cannot be written.
@@ -144,11 +156,18 @@ def sort_copies(predictions: Sequence[Prediction], folder: Path) -> int:
     for prediction in predictions:
         if prediction.error is not None:
             continue
-        names = prediction.labels or (UNTAGGED_FOLDER,)
-        for name in (UNSURE_FOLDER,) if prediction.unsure else names:
+        for name in _folders(prediction):
             _copy(Path(prediction.path), folder.joinpath(*_safe_parts(name)))
             count += 1
     return count
+
+
+def _folders(prediction: Prediction) -> tuple[str, ...]:
+    if prediction.out_of_scope:
+        return (OUT_OF_SCOPE_FOLDER,)
+    if prediction.unsure:
+        return (UNSURE_FOLDER,)
+    return prediction.labels or (UNTAGGED_FOLDER,)
 
 
 def _safe_parts(label: str) -> list[str]:

@@ -32,6 +32,7 @@ REPORT_FOLDER = "report"
 ARTEFACTS_FOLDER = "artefacts"
 ARTEFACT_FILE = "artefact.json"
 EVALUATIONS_FOLDER = "evaluations"
+COMPARISONS_FOLDER = "comparisons"
 CHECKPOINTS_FOLDER = "checkpoints"
 
 # What the answers depend on. Metrics, card and report may be rewritten without touching it.
@@ -66,6 +67,7 @@ ENTRIES = frozenset(
         REPORT_FOLDER,
         ARTEFACTS_FOLDER,
         EVALUATIONS_FOLDER,
+        COMPARISONS_FOLDER,
         CHECKPOINTS_FOLDER,
     }
 )

@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 
 from taxon.cli import (
     audit,
+    compare,
     demo,
     doctor,
     evaluate,
@@ -71,6 +72,7 @@ app.command("audit")(audit.command)
 app.command("split")(split.command)
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
+app.command("compare")(compare.command)
 app.command("predict")(predict.command)
 app.command("export")(export.command)
 app.command("verify")(verify.command)

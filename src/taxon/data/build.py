@@ -80,6 +80,29 @@ def build_manifest(
     return replace(manifest, notes=(*notes, *annotation_notes(manifest)))
 
 
+def with_looks(manifest: Manifest, spec: Preprocessing | None = None) -> Manifest:
+    """Look into the pictures of a manifest that was read from a file, on all cores.
+
+    What earlier looks found is taken from the cache. A record that has its look keeps it; one whose
+    picture cannot be read, or has changed since, stays without.
+
+    Args:
+        spec: its decoding decides what can be read.
+    """
+    spec = spec or Preprocessing()
+    unseen = [record for record in manifest.records if record.look is None]
+    if not unseen:
+        return manifest
+    rows = [Row(record.id, record.path, record.labels, sha256=record.sha256) for record in unseen]
+    with LookCache(manifest.root, spec, part=True) as cache:
+        results = _inspect_all(rows, spec, cache, None)
+    looks = {result.id: result.look for result in results if isinstance(result, Record)}
+    records = tuple(
+        replace(record, look=record.look or looks.get(record.id)) for record in manifest.records
+    )
+    return replace(manifest, records=records)
+
+
 def _inspect_all(
     rows: Sequence[Row], spec: Preprocessing, cache: LookCache, progress: Progress | None
 ) -> list[Record | Skipped]:
@@ -131,6 +154,7 @@ def _record(row: Row, path: Path, look: Look) -> Record:
         file_size=look.file_size,
         hash=look.hash,
         look=look,
+        extra=row.extra,
     )
 
 

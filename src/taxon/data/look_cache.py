@@ -85,12 +85,14 @@ class LookCache:
     Args:
         root: of the data set; each has a file of its own.
         spec: looks by another decoding do not count.
+        part: only some of the pictures are looked into: what is known of the others is kept.
 
     Attributes:
         problem: why looks are not kept for the next time, or None.
     """
 
-    def __init__(self, root: Path, spec: Preprocessing) -> None:
+    def __init__(self, root: Path, spec: Preprocessing, *, part: bool = False) -> None:
+        self._part = part
         decoding = [LOOK_VERSION, spec.max_pixels, spec.truncated, spec.exif_orientation]
         name = sha256_json([os.path.abspath(root), decoding, spec.background])[:32]
         self.problem: str | None = None
@@ -117,7 +119,8 @@ class LookCache:
         # An interrupted look is kept too: what was found is true.
         if self._fresh and self._file is not None:
             try:
-                _write(self._file, {**self._known, **self._used} if error else self._used)
+                whole = error is None and not self._part
+                _write(self._file, self._used if whole else {**self._known, **self._used})
             except OutputError as problem:  # a full disk: the looks are made again next time
                 self.problem = str(problem)
 

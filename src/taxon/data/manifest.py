@@ -54,6 +54,8 @@ class Record:
         hash: perceptual hash (64 bits), by which pictures that look the same are found; None
             where nobody looked.
         look: the rest of what the look into the file found; not kept in manifest files.
+        extra: cells of further columns of the user's table (`Columns.extra`); not kept in manifest
+            files.
     """
 
     id: str
@@ -70,6 +72,7 @@ class Record:
     file_size: int = 0
     hash: int | None = None
     look: Look | None = None
+    extra: tuple[str, ...] = ()
 
     @property
     def marked(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from taxon.evaluation.drawing import Frame, along_side, below, grid, svg, text
 from taxon.metrics import ReliabilityBins
 
 # Below this many answers a bar of the reliability diagram is mostly noise and is drawn faint.
@@ -20,26 +21,6 @@ _NUMBER_WIDTH = 13  # of a stage's number in the drawing
 
 
 @dataclass(frozen=True)
-class _Frame:
-    """The plot area in the coordinates of the drawing, and the data range it shows."""
-
-    left: float
-    right: float
-    top: float
-    bottom: float
-    x_range: tuple[float, float]
-    y_range: tuple[float, float]
-
-    def x(self, value: float) -> float:
-        low, high = self.x_range
-        return round(self.left + (value - low) / (high - low) * (self.right - self.left), 1)
-
-    def y(self, value: float) -> float:
-        low, high = self.y_range
-        return round(self.bottom - (value - low) / (high - low) * (self.bottom - self.top), 1)
-
-
-@dataclass(frozen=True)
 class Series:
     """One line of a chart: its name, its CSS class, and a value or None for each epoch."""
 
@@ -48,14 +29,19 @@ class Series:
     values: tuple[float | None, ...]
 
 
-def reliability_diagram(bins: ReliabilityBins, *, x_label: str, y_label: str) -> Markup:
+def reliability_diagram(
+    bins: ReliabilityBins, *, x_label: str, y_label: str, before: ReliabilityBins | None = None
+) -> Markup:
     """Draw how often answers are right against how confident they are.
 
     Bars on the diagonal mean that the confidence can be taken at its word; below them is the
     number of answers in each bin.
+
+    Args:
+        before: the same without calibration, drawn as rings; bins of few answers are left out.
     """
-    frame = _Frame(62, 404, 14, 250, (0, 1), (0, 1))
-    parts = [_grid(frame, (0, 0.25, 0.5, 0.75, 1), "{:.0%}")]
+    frame = Frame(62, 404, 14, 250, (0, 1), (0, 1))
+    parts = [grid(frame, (0, 0.25, 0.5, 0.75, 1), "{:.0%}")]
     most = max(int(bins.counts.max()), 1)
     for position, count in enumerate(bins.counts.tolist()):
         if not count:
@@ -78,15 +64,26 @@ def reliability_diagram(bins: ReliabilityBins, *, x_label: str, y_label: str) ->
         f' x2="{frame.right}" y2="{frame.top}"/>'
         f'<line class="axis" x1="{frame.left}" y1="328" x2="{frame.right}" y2="328"/>'
     )
-    for tick in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(_text(frame.x(tick), 267, f"{tick:.0%}", "middle"))
-    parts.append(_text(233, 350, x_label, "middle"))
-    parts.append(_text(frame.left - 8, 326, "answers", "end"))
-    middle = (frame.top + frame.bottom) / 2
-    parts.append(
-        f'<g transform="translate(12 {middle}) rotate(-90)">{_text(0, 0, y_label, "middle")}</g>'
-    )
-    return _svg(420, 360, f"Reliability diagram: {y_label} by {x_label}", parts)
+    if before is not None:
+        parts += _rings(frame, before)
+    parts.append(below(frame, (0, 0.25, 0.5, 0.75, 1), "{:.0%}"))
+    parts.append(text(233, 350, x_label, "middle"))
+    parts.append(text(frame.left - 8, 326, "answers", "end"))
+    parts.append(along_side((frame.top + frame.bottom) / 2, y_label))
+    return svg(428, 360, f"Reliability diagram: {y_label} by {x_label}", parts)
+
+
+def _rings(frame: Frame, bins: ReliabilityBins) -> list[str]:
+    """Where the bins stood before calibration."""
+    rings = []
+    for confidence, share, count in zip(bins.confidence, bins.accuracy, bins.counts, strict=True):
+        if count >= FEW:
+            title = f"before calibration: {confidence:.0%} confident, {share:.0%} right ({count})"
+            rings.append(
+                f'<circle class="dot ring before" cx="{frame.x(float(confidence))}"'
+                f' cy="{frame.y(float(share))}" r="4"><title>{escape(title)}</title></circle>'
+            )
+    return rings
 
 
 def training_curve(
@@ -114,17 +111,17 @@ def training_curve(
         return Markup("")
     epochs = len(series[0].values)
     ticks = _share_ticks(values) if share else _ticks(min(0.0, *values), max(values))
-    frame = _Frame(54, 404, 26, 200, (0.5, epochs + 0.5), (ticks[0], ticks[-1]))
-    parts = [_grid(frame, ticks, "{:.0%}" if share else "{:g}"), *_stage_marks(frame, borders)]
+    frame = Frame(54, 404, 26, 200, (0.5, epochs + 0.5), (ticks[0], ticks[-1]))
+    parts = [grid(frame, ticks, "{:.0%}" if share else "{:g}"), *_stage_marks(frame, borders)]
     for tick in sorted({1, *range(_epoch_step(epochs), epochs + 1, _epoch_step(epochs))}):
-        parts.append(_text(frame.x(tick), 217, str(tick), "middle"))
-    parts.append(_text(229, 236, "epoch", "middle"))
+        parts.append(text(frame.x(tick), 217, str(tick), "middle"))
+    parts.append(text(229, 236, "epoch", "middle"))
     for line in series:
         parts.extend(_line(frame, line, kept))
-    return _svg(420, 244, title, parts)
+    return svg(420, 244, title, parts)
 
 
-def _stage_marks(frame: _Frame, borders: Sequence[int]) -> list[str]:
+def _stage_marks(frame: Frame, borders: Sequence[int]) -> list[str]:
     """Where stages begin, and their numbers; those of very short ones move aside."""
     parts, free = [], 0.0
     for number, border in enumerate((0, *borders) if borders else (), start=1):
@@ -132,12 +129,12 @@ def _stage_marks(frame: _Frame, borders: Sequence[int]) -> list[str]:
         if border:
             parts.append(f'<line class="border" x1="{x}" y1="10" x2="{x}" y2="{frame.bottom}"/>')
         place = max(x + 5, free)
-        parts.append(_text(round(place, 1), 18, str(number), "start"))
+        parts.append(text(round(place, 1), 18, str(number), "start"))
         free = place + _NUMBER_WIDTH
     return parts
 
 
-def _line(frame: _Frame, line: Series, kept: int | None) -> list[str]:
+def _line(frame: Frame, line: Series, kept: int | None) -> list[str]:
     """Draw one series; a missing value leaves a gap."""
     values, count = line.values, len(line.values)
     points = [
@@ -212,24 +209,3 @@ def _share_ticks(values: Sequence[float]) -> tuple[float, ...]:
 def _epoch_step(epochs: int) -> int:
     """Return a distance between ticks that leaves at most about ten of them."""
     return next(step for step in (1, 2, 5, 10, 20, 50, 100, 10**9) if epochs <= 10 * step)
-
-
-def _grid(frame: _Frame, ticks: Sequence[float], form: str) -> str:
-    return "".join(
-        f'<line class="grid" x1="{frame.left}" y1="{frame.y(tick)}"'
-        f' x2="{frame.right}" y2="{frame.y(tick)}"/>'
-        + _text(frame.left - 8, frame.y(tick) + 4, form.format(tick), "end")
-        for tick in ticks
-    )
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _svg(width: int, height: int, label: str, parts: Sequence[str]) -> Markup:
-    # Every text in `parts` went through `escape`; the rest is numbers and fixed words.
-    return Markup(
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
-        f"{''.join(parts)}</svg>"
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ class Cell:
         true, predicted: class names.
         count: how many pictures.
         share: of the row's pictures, 0 to 1.
-        pictures: how many of them are in the gallery.
+        pictures: how many of them the report can show.
     """
 
     key: str
@@ -57,20 +57,26 @@ class ConfusionView:
     total: int
 
 
-def confusion_view(metrics: Metrics, gallery_cells: Sequence[str]) -> ConfusionView | None:
+def shown_classes(metrics: Metrics) -> list[int]:
+    """Return the positions of the classes to show: the 40 with most mistakes, in class order."""
+    if metrics.confusion is None:
+        return []
+    counts = np.array(metrics.confusion)
+    mistakes = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
+    return [int(place) for place in np.sort(np.argsort(-mistakes, kind="stable")[:LIMIT])]
+
+
+def confusion_view(metrics: Metrics, pictures: Mapping[str, int]) -> ConfusionView | None:
     """Return the matrix, cut to the 40 classes with most mistakes; None for multilabel.
 
     Args:
-        gallery_cells: the cell of each picture in the gallery.
+        pictures: by the key of a cell, how many pictures the report has of it.
     """
     if metrics.confusion is None:
         return None
+    shown, names = shown_classes(metrics), metrics.classes
     counts = np.array(metrics.confusion)
-    mistakes = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
-    shown = np.sort(np.argsort(-mistakes, kind="stable")[:LIMIT]).tolist()
     supports = counts.sum(axis=1).clip(min=1)
-    pictures = Counter(gallery_cells)
-    names = metrics.classes
     rows = tuple(
         tuple(
             Cell(
@@ -79,7 +85,7 @@ def confusion_view(metrics: Metrics, gallery_cells: Sequence[str]) -> ConfusionV
                 predicted=names[column],
                 count=int(counts[row, column]),
                 share=float(counts[row, column] / supports[row]),
-                pictures=pictures[f"{row}-{column}"],
+                pictures=pictures.get(f"{row}-{column}", 0),
             )
             for column in shown
         )

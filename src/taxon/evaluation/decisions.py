@@ -43,17 +43,22 @@ def selective_figures(
     risk = undefined(NONE_SURE)
     if sure.any():
         figure = Figure.of(float(wrong[sure > 0].mean()))
-        risk = bootstrap.with_interval(figure, bootstrap.means(wrong * sure, sure))
+        concerned = bootstrap.concerned(sure > 0)
+        samples = bootstrap.means(wrong * sure, sure)
+        risk = bootstrap.with_share_interval(figure, samples, concerned)
     order = np.argsort(-confidence, kind="stable")
     order = order[judged[order]]
     area = Figure.of(float(_areas(wrong[order], np.ones((len(order), 1)))[0]))
     coverage = Figure.of(float(sure[judged].mean()))
-    shares = judged.astype(np.float64)
+    answered = bootstrap.means(sure, judged.astype(np.float64))
+    # Without a limit every answer is sure, and not only those that were seen.
+    limited = policy.abstain_below > 0
+    attach = bootstrap.with_share_interval if limited else bootstrap.with_interval
     return SelectiveFigures(
         curve=_curve(confidence[order], wrong[order]),
         area=bootstrap.with_interval(area, _area_samples(wrong, order, bootstrap)),
         abstain_below=policy.abstain_below,
-        coverage=bootstrap.with_interval(coverage, bootstrap.means(sure, shares)),
+        coverage=attach(coverage, answered),
         risk=risk,
     )
 
@@ -114,12 +119,16 @@ def set_figures(
         if not members.any():
             return undefined(ABSENT)
         figure = Figure.of(float(held[members > 0].mean()))
-        return bootstrap.with_interval(figure, bootstrap.means(held * members, members))
+        concerned = bootstrap.concerned(members > 0)
+        samples = bootstrap.means(held * members, members)
+        return bootstrap.with_share_interval(figure, samples, concerned)
 
     return SetFigures(
         method=policy.sets.method,
         promised=policy.sets.coverage,
-        coverage=bootstrap.with_interval(Figure.of(float(held.mean())), bootstrap.means(held)),
+        coverage=bootstrap.with_share_interval(
+            Figure.of(float(held.mean())), bootstrap.means(held)
+        ),
         size=bootstrap.with_interval(Figure.of(float(sizes.mean())), bootstrap.means(sizes)),
         per_class={name: of_class(place) for place, name in enumerate(label_space.names)},
     )
@@ -136,5 +145,5 @@ def scope_figures(
     return ScopeFigures(
         method=policy.scope.method,
         limit=policy.scope.limit,
-        flagged=bootstrap.with_interval(figure, bootstrap.means(flagged)),
+        flagged=bootstrap.with_share_interval(figure, bootstrap.means(flagged)),
     )

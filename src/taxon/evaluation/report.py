@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,16 @@ from markupsafe import Markup
 from taxon.core.files import write_text
 from taxon.core.labels import LabelSpace
 from taxon.core.predictions import PredictionTable
-from taxon.decision import DecisionPolicy
-from taxon.evaluation.charts import Series, history_values, reliability_diagram, training_curve
-from taxon.evaluation.confusion import confusion_view, short_names
-from taxon.evaluation.mistakes import confident_mistakes
-from taxon.evaluation.summary import Metrics
+from taxon.decision import DecisionPolicy, calibrate
+from taxon.evaluation.charts import reliability_diagram
+from taxon.evaluation.confusion import confusion_view, short_names, shown_classes
+from taxon.evaluation.curves_view import curves_view
+from taxon.evaluation.decisions_view import abstention, points, slices_view, weakest_sets
+from taxon.evaluation.explain import Explainer
+from taxon.evaluation.figures import Chart, write_figures
+from taxon.evaluation.pictures_view import PicturesView, pictures_view
+from taxon.evaluation.summary import ClassFigures, Metrics
+from taxon.evaluation.training_view import training_view
 from taxon.evaluation.wording import (
     all_rows,
     confused_pairs,
@@ -30,6 +36,23 @@ from taxon.evaluation.wording import (
     plain,
 )
 from taxon.metrics import reliability_bins
+
+CLASS_ROWS = 1000  # of the table; metrics.json has all
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What is known of the data that the model was made of.
+
+    Attributes:
+        parts: pictures by part (`train`, `validation`, ...).
+        groups: how many groups of pictures there are; None where no picture has one.
+        notes: what the audit and the training said of the data, in plain sentences.
+    """
+
+    parts: Mapping[str, int]
+    groups: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 def write_report(
@@ -42,8 +65,11 @@ def write_report(
     *,
     history: Sequence[dict[str, Any]],
     thumbnails: Callable[[str], bytes | None],
-) -> None:
-    """Write the report as one self-contained HTML file, below 5 MB.
+    explainer: Explainer | None = None,
+    data: DataFacts | None = None,
+    figures: Path | None = None,
+) -> tuple[str, ...]:
+    """Write the report as one self-contained HTML file, below 5 MB, and its figures beside it.
 
     It loads nothing from anywhere, and its own security policy forbids it to.
 
@@ -54,12 +80,71 @@ def write_report(
         table, targets, label_space, policy: what the metrics were computed from.
         history: one row an epoch (`stage`, `epoch`, `train_loss`, `validation_loss`,
             `macro_f1`, ...); validation keys may be missing or None. Empty leaves the curves out.
-        thumbnails: id -> JPEG bytes of a small picture, or None; called for at most 60 mistakes.
+        thumbnails: id -> JPEG bytes of a small picture, or None; called from several threads,
+            for at most 508 pictures, each once.
+        explainer: explains at most 24 answers; None leaves explanations out.
+        data: of the model's data; None leaves the block out.
+        figures: a folder for the charts as SVG and, with matplotlib, PNG; None writes none.
+
+    Returns:
+        plain sentences on what was left out.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: a file cannot be written.
     """
-    mistakes = confident_mistakes(table, targets, metrics, label_space, policy, thumbnails)
+    case = (table, targets, label_space, policy)
+    pictures = pictures_view(*case, shown_classes(metrics), thumbnails, explainer)
+    curves = curves_view(metrics, *case)
+    training = training_view(history)
+    selective = abstention(metrics)
+    reliability, calibrated = _reliability(metrics, table, targets, label_space)
+    confusion = confusion_view(
+        metrics, {key: len(entries) for key, entries in pictures.cells.items()}
+    )
+    html = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            metrics=metrics,
+            title=str(metrics.about.get("model", "Image classifier")),
+            subtitle=_subtitle(metrics),
+            headline=headline_rows(metrics),
+            meaning=meaning_sentence(metrics),
+            findings=findings(metrics),
+            figures=all_rows(metrics),
+            classes=_class_rows(metrics),
+            descriptions=label_space.descriptions,
+            short=dict(zip(metrics.classes, short_names(metrics.classes), strict=True)),
+            confusion=confusion,
+            pairs=confused_pairs(metrics, 10),
+            pictures=pictures,
+            curves=curves[0] if curves else None,
+            reliability=reliability,
+            calibrated=calibrated,
+            fitted_on=policy.fitted_on,
+            selective=selective,
+            weakest_sets=weakest_sets(metrics),
+            slices=slices_view(metrics),
+            training=training,
+            data=data,
+            provenance=[(_label(key), _text(value)) for key, value in metrics.about.items()],
+            page_data=_page_data(pictures, curves[0].data if curves else {}),
+        )
+    )
+    write_text(path, html)
+    notes = [explainer.note] if explainer is not None and explainer.note else []
+    if figures is not None:
+        charts = {"reliability": Chart(reliability), **(curves[1] if curves else {})}
+        if selective:
+            charts["risk-coverage"] = Chart(selective.chart)
+        for title, drawing, series in training.curves if training else ():
+            legend = tuple((line.style, line.name) for line in series)
+            charts[f"training-{title.split()[0].lower()}"] = Chart(drawing, legend)
+        notes += write_figures(figures, charts, confusion)
+    return tuple(notes)
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("taxon.evaluation"),
         autoescape=True,
@@ -67,28 +152,8 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, plain=plain, unbroken=_unbroken)
-    html = environment.get_template("report.html").render(
-        metrics=metrics,
-        title=str(metrics.about.get("model", "Image classifier")),
-        subtitle=_subtitle(metrics),
-        headline=headline_rows(metrics),
-        meaning=meaning_sentence(metrics),
-        findings=findings(metrics),
-        figures=all_rows(metrics),
-        descriptions=label_space.descriptions,
-        short=dict(zip(metrics.classes, short_names(metrics.classes), strict=True)),
-        confusion=confusion_view(metrics, [mistake.cell for mistake in mistakes]),
-        pairs=confused_pairs(metrics, 10),
-        mistakes=mistakes,
-        wrong_in_all=_wrong_in_all(metrics),
-        reliability=_reliability(metrics, table, targets),
-        curves=_curves(history),
-        stages=_stages(history),
-        kept=_kept(history),
-        provenance=[(_label(key), _text(value)) for key, value in metrics.about.items()],
-    )
-    write_text(path, html)
+    environment.filters.update(percent=percent, plain=plain, points=points, unbroken=_unbroken)
+    return environment
 
 
 def _subtitle(metrics: Metrics) -> str:
@@ -103,65 +168,47 @@ def _subtitle(metrics: Metrics) -> str:
 
 def _unbroken(text: str) -> str:
     """Keep a number and its per cent sign on one line."""
-    return text.replace(" %", "\u00a0%")
+    return text.replace(" %", "\u00a0%").replace(" points", "\u00a0points")
 
 
-def _wrong_in_all(metrics: Metrics) -> int | None:
-    """Count the wrong answers; None for multilabel, where metrics.json does not hold it."""
-    if metrics.confusion is None:
-        return None
-    return metrics.n - sum(row[position] for position, row in enumerate(metrics.confusion))
+def _class_rows(metrics: Metrics) -> dict[str, ClassFigures]:
+    """The classes for the table: all, or the 1,000 with the lowest F1, in class order."""
+    if len(metrics.classes) <= CLASS_ROWS:
+        return metrics.per_class
+
+    def f1(name: str) -> float:
+        value = metrics.per_class[name].f1.value
+        return 2.0 if value is None else value
+
+    weakest = set(sorted(metrics.classes, key=f1)[:CLASS_ROWS])
+    return {name: entry for name, entry in metrics.per_class.items() if name in weakest}
 
 
 def _reliability(
-    metrics: Metrics, table: PredictionTable, targets: npt.NDArray[np.int64]
-) -> Markup:
+    metrics: Metrics,
+    table: PredictionTable,
+    targets: npt.NDArray[np.int64],
+    label_space: LabelSpace,
+) -> tuple[Markup, bool]:
+    """The diagram, and whether it shows the time before calibration too."""
     bins = reliability_bins(targets, table.probabilities)
+    plain_policy = DecisionPolicy.default(label_space)
+    uncalibrated = calibrate(table.logits, plain_policy, label_space.task)
+    before = None
+    if not np.allclose(uncalibrated, table.probabilities, atol=1e-3):
+        before = reliability_bins(targets, uncalibrated)
+    words = ("confidence", "share that is right")
     if metrics.task == "multilabel":
-        return reliability_diagram(bins, x_label="probability", y_label="share that has the class")
-    return reliability_diagram(bins, x_label="confidence", y_label="share that is right")
+        words = ("probability", "share that has the class")
+    drawing = reliability_diagram(bins, x_label=words[0], y_label=words[1], before=before)
+    return drawing, before is not None
 
 
-def _curves(history: Sequence[dict[str, Any]]) -> list[tuple[str, Markup, list[Series]]]:
-    """Return (title, drawing, series) of the losses and the scores, those that have values."""
-    borders = [start for start, *_ in _stages(history)[1:]]
-    kept = _kept(history)
-    losses = [
-        Series("training", "train", history_values(history, "train_loss")),
-        Series("validation", "validation", history_values(history, "validation_loss")),
-    ]
-    scores = [
-        Series("top-1", "second", history_values(history, "top1")),
-        Series("mAP", "second", history_values(history, "mAP")),
-        Series("macro-F1", "validation", history_values(history, "macro_f1")),
-    ]
-    drawn = []
-    for title, series in (("Loss", losses), ("Score on validation", scores)):
-        present = [line for line in series if any(value is not None for value in line.values)]
-        if present:
-            share = series is scores
-            drawing = training_curve(f"{title} by epoch", present, borders, share=share, kept=kept)
-            drawn.append((title, drawing, present))
-    return drawn
-
-
-def _kept(history: Sequence[dict[str, Any]]) -> int | None:
-    """The position of the epoch with the best macro-F1, the first of equals; None without one."""
-    scores = history_values(history, "macro_f1")
-    known = [place for place, score in enumerate(scores) if score is not None]
-    return max(known, key=lambda place: scores[place] or 0.0) if known else None
-
-
-def _stages(history: Sequence[dict[str, Any]]) -> list[tuple[int, int, str]]:
-    """Return (first position, last position, name) of each stage, positions from 0."""
-    stages: list[tuple[int, int, str]] = []
-    for position, row in enumerate(history):
-        name = str(row.get("stage", "training"))
-        if stages and stages[-1][2] == name:
-            stages[-1] = (stages[-1][0], position, name)
-        else:
-            stages.append((position, position, name))
-    return stages
+def _page_data(pictures: PicturesView, curves: dict[str, dict[str, Any]]) -> Markup:
+    """What the page's scripts read, as JSON that no markup can end."""
+    content = {"cells": pictures.cells, "images": pictures.images, "curves": curves}
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
 
 def _label(key: str) -> str:

@@ -1,4 +1,8 @@
-"""The content of metrics.json."""
+"""The content of metrics.json.
+
+Every figure is a `Figure`: its value, its 95 % interval where it has one, and a reason where the
+data do not define it. How intervals are made: see `taxon.metrics.bootstrap`.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,11 @@ from pydantic import (
 
 from taxon.core.labels import Task
 from taxon.core.taxonomy import TaxonomyRule
-from taxon.metrics import Figure
+from taxon.metrics import Figure, undefined
 
 SCHEMA_VERSION = 1
+# Of figures that older metrics.json lack.
+NOT_COMPUTED = undefined("not computed by the version of taxon that wrote this file")
 
 
 class _Frozen(BaseModel):
@@ -34,7 +40,10 @@ class ClassFigures(_Frozen):
     """One class.
 
     Attributes:
-        precision, recall, f1: 0 to 1; undefined for a class without pictures.
+        precision, recall, f1: 0 to 1; undefined for a class without pictures. Recall is what
+            medicine calls sensitivity.
+        specificity: of the pictures that are not of the class, the share that is not named so;
+            undefined where every picture is of the class.
         support: how many pictures are of the class.
         unknown: multilabel: of how many it is unknown; they count nowhere in the class's figures.
             Left out of the JSON where it is 0.
@@ -43,6 +52,7 @@ class ClassFigures(_Frozen):
 
     precision: Figure
     recall: Figure
+    specificity: Figure = NOT_COMPUTED
     f1: Figure
     support: int
     unknown: int = 0
@@ -55,19 +65,32 @@ class ClassFigures(_Frozen):
         return {key: item for key, item in content.items() if key != "unknown" or item}
 
 
+class UncalibratedFigures(_Frozen):
+    """The same figures of the probabilities before calibration: of the logits as they are."""
+
+    ece: Figure
+    nll: Figure
+    brier: Figure
+
+
 class CalibrationFigures(_Frozen):
     """How far the probabilities can be taken at their word.
 
     Attributes:
-        ece: expected calibration error over 15 bins of equal width, 0 to 1.
+        ece: expected calibration error over 15 bins of equal width, 0 to 1 (Guo et al. 2017).
+        adaptive_ece: the same over 15 bins that hold equally many answers (Nguyen & O'Connor 2015;
+            Nixon et al. 2019).
         brier: mean squared error of the probabilities.
         nll: negative log-likelihood in nats, the same as `log_loss`.
+        uncalibrated: without the policy's scale and bias, which tells what calibration brought.
         temperature: that the policy applies; None where it is not a single temperature.
     """
 
     ece: Figure
+    adaptive_ece: Figure = NOT_COMPUTED
     brier: Figure
     nll: Figure
+    uncalibrated: UncalibratedFigures | None = None
     temperature: float | None
 
 
@@ -169,8 +192,9 @@ class SliceFigures(_Frozen):
         column: its name; automatic ones are `brightness`, `sharpness` and `resolution`.
         value: of the column, or the range in words.
         n: how many pictures.
-        figures: by their names in metrics.json, the first being the one slices are sorted by.
-        difference: of the first figure: the slice's less that of all other pictures.
+        figures: by their names in metrics.json, the first being the one slices are sorted by:
+            `top1` (multilabel: `micro_f1`), then `macro_f1`.
+        difference: of the first figure: the slice's less that of all other pictures, -1 to 1.
     """
 
     column: str
@@ -187,8 +211,19 @@ class Metrics(_Frozen):
         n: number of pictures.
         classes: their names, in the order of the confusion matrix.
         confusion: counts, row = true class, column = predicted class; None for multilabel.
-        top1, top5, balanced_accuracy, cohen_kappa: undefined for multilabel.
+        top1, top5, balanced_accuracy: 0 to 1; undefined for multilabel.
+        cohen_kappa, matthews: -1 to 1, 0 is chance (Cohen 1960; Gorodkin 2004); undefined for
+            multilabel.
+        cohen_kappa_quadratic: for ordered classes, -1 to 1 (Cohen 1968); the reason says in which
+            order. Undefined where the classes have none.
         log_loss: in nats.
+        macro_f1, micro_f1, weighted_f1: 0 to 1; for multilabel at the policy's thresholds.
+        macro_f1_at_half, micro_f1_at_half: for multilabel, with a threshold of 0.5 for every tag.
+        hamming_loss: for multilabel, the share of all known yes and no that is wrong.
+        exact_match: for multilabel, the share of pictures with every tag right, over those all of
+            whose tags are known.
+        label_ranking_average_precision: for multilabel, how high a picture's tags are ranked, over
+            its known tags (Tsoumakas et al. 2010); 0 to 1.
         coverage: the share of answers that are not marked `unsure`.
         levels: coarse to fine; empty unless the classes are a taxonomy.
         taxonomy: None unless they are.
@@ -211,6 +246,13 @@ class Metrics(_Frozen):
     micro_f1: Figure
     weighted_f1: Figure
     cohen_kappa: Figure
+    cohen_kappa_quadratic: Figure = NOT_COMPUTED
+    matthews: Figure = NOT_COMPUTED
+    macro_f1_at_half: Figure = NOT_COMPUTED
+    micro_f1_at_half: Figure = NOT_COMPUTED
+    hamming_loss: Figure = NOT_COMPUTED
+    exact_match: Figure = NOT_COMPUTED
+    label_ranking_average_precision: Figure = NOT_COMPUTED
     auc_roc: RankingFigures
     average_precision: RankingFigures
     per_class: dict[str, ClassFigures]

@@ -50,8 +50,8 @@ def level_figures(
             LevelFigures(
                 level=number,
                 classes=len(level.nodes),
-                top1=bootstrap.with_interval(top_k_accuracy(true, of_nodes, 1), hits),
-                macro_f1=bootstrap.with_interval(f1_averages(truth, named).macro, macro_f1),
+                top1=bootstrap.with_share_interval(top_k_accuracy(true, of_nodes, 1), hits),
+                macro_f1=bootstrap.with_share_interval(f1_averages(truth, named).macro, macro_f1),
             )
         )
     return tuple(figures)

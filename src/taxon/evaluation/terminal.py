@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from taxon.evaluation.summary import Metrics
-from taxon.evaluation.wording import all_rows
+from taxon.evaluation.summary import Metrics, SliceFigures
+from taxon.evaluation.wording import Row, all_rows, percent
 
 
 def summary_rows(metrics: Metrics) -> list[tuple[str, str, str]]:
@@ -11,15 +11,49 @@ def summary_rows(metrics: Metrics) -> list[tuple[str, str, str]]:
 
     A taxonomy adds one row a level. Values look like `83.1 %`, intervals like `78.2 to 87.4`.
     """
-    rows = [
+    levels = [
+        Row(f"Top-1 at level {level.level} ({level.classes} classes)", level.top1, "")
+        for level in metrics.levels
+    ]
+    return [
         (row.name, row.value, row.interval)
-        for row in all_rows(metrics)
+        for row in (*all_rows(metrics), *levels)
         if row.figure.value is not None
     ]
-    for level in metrics.levels:
-        if level.top1.value is not None:
-            name = f"Top-1 at level {level.level} ({level.classes} classes)"
-            low_high = level.top1.ci95
-            text = "" if low_high is None else f"{100 * low_high[0]:.1f} to {100 * low_high[1]:.1f}"
-            rows.append((name, f"{100 * level.top1.value:.1f} %", text))
-    return rows
+
+
+def weak_slices(metrics: Metrics) -> list[SliceFigures]:
+    """Return the slices that are worse than all other pictures beyond chance, the worst first:
+    the whole 95 % interval of their difference lies below 0."""
+    return [
+        entry
+        for entry in metrics.slices
+        if entry.difference.ci95 is not None and entry.difference.ci95[1] < 0
+    ]
+
+
+def weak_slice_rows(metrics: Metrics) -> list[tuple[str, str, str, str, str, str]]:
+    """Return (column, slice, pictures, figure, difference, its 95 % interval) of weak slices.
+
+    Differences are in points: of 90 % and 70 % it is -20.0.
+    """
+    return [
+        (
+            entry.column,
+            entry.value,
+            f"{entry.n:,}",
+            percent(next(iter(entry.figures.values())).value),
+            f"{100 * (entry.difference.value or 0):+.1f}",
+            Row("", entry.difference, "").interval,
+        )
+        for entry in weak_slices(metrics)
+    ]
+
+
+def weak_slice_title(metrics: Metrics) -> str:
+    """Say what the table of weak slices compares, and how much of it chance would make."""
+    figure = "top-1" if metrics.task == "multiclass" else "micro-F1"
+    return (
+        f"Weak slices: {figure} below that of all other pictures (of {len(metrics.slices)} slices; "
+        "by chance alone 1 in 40 would be here)"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from taxon.evaluation.summary import Metrics, TaxonomyFigures
+from taxon.evaluation.summary import CalibrationFigures, Metrics, TaxonomyFigures
 from taxon.metrics import Figure
 
 
@@ -78,18 +78,49 @@ def all_rows(metrics: Metrics) -> list[Row]:
         Row("Log loss", metrics.log_loss, "Penalises confident mistakes; 0 is perfect.", False),
         Row("Brier score", calibration.brier, "Squared error of the probabilities.", False),
         Row("ECE", calibration.ece, "Mean gap between confidence and accuracy."),
+        Row("Adaptive ECE", calibration.adaptive_ece, "The same, over equally filled bins."),
+        *_uncalibrated_rows(calibration),
     ]
     if metrics.task == "multilabel":
-        return shared
+        return [*shared, *_several_label_rows(metrics)]
     kappa = "Agreement beyond chance: 0 is chance, 1 is perfect."
+    quadratic = "The same for ordered classes; a mistake weighs its distance squared."
+    matthews = "Correlation of truth and answer: 0 is chance, 1 is perfect."
     return [
         Row("Top-1", metrics.top1, "Share of pictures whose answer is right."),
         Row("Top-5", metrics.top5, "The true class is among the five most probable."),
         Row("Balanced accuracy", metrics.balanced_accuracy, "Mean recall over the classes."),
         Row("Cohen's kappa", metrics.cohen_kappa, kappa, percent=False),
+        Row("Quadratic kappa", metrics.cohen_kappa_quadratic, quadratic, percent=False),
+        Row("Matthews correlation", metrics.matthews, matthews, percent=False),
         *shared,
         Row("Coverage", metrics.coverage, "Share of answers that are not marked unsure."),
         *_taxonomy_rows(metrics.taxonomy),
+    ]
+
+
+def _uncalibrated_rows(calibration: CalibrationFigures) -> list[Row]:
+    """What calibration changed; nothing where there was none."""
+    before = calibration.uncalibrated
+    # As printed: another backend than the one that trained differs in the last bits.
+    if before is None or plain(before.nll.value) == plain(calibration.nll.value):
+        return []
+    return [
+        Row("ECE before calibration", before.ece, "Of the network's own probabilities."),
+        Row("Log loss before calibration", before.nll, "Of the same.", percent=False),
+        Row("Brier score before calibration", before.brier, "Of the same.", percent=False),
+    ]
+
+
+def _several_label_rows(metrics: Metrics) -> list[Row]:
+    """What only several labels a picture have."""
+    ranking = metrics.label_ranking_average_precision
+    return [
+        Row("Macro-F1 at 0.5", metrics.macro_f1_at_half, "With a threshold of 0.5 for every tag."),
+        Row("Micro-F1 at 0.5", metrics.micro_f1_at_half, "With a threshold of 0.5 for every tag."),
+        Row("Hamming loss", metrics.hamming_loss, "Share of yes and no that is wrong; 0 is best."),
+        Row("Exact match", metrics.exact_match, "Pictures with every tag right."),
+        Row("Label ranking precision", ranking, "How high a picture's own tags are ranked."),
     ]
 
 
@@ -150,11 +181,10 @@ def meaning_sentence(metrics: Metrics) -> str:
     sentence = (
         f"Of 100 new pictures like these, about {100 * figure.value:.0f} would get the right class."
     )
-    if figure.value == 1.0:
-        # The rule of three (Hanley & Lippman-Hand 1983): resampling cannot see unseen errors.
+    if figure.value == 1.0 and figure.ci95 is not None:
         return sentence + (
-            f" No mistake was seen in {pictures}; "
-            f"up to {min(100.0, 300 / metrics.n):.1f} % mistakes would be compatible with that."
+            f" No mistake was seen in {pictures}; up to {100 * (1 - figure.ci95[0]):.1f} % "
+            "mistakes would be compatible with that."
         )
     return sentence + _plausible(figure, 100, f"With {pictures} to measure on", "")
 

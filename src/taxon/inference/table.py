@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taxon.core.cores import available_cores
 from taxon.core.files import atomic_file
+from taxon.core.labels import UNKNOWN, LabelSpace
 from taxon.core.predictions import FloatArray, ImageBatch, PredictionTable
+from taxon.decision import DecisionPolicy
+from taxon.decision.answers import answer_confidence, named_classes, named_tags
+from taxon.decision.decide import is_out_of_scope
 from taxon.inference.predictor import DEFAULT_BATCH_SIZE, Predictor
 from taxon.preprocessing.decode import read_picture
 
@@ -57,11 +62,67 @@ def _joined(parts: Sequence[FloatArray | None]) -> FloatArray | None:
     return np.concatenate(given) if given else None
 
 
-def write_table(table: PredictionTable, path: Path) -> None:
-    """Write Parquet: `id`, then `probability:CLASS` and `logit:CLASS` for every class."""
+def write_table(
+    table: PredictionTable,
+    path: Path,
+    label_space: LabelSpace,
+    policy: DecisionPolicy,
+    targets: npt.NDArray[np.int64],
+) -> None:
+    """Write Parquet, a row a picture.
+
+    Columns: `id`; `truth` and `answer`, a class, or for multilabel a list of tags; `confidence`
+    in the answer, 0 to 1; `right` (multilabel: every known yes and no is); `unsure` and
+    `out_of_scope`, as the policy says; for multilabel, where there are any, `unknown`, the tags of
+    which nobody knows; then `probability:CLASS` and `logit:CLASS` for every class. `answer` is
+    what would be named, also where the picture is flagged as out of scope.
+
+    Args:
+        targets: int64 [N] or [N, C], the truth; -1 where it is unknown.
+    """
     columns: dict[str, object] = {"id": list(table.ids)}
+    columns |= _answers(table, label_space, policy, targets)
     for column, name in enumerate(table.names):
         columns[f"probability:{name}"] = table.probabilities[:, column]
         columns[f"logit:{name}"] = table.logits[:, column]
     with atomic_file(path) as temporary:
         pq.write_table(pa.table(columns), temporary)
+
+
+def _answers(
+    table: PredictionTable,
+    label_space: LabelSpace,
+    policy: DecisionPolicy,
+    targets: npt.NDArray[np.int64],
+) -> dict[str, object]:
+    confidence = answer_confidence(table.probabilities, label_space, policy)
+    judged: dict[str, object]
+    if label_space.task == "multiclass":
+        named = named_classes(table.probabilities, label_space, policy)
+        judged = {
+            "truth": [table.names[place] for place in targets],
+            "answer": [table.names[place] for place in named],
+            "confidence": confidence,
+            "right": named == targets,
+        }
+    else:
+        tags = named_tags(table.probabilities, policy)
+        judged = {
+            "truth": _tags(targets == 1, table.names),
+            "answer": _tags(tags, table.names),
+            "confidence": confidence,
+            "right": ((tags == (targets == 1)) | (targets == UNKNOWN)).all(axis=1),
+        }
+        if (targets == UNKNOWN).any():
+            judged["unknown"] = _tags(targets == UNKNOWN, table.names)
+    scores = [None] * len(table) if table.scope is None else table.scope.tolist()
+    return {
+        **judged,
+        "unsure": confidence < policy.abstain_below,
+        "out_of_scope": [is_out_of_scope(score, policy) for score in scores],
+    }
+
+
+def _tags(named: npt.NDArray[np.bool_], names: Sequence[str]) -> pa.Array:
+    rows = [[names[place] for place in np.flatnonzero(row).tolist()] for row in named]
+    return pa.array(rows, pa.list_(pa.string()))

@@ -8,9 +8,10 @@ is a `Figure` without value and with a reason: never 0, never a crash. No pictur
 `DataError`.
 """
 
-from taxon.metrics.bootstrap import GroupBootstrap, interval
+from taxon.metrics.bootstrap import GroupBootstrap, exact_interval, interval
 from taxon.metrics.calibration import (
     ReliabilityBins,
+    adaptive_calibration_error,
     brier_score,
     expected_calibration_error,
     reliability_bins,
@@ -20,13 +21,16 @@ from taxon.metrics.indicator import indicator, named_indicator, predicted_classe
 from taxon.metrics.multiclass import (
     balanced_accuracy,
     cohen_kappa,
+    cohen_kappa_quadratic,
     confusion_matrix,
+    matthews,
     top_k_accuracy,
     top_k_hits,
 )
 from taxon.metrics.per_class import ClassScores, F1Averages, class_scores, f1_averages
 from taxon.metrics.ranking import average_precision, log_loss, roc_auc
 from taxon.metrics.selection import headline, selection_score
+from taxon.metrics.tags import exact_match, hamming_loss, label_ranking_average_precision
 from taxon.metrics.taxonomy import TaxonomyScores, taxonomy_scores
 
 __all__ = [
@@ -36,18 +40,25 @@ __all__ = [
     "GroupBootstrap",
     "ReliabilityBins",
     "TaxonomyScores",
+    "adaptive_calibration_error",
     "average_precision",
     "balanced_accuracy",
     "brier_score",
     "class_scores",
     "cohen_kappa",
+    "cohen_kappa_quadratic",
     "confusion_matrix",
+    "exact_interval",
+    "exact_match",
     "expected_calibration_error",
     "f1_averages",
+    "hamming_loss",
     "headline",
     "indicator",
     "interval",
+    "label_ranking_average_precision",
     "log_loss",
+    "matthews",
     "mean_of_defined",
     "named_indicator",
     "predicted_classes",

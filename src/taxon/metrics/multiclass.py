@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from sklearn import metrics as sk
 
 from taxon.metrics.figure import Figure, undefined
 from taxon.metrics.indicator import IntArray, Scores, require_pictures
+
+ONE_CLASS = "all targets and predictions are of one class"
 
 
 def top_k_hits(targets: IntArray, scores: Scores, k: int) -> npt.NDArray[np.bool_]:
@@ -66,8 +70,42 @@ def cohen_kappa(targets: IntArray, predicted: IntArray) -> Figure:
     """
     require_pictures(len(targets))
     if len(np.union1d(targets, predicted)) == 1:
-        return undefined("all targets and predictions are of one class")
+        return undefined(ONE_CLASS)
     return Figure.of(sk.cohen_kappa_score(targets, predicted))
+
+
+def cohen_kappa_quadratic(targets: IntArray, predicted: IntArray, order: Sequence[int]) -> Figure:
+    """Return the quadratically weighted kappa (Cohen 1968) of ordered classes, -1 to 1.
+
+    A mistake weighs the square of its distance in the order: of five grades, one grade off is a
+    sixteenth of four grades off. Undefined when targets and predictions are all of one class.
+
+    Args:
+        order: all class positions, from the lowest class to the highest.
+
+    Raises:
+        DataError: there are no pictures.
+    """
+    require_pictures(len(targets))
+    if len(np.union1d(targets, predicted)) == 1:
+        return undefined(ONE_CLASS)
+    return Figure.of(sk.cohen_kappa_score(targets, predicted, labels=order, weights="quadratic"))
+
+
+def matthews(targets: IntArray, predicted: IntArray) -> Figure:
+    """Return the Matthews correlation of several classes (Gorodkin 2004), -1 to 1.
+
+    0 is chance, 1 is perfect; for two classes it is the correlation of truth and answer. Undefined
+    when all targets, or all predictions, are of one class: nothing can go together then.
+
+    Raises:
+        DataError: there are no pictures.
+    """
+    require_pictures(len(targets))
+    for what, classes in (("targets", targets), ("predictions", predicted)):
+        if len(np.unique(classes)) == 1:
+            return undefined(f"all {what} are of one class")
+    return Figure.of(sk.matthews_corrcoef(targets, predicted))
 
 
 def confusion_matrix(targets: IntArray, predicted: IntArray, classes: int) -> IntArray:

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from scipy import sparse
 from sklearn import metrics as sk
 
-from taxon.metrics.figure import ABSENT, Figure, undefined
-from taxon.metrics.indicator import padded, require_pictures
+from taxon.metrics.figure import ABSENT, EVERYWHERE, NOTHING_KNOWN, Figure, undefined
+from taxon.metrics.indicator import BoolArray, padded, require_pictures
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,15 @@ class ClassScores:
 
     Attributes:
         precision: of the pictures named so, the share that is; undefined if never named.
-        recall: of the pictures of the class, the share that was named so.
+        recall: of the pictures of the class, the share that was named so; in medicine, sensitivity.
+        specificity: of the pictures that are not of the class, the share that was not named so.
         f1: their harmonic mean.
         support: how many pictures are of the class.
     """
 
     precision: Figure
     recall: Figure
+    specificity: Figure
     f1: Figure
     support: int
 
@@ -45,7 +47,9 @@ class F1Averages:
     weighted: Figure
 
 
-def class_scores(truth: sparse.csr_matrix, named: sparse.csr_matrix) -> tuple[ClassScores, ...]:
+def class_scores(
+    truth: sparse.csr_matrix, named: sparse.csr_matrix, known: BoolArray | None = None
+) -> tuple[ClassScores, ...]:
     """Return the scores of each class, in class order.
 
     A class without pictures has no precision, recall or F1, even where it was named.
@@ -53,6 +57,7 @@ def class_scores(truth: sparse.csr_matrix, named: sparse.csr_matrix) -> tuple[Cl
     Args:
         truth: indicator matrix [N, C].
         named: indicator matrix [N, C] of the answers.
+        known: bool [N, C]: where a class is unknown, truth and answer are 0; None: all is known.
 
     Raises:
         DataError: there are no pictures.
@@ -62,11 +67,12 @@ def class_scores(truth: sparse.csr_matrix, named: sparse.csr_matrix) -> tuple[Cl
         padded(truth), padded(named), labels=np.arange(truth.shape[1]), zero_division=0
     )
     supports, times_named = _column_sums(truth), _column_sums(named)
+    specificity = _specificity(truth, named, known)
     scores = []
     for position, support in enumerate(supports.tolist()):
         if support == 0:
             absent = undefined(ABSENT)
-            scores.append(ClassScores(absent, absent, absent, 0))
+            scores.append(ClassScores(absent, absent, specificity[position], absent, 0))
             continue
         scores.append(
             ClassScores(
@@ -74,11 +80,30 @@ def class_scores(truth: sparse.csr_matrix, named: sparse.csr_matrix) -> tuple[Cl
                 if times_named[position]
                 else undefined("never predicted"),
                 recall=Figure.of(recall[position]),
+                specificity=specificity[position],
                 f1=Figure.of(f1[position]),
                 support=support,
             )
         )
     return tuple(scores)
+
+
+def _specificity(
+    truth: sparse.csr_matrix, named: sparse.csr_matrix, known: BoolArray | None
+) -> list[Figure]:
+    """Of each class; scikit-learn has it for two classes only, as the recall of the other one."""
+    pictures, classes = truth.shape
+    annotated = np.full(classes, pictures) if known is None else known.sum(axis=0)
+    negatives = annotated - _column_sums(truth)
+    alarms = _column_sums(named) - _column_sums(truth.multiply(named))
+    return [
+        Figure.of(1 - wrong / count)
+        if count
+        else undefined(EVERYWHERE if known_count else NOTHING_KNOWN)
+        for wrong, count, known_count in zip(
+            alarms.tolist(), negatives.tolist(), annotated.tolist(), strict=True
+        )
+    ]
 
 
 def f1_averages(truth: sparse.csr_matrix, named: sparse.csr_matrix) -> F1Averages:

@@ -13,7 +13,24 @@ import numpy.typing as npt
 from scipy import sparse
 
 from taxon.metrics.bootstrap import FloatArray, GroupBootstrap
-from taxon.metrics.indicator import BoolArray, Scores
+from taxon.metrics.indicator import BoolArray, IntArray, Scores
+
+
+@dataclass(frozen=True)
+class GroupsOfClasses:
+    """Number of groups with any picture of a kind, int64 [C].
+
+    Attributes:
+        true: that is of the class.
+        named: that is named so.
+        either: that is of the class or named so.
+        others: of which it is known that it is not of the class.
+    """
+
+    true: IntArray
+    named: IntArray
+    either: IntArray
+    others: IntArray
 
 
 @dataclass(frozen=True)
@@ -21,52 +38,108 @@ class CountSamples:
     """Figures that follow from counts, one a resample; NaN where a resample has none.
 
     Attributes:
-        precision, recall, f1: float64 [C, R].
-        balanced_accuracy, macro_f1, micro_f1, weighted_f1, cohen_kappa: float64 [R];
-            the first and the last have a meaning for multiclass only.
+        precision, recall, specificity, f1: float64 [C, R].
+        balanced_accuracy, macro_f1, micro_f1, weighted_f1, cohen_kappa, matthews: float64 [R];
+            the first and the last two have a meaning for multiclass only.
+        groups_of: in how many groups each class is.
     """
 
     precision: FloatArray
     recall: FloatArray
+    specificity: FloatArray
     f1: FloatArray
     balanced_accuracy: FloatArray
     macro_f1: FloatArray
     micro_f1: FloatArray
     weighted_f1: FloatArray
     cohen_kappa: FloatArray
+    matthews: FloatArray
+    groups_of: GroupsOfClasses
 
 
 def count_samples(
-    bootstrap: GroupBootstrap, truth: sparse.csr_matrix, named: sparse.csr_matrix
+    bootstrap: GroupBootstrap,
+    truth: sparse.csr_matrix,
+    named: sparse.csr_matrix,
+    known: BoolArray | None = None,
 ) -> CountSamples:
     """Return the figures of each resample from true positives, support and times named.
 
     Args:
         truth: indicator matrix [N, C].
         named: indicator matrix [N, C] of the answers.
+        known: bool [N, C]: where a class is unknown, truth and answer are 0; None: all is known.
     """
-    tables = [bootstrap.by_group(matrix) for matrix in (truth.multiply(named), truth, named)]
+    pictures = np.ones((truth.shape[0], 1)) if known is None else known
+    tables = [
+        bootstrap.by_group(matrix) for matrix in (truth.multiply(named), truth, named, pictures)
+    ]
     blocks = [[table @ weights for table in tables] for weights in bootstrap.weights()]
-    hits, support, named_count = (
+    hits, support, named_count, annotated = (
         np.concatenate(parts, axis=1).astype(np.float64) for parts in zip(*blocks, strict=True)
     )
     present = support > 0
     recall = _ratio(hits, support)
+    negatives = annotated - support
     # As for the figure itself: a class without pictures has no F1, even where it was named.
     f1 = np.where(present, _ratio(2 * hits, support + named_count), np.nan)
     total = support.sum(axis=0)
     agreement = _ratio(hits.sum(axis=0), total)
     chance = _ratio((support * named_count).sum(axis=0), total**2)
+    spreads = [1 - _ratio((counts**2).sum(axis=0), total**2) for counts in (support, named_count)]
+    # Below 0 it gets where a picture has several labels only, and Matthews' figure no meaning.
+    spread = np.sqrt(np.maximum(spreads[0] * spreads[1], 0.0))
     return CountSamples(
         precision=np.where(present, _ratio(hits, named_count), np.nan),
         recall=recall,
+        specificity=_ratio(negatives - (named_count - hits), negatives),
         f1=f1,
         balanced_accuracy=mean_over_classes(recall),
         macro_f1=mean_over_classes(f1),
         micro_f1=_ratio(2 * hits.sum(axis=0), total + named_count.sum(axis=0)),
         weighted_f1=_ratio((np.nan_to_num(f1) * support).sum(axis=0), total),
         cohen_kappa=_ratio(agreement - chance, 1 - chance),
+        matthews=_ratio(agreement - chance, spread),
+        groups_of=_groups_of_classes(*tables[1:]),
     )
+
+
+def _groups_of_classes(
+    truth: sparse.csr_matrix, named: sparse.csr_matrix, pictures: sparse.csr_matrix
+) -> GroupsOfClasses:
+    """Count groups from tables [C, G] of pictures (the last one may have one row for all)."""
+    if pictures.shape[0] == truth.shape[0]:
+        others = pictures - truth
+        others.eliminate_zeros()
+        groups_of_others = others.getnnz(axis=1)
+    else:
+        sizes = pictures.toarray()[0]
+        whole = truth.data == sizes[truth.indices]  # every picture of the group is of the class
+        rows = np.repeat(np.arange(truth.shape[0]), np.diff(truth.indptr))
+        groups_of_others = len(sizes) - np.bincount(rows[whole], minlength=truth.shape[0])
+    return GroupsOfClasses(
+        true=truth.getnnz(axis=1),
+        named=named.getnnz(axis=1),
+        either=(truth + named).getnnz(axis=1),
+        others=groups_of_others,
+    )
+
+
+def quadratic_kappa_samples(
+    bootstrap: GroupBootstrap, true: npt.NDArray[np.int64], named: npt.NDArray[np.int64]
+) -> FloatArray:
+    """Return the quadratically weighted kappa of each resample, float64 [R].
+
+    1 less the mean squared distance of truth and answer, divided by that of a truth and an answer
+    drawn apart, which follows from the means and mean squares of both.
+
+    Args:
+        true, named: int64 [N], places in the order of the classes.
+    """
+    columns = np.stack([np.ones_like(true), true, named, true**2, named**2, (true - named) ** 2])
+    count, *sums = bootstrap.sums(columns.T)
+    mean_true, mean_named, square_true, square_named, distance = (part / count for part in sums)
+    return 1 - _ratio(distance, square_true + square_named - 2 * mean_true * mean_named)
 
 
 def ranking_samples(

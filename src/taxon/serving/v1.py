@@ -83,7 +83,9 @@ class ModelDescription(ModelId):
     """The model that is served.
 
     `thresholds` (multi-label only) is the probability from which a class is named;
-    `abstain_below` the confidence under which an answer is marked unsure. `taxonomy_rule` (a
+    `abstain_below` the confidence under which an answer is marked unsure; `set_coverage` how often
+    a prediction set holds the true class; `flags_out_of_scope` whether pictures of something else
+    are flagged. `taxonomy_rule` (a
     taxonomy only) says which class is named: the `most-probable`, or that of `least-risk`.
     """
 
@@ -95,6 +97,8 @@ class ModelDescription(ModelId):
     input: InputSize
     thresholds: dict[str, float] | None
     abstain_below: float
+    set_coverage: float | None
+    flags_out_of_scope: bool
     taxonomy_rule: TaxonomyRule | None
     limits: Limits
 
@@ -225,6 +229,8 @@ def _description(model: ModelId, pipeline: Pipeline) -> ModelDescription:
         input=InputSize(height=spec.preprocessing.height, width=spec.preprocessing.width),
         thresholds=thresholds,
         abstain_below=spec.policy.abstain_below,
+        set_coverage=None if spec.policy.sets is None else spec.policy.sets.coverage,
+        flags_out_of_scope=spec.policy.scope is not None,
         taxonomy_rule=spec.policy.taxonomy_rule if labels.is_taxonomy else None,
         limits=Limits(max_body_bytes=settings.max_body_bytes, max_pictures=settings.max_queue),
     )

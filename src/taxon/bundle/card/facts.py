@@ -76,12 +76,13 @@ class IndexedFigure:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class: how many pictures, and three figures as text, `83.1 % (78.2 to 87.4)`."""
+    """One class: how many pictures, and its figures as text, `83.1 % (78.2 to 87.4)`."""
 
     name: str
     pictures: int
     precision: str
     recall: str
+    specificity: str
     f1: str
 
 

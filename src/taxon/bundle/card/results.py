@@ -40,8 +40,8 @@ def _classes(measured: MeasuredFacts, task: Task) -> list[str]:
     if len(measured.classes) > SHOWN_CLASSES:
         return [f"The figures of each of the {len(measured.classes)} classes are in the report."]
     rows = [
-        [code(row.name), f"{row.pictures:,}", row.precision, row.recall, row.f1]
+        [code(row.name), f"{row.pictures:,}", row.precision, row.recall, row.specificity, row.f1]
         for row in measured.classes
     ]
     kind = "Tag" if task == "multilabel" else "Class"
-    return table([kind, "Pictures", "Precision", "Recall", "F1"], rows)
+    return table([kind, "Pictures", "Precision", "Recall", "Specificity", "F1"], rows)

@@ -32,6 +32,8 @@ class Columns:
         image_root: the folder that paths count from, in place of the table's own.
         parents: a file that places the classes of any flat data in a tree; see
             `taxon.data.sources.parents`.
+        extra: columns that say something else of a picture, by which figures may be sliced; they
+            must be there.
     """
 
     path: str = "path"
@@ -42,6 +44,7 @@ class Columns:
     weight: str = "weight"
     image_root: Path | None = None
     parents: Path | None = None
+    extra: tuple[str, ...] = ()
 
     def absolute(self) -> Columns:
         """The same, with paths that hold from any working folder."""
@@ -63,6 +66,7 @@ class Row:
         weight: how much the picture counts in training, above 0.
         sha256: the content that the file must have, where the source knows it.
         unknown: of tags, those that nobody annotated for this picture.
+        extra: the cells of `Columns.extra`, in their order.
     """
 
     id: str
@@ -73,6 +77,7 @@ class Row:
     weight: float = 1.0
     sha256: str | None = None
     unknown: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

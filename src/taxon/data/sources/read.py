@@ -204,6 +204,11 @@ def _read_archive(path: Path, columns: Columns) -> Listing:
 
 def _read_manifest(path: Path, columns: Columns) -> Listing:
     """List the pictures of a manifest that taxon wrote; its classes and sha256 are fixed."""
+    if columns.extra:
+        raise DataError(
+            f"{path} is a manifest that taxon wrote, and has no column '{columns.extra[0]}'; slice "
+            "by group or split, or name the table that it was made from"
+        )
     if replace(columns, image_root=None) != Columns():
         raise DataError(f"{path} is a manifest that taxon wrote; leave out the columns")
     manifest = read_manifest(path)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from taxon.core.errors import DataError, nearest
-from taxon.core.text import agree, some
+from taxon.core.text import agree, one_line, some
 from taxon.data.manifest import SPLIT_WORDS, Skipped, Split
 from taxon.data.sources.label_cells import NoClass, cell_text, read_class, read_flags, read_tags
 from taxon.data.sources.listing import Columns, Entry, Listing, Row, locate, make_listing
@@ -33,6 +33,7 @@ def wanted_columns(columns: Columns) -> frozenset[str]:
     optional = (columns.split, columns.group, columns.weight)
     return frozenset(
         {columns.path, FILE_NAME, *LABEL_NAMES, *columns.label, *columns.tags, *optional}
+        | set(columns.extra)
     )
 
 
@@ -101,6 +102,8 @@ def _layout(table: Table, columns: Columns) -> _Layout:
         _require(columns.group, table, "the groups", "--group-column")
     if columns.weight != Columns.weight:
         _require(columns.weight, table, "the weights", "--weight-column")
+    for name in columns.extra:
+        _require(name, table, "slices", "--slice-by")
     labels, kind = _label_columns(table, columns)
     return _Layout(path, labels, kind, columns)
 
@@ -171,11 +174,12 @@ def _row(cells: Cells, name: str, root: Path, layout: _Layout) -> Row:
     split = _split(cell_text(cells.get(columns.split), columns.split))
     group = cell_text(cells.get(columns.group), columns.group) or None
     weight = _weight(cell_text(cells.get(columns.weight), columns.weight), columns.weight)
+    extra = tuple(one_line(cell_text(cells.get(column), column)) for column in columns.extra)
     try:
         identity, path = locate(root, name)
     except DataError as error:
         raise NoClass(str(error)) from error
-    return Row(identity, path, labels, split, group, weight, unknown=unknown)
+    return Row(identity, path, labels, split, group, weight, unknown=unknown, extra=extra)
 
 
 def _split(text: str) -> Split | None:

@@ -59,6 +59,7 @@ async function loadModel() {
     ["Version", model.version],
     ["Fingerprint", model.fingerprint],
   ];
+  if (model.set_coverage !== null) facts.push(["Sets hold the class", percent(model.set_coverage)]);
   if (model.abstain_below > 0) facts.push(["Unsure below", percent(model.abstain_below)]);
   for (const [term, description] of facts) {
     const value = element("dd", "");
@@ -165,13 +166,24 @@ function show(card, result) {
     card.querySelector(".message").hidden = false;
     return;
   }
-  if (model?.task === "multilabel") {
+  if (result.out_of_scope) {
+    answer.textContent = "Something else";
+    badge(card, "unsure", "out of scope");
+    card.querySelector(".message").textContent =
+      "Unlike the pictures that the model was trained on: it is not named.";
+    card.querySelector(".message").hidden = false;
+  } else if (model?.task === "multilabel") {
     showTags(card, answer, result);
   } else {
     answer.textContent = shown(result.label);
     if (result.unsure) badge(card, "unsure", "unsure");
     else badge(card, "sure", percent(result.confidence));
     card.classList.toggle("is-unsure", result.unsure);
+    if (result.prediction_set?.length > 1) {
+      const message = card.querySelector(".message");
+      message.textContent = `Could be: ${result.prediction_set.map(shown).join(", ")}`;
+      message.hidden = false;
+    }
     if (result.taxonomy.length > 0) {
       const path = card.querySelector(".path");
       path.textContent = result.taxonomy.map(leaf).join(" › ");
@@ -188,6 +200,7 @@ function showTags(card, answer, result) {
   const tags = card.querySelector(".tags");
   tags.replaceChildren(...result.labels.map((name) => element("li", "", name)));
   tags.hidden = count === 0;
+  if (result.unsure) badge(card, "unsure", "unsure");
 }
 
 function badge(card, kind, text) {

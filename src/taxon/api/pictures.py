@@ -1,0 +1,69 @@
+"""The pictures that are scored: those still there, their groups, and small copies to show."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from taxon.core.errors import DataError, ImageError
+from taxon.data import Manifest, Record
+from taxon.data.presence import is_unchanged
+from taxon.preprocessing import Preprocessing, decode
+from taxon.preprocessing.decode import read_picture
+
+THUMBNAIL_SIDE = 128
+# Large JPEGs are decoded at a fraction of their size, and damaged ones shown as far as they go.
+_SMALL = Preprocessing(jpeg_dct_scaling=True, truncated="fill")
+
+
+def still_there(manifest: Manifest, *, hint: str) -> tuple[Manifest, list[str]]:
+    """Leave out pictures that were moved, removed or changed since the manifest was made.
+
+    Args:
+        hint: the command that names a data set.
+
+    Returns:
+        What is left, and a note on what is not.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    gone = {record.id for record in manifest.records if not is_unchanged(record)}
+    if not gone:
+        return manifest, []
+    if len(gone) == len(manifest):
+        raise DataError(
+            f"none of the {len(gone)} pictures is where it was (say "
+            f"{manifest.records[0].path}); name the data set: {hint}"
+        )
+    kept = manifest.where(lambda record: record.id not in gone)
+    return kept, [f"{len(gone)} pictures are gone or have changed since training: left out"]
+
+
+def group_numbers(records: Sequence[Record]) -> npt.NDArray[np.int64] | None:
+    """A number a group, for intervals over groups; None where no picture has one."""
+    if all(record.group is None for record in records):
+        return None
+    names = [record.group or f"picture {record.id}" for record in records]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def thumbnails_of(records: Sequence[Record]) -> Callable[[str], bytes | None]:
+    """A function from a picture's id to a small JPEG of it, or None where it cannot be read."""
+    paths = {record.id: record.path for record in records}
+
+    def thumbnail(picture: str) -> bytes | None:
+        try:
+            image = decode(read_picture(paths[picture]), _SMALL, picture, at_least=THUMBNAIL_SIDE)
+        except ImageError:
+            return None
+        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=80)
+        return stream.getvalue()
+
+    return thumbnail

@@ -1,0 +1,81 @@
+"""Write the report of an evaluation: what it needs of the pictures, the bundle and its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taxon.api.pictures import thumbnails_of
+from taxon.bundle import Bundle
+from taxon.bundle.layout import MANIFEST_FILE
+from taxon.core.predictions import ImageBatch, PredictionTable
+from taxon.data import Manifest, Record, read_manifest
+from taxon.inference import Predictor
+from taxon.preprocessing.decode import read_picture
+
+if TYPE_CHECKING:
+    from taxon.evaluation import Metrics
+    from taxon.evaluation.report import DataFacts
+
+
+def write_evaluation_report(
+    path: Path,
+    metrics: Metrics,
+    table: PredictionTable,
+    manifest: Manifest,
+    bundle: Bundle,
+    predictor: Predictor,
+    *,
+    explain: bool,
+) -> tuple[str, ...]:
+    """Write report.html and figures/ beside it.
+
+    Args:
+        manifest: the pictures that were scored.
+        explain: show for some answers what the model looked at.
+
+    Returns:
+        plain sentences on what was left out or took long.
+    """
+    from taxon.evaluation import write_report
+    from taxon.evaluation.explain import Explainer, choose_method
+
+    explainer = None
+    if explain:
+        method = choose_method(bundle, predictor.backend)
+        explainer = Explainer(method, _prepared(manifest.records, predictor))
+    return write_report(
+        path,
+        metrics,
+        table,
+        manifest.targets(),
+        bundle.spec.label_space,
+        bundle.spec.policy,
+        history=bundle.info.provenance.history,
+        thumbnails=thumbnails_of(manifest.records),
+        explainer=explainer,
+        data=_data_facts(bundle),
+        figures=path.parent / "figures",
+    )
+
+
+def _data_facts(bundle: Bundle) -> DataFacts:
+    from taxon.evaluation.report import DataFacts
+
+    manifest = read_manifest(bundle.path / MANIFEST_FILE)
+    groups = {record.group for record in manifest.records if record.group is not None}
+    return DataFacts(
+        parts=manifest.split_counts(),
+        groups=len(groups) or None,
+        notes=bundle.info.provenance.notes,
+    )
+
+
+def _prepared(records: Sequence[Record], predictor: Predictor) -> Callable[[str], ImageBatch]:
+    paths = {record.id: record.path for record in records}
+
+    def load(picture: str) -> ImageBatch:
+        return predictor.prepare(read_picture(paths[picture]), picture)
+
+    return load

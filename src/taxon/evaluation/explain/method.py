@@ -1,0 +1,41 @@
+"""What a method of explanation is: a prepared picture and a class in, a map of heat out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from taxon.core.predictions import FloatArray, ImageBatch
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Where the answer comes from.
+
+    Attributes:
+        map: float32 [h, w] over the whole prepared picture, 0 to 1; all 0 where nothing was found.
+        words: what the map found, in a sentence; may be empty.
+    """
+
+    map: FloatArray
+    words: str = ""
+
+
+class Method(Protocol):
+    """A way to explain one answer."""
+
+    @property
+    def name(self) -> str:
+        """How the report calls it."""
+
+    @property
+    def words(self) -> str:
+        """One sentence on how the map is made."""
+
+    def heat(self, image: ImageBatch, column: int) -> Heat:
+        """Explain a class.
+
+        Args:
+            image: uint8 [3, H, W], as the model sees it.
+            column: the position of the class.
+        """
