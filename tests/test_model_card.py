@@ -240,7 +240,7 @@ class TestRefreshing:
         text = text[:start] + mine + text[end:]
         text = text.replace("library_name: timm", "language: de\nlibrary_name: timm\nlicense: mit")
         (copy / "README.md").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
-        assert taxon.load(copy).evaluate().notes == ()
+        assert LEFT_ALONE not in taxon.load(copy).evaluate().notes
         after = (copy / "README.md").read_text()
         assert f"-->\n{mine}\n<!-- end" in after
         assert _block(after)["license"] == "mit" and _block(after)["language"] == "de"

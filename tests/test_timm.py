@@ -18,6 +18,7 @@ from taxon.bundle.layout import MANIFEST_FILE, Provenance
 from taxon.bundle.write import seal, write_parts
 from taxon.config import HeadKind, Pooling
 from taxon.core.labels import LabelSpace
+from taxon.core.predictions import Prediction
 from taxon.data import Manifest, write_manifest
 from taxon.decision import DecisionPolicy
 from taxon.models.classifier import Classifier, Standardise, build_classifier
@@ -154,6 +155,6 @@ def test_a_trained_model(
     _require_equal(run, names)
     card = (run / "README.md").read_text()
     block = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0]
-    said: list[object] = []
+    said: list[Prediction] = []
     exec(block, {"print": said.append})
-    assert said and said[0] in read_bundle(run).spec.label_space.names
+    assert said[0].error is None and said[0].top

@@ -36,7 +36,7 @@ def usage_lines(facts: CardFacts) -> list[str]:
         "import taxon",
         "",
         f"model = taxon.load({_text(name)})",
-        'print(model.predict("picture.jpg").label)',
+        'print(model.predict("picture.jpg"))',
         "```",
         "",
         *_timm(facts),
