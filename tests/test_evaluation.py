@@ -150,13 +150,13 @@ class TestMetricsJson:
         assert content["per_class"]["class 0"]["support"] == 20
         assert content["per_class"]["class 0"]["threshold"] is None
         assert content["coverage"]["value"] == 1.0
-        assert "no abstention limit" in content["coverage"]["reason"]
+        assert "there is no limit" in content["coverage"]["reason"]
         assert content["levels"] == []
 
     def test_multilabel(self) -> None:
         content = multilabel().metrics.as_json()
         assert content["confusion"] is None
-        for name in ("top1", "top5", "cohen_kappa", "matthews", "balanced_accuracy", "coverage"):
+        for name in ("top1", "top5", "cohen_kappa", "matthews", "balanced_accuracy"):
             assert content[name]["value"] is None
             assert "one class a picture" in content[name]["reason"]
         assert content["per_class"]["tag 0"]["threshold"] == 0.5

@@ -89,13 +89,13 @@ def test_star_is_every_class_and_an_undefined_figure_is_missed(metrics: Metrics)
 
 
 def test_no_interval_is_missed_with_the_reason(metrics: Metrics) -> None:
-    [(words, met)] = said(metrics, {"calibration.ece": {"low": 0}}).items()
+    [(words, met)] = said(metrics, {"calibration.ece": {"high": 0}}).items()
     assert not met and words == "calibration.ece has no interval"
 
 
 def test_figures_that_this_evaluation_lacks_are_missed(metrics: Metrics) -> None:
     for name in ("taxonomy.f1", "scope.flagged", "sets.coverage", "slices.site.x.top1"):
-        bounds = parse_gates({name: 0.5})
+        bounds = parse_gates({name: {"at_most": 0.5}})
         require_known(bounds, SPACE)
         [result] = check_gates(bounds, metrics)
         assert not result.met and "not among the figures" in result.words
@@ -214,3 +214,14 @@ def test_an_order_from_the_command_line(run: Path, tmp_path: Path) -> None:
     figure = json.loads((out / "metrics.json").read_text())["cohen_kappa_quadratic"]
     assert figure["reason"] == f"in the order {order}"
     assert "Quadratic kappa" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "figure", ["log_loss", "calibration.ece", "selective.risk", "scope.flagged", "hamming_loss"]
+)
+@pytest.mark.parametrize("floor", [0.1, {"value": 0.1}, {"low": 0.1}])
+def test_floor_on_a_figure_of_which_less_is_better_is_refused(figure: str, floor: object) -> None:
+    """It would let a bad model pass, and stop a good one."""
+    with pytest.raises(ConfigError, match=r"less is better.*at_most: 0\.1"):
+        parse_gates({figure: floor})
+    assert parse_gates({figure: {"at_most": 0.1}})

@@ -238,7 +238,7 @@ def shares(metrics: Metrics) -> dict[str, Figure]:
         for name, entry in metrics.per_class.items()
         for field in ("precision", "recall", "specificity", "f1")
     }
-    names = ("top1", "top5", "balanced_accuracy", "micro_f1", "exact_match", "hamming_loss")
+    names = ("top1", "top5", "micro_f1", "exact_match", "hamming_loss")
     return of_classes | {name: getattr(metrics, name) for name in names}
 
 

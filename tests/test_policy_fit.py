@@ -153,6 +153,19 @@ def test_rare_tag_is_calibrated_with_the_others_and_named() -> None:
     few[:4, 0] = 1
     fit = fitted(part_of(part.logits, few, TAGS))
     assert any(note.startswith("'a': fewer than 10") for note in fit.notes)
+    assert fit.policy.scale[0] < 0.9 and fit.policy.bias[0] < 0
+
+
+def test_rare_tag_is_calibrated_where_every_picture_has_a_tag() -> None:
+    """No picture is a counter-example of all tags: folds must not need one."""
+    part = tags(2000)
+    truth = part.targets.copy()
+    truth[truth.sum(axis=1) == 0, 1] = 1
+    truth[:, 0] = 0
+    truth[:4] = (1, 1, 0)
+    fit = fitted(part_of(part.logits, truth, TAGS))
+    assert not any("too few examples to hold some out" in note for note in fit.notes)
+    assert fit.policy.scale[0] != 1
 
 
 # Thresholds
@@ -233,7 +246,7 @@ def test_recall_that_is_asked_for_holds_on_new_pictures() -> None:
     rng, recalls = np.random.default_rng(0), []
     for _ in range(300):
         scores = rng.random(60).astype(np.float32)
-        threshold, _ = recall_threshold(np.array([1] * 40 + [0] * 20), scores, 0.9)
+        threshold = recall_threshold(np.array([1] * 40 + [0] * 20), scores, 0.9).threshold
         recalls.append(1 - threshold)  # uniform scores: the chance to lie above it
     # The rank is floor(0.1 * 41) = 4, so that the expected recall is 1 - 4 / 41.
     assert np.mean(recalls) == pytest.approx(1 - 4 / 41, abs=0.008)
@@ -277,6 +290,31 @@ def sampled_abc(count: int = 900, seed: int = 0) -> CalibrationPart:
     return part_of(part.logits, part.targets, ABC)
 
 
+def test_target_out_of_reach_always_or_never_names_the_class() -> None:
+    """However sure the network is of something else, or of the class itself."""
+    sure = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], np.float32)
+    always = fitted(sampled_abc(), target="recall", target_value=0.9999, target_class="b")
+    assert named_classes(sure, ABC, always.policy).tolist() == [1, 1]
+    part = sampled_abc(300)
+    blind = part_of(np.zeros((300, 3)), part.targets, ABC)
+    never = fitted(blind, target="precision", target_value=0.99, target_class="b", calibrate=False)
+    assert 1 not in named_classes(sure, ABC, never.policy)
+    assert always.broken and never.broken
+    absent = part_of(part.logits, np.minimum(part.targets, 1) * 2, ABC)
+    missing = fitted(absent, target="recall", target_value=0.9, target_class="b")
+    assert "no picture of 'b'" in missing.broken[0]
+
+
+def test_target_of_an_overconfident_network_is_kept_exactly() -> None:
+    """Logits 40 times too large: probabilities of 0 and 1 alone must not lose the order."""
+    part = sampled_abc(900)
+    wild = part_of(part.logits * 20, part.targets, ABC)
+    config = {"target": "recall", "target_value": 0.95, "target_class": "b"}
+    policy = fitted(wild, calibrate=False, **config).policy
+    named = named_classes(calibrate(wild.logits, policy, "multiclass"), ABC, policy) == 1
+    assert (named & (part.targets == 1)).sum() / (part.targets == 1).sum() >= 0.95
+
+
 @pytest.mark.parametrize("target", ["recall", "precision"])
 def test_target_of_one_class_is_met_on_other_pictures(target: str) -> None:
     policy = fitted(sampled_abc(), target=target, target_value=0.95, target_class="b").policy
@@ -302,6 +340,7 @@ def test_costs_of_tags_are_thresholds() -> None:
         (ABC, {"costs": {"a": {"b": -1.0}}}, "the cost of a -> b is -1.0"),
         (TAGS, {"costs": {"a": {"false": 0.0}}}, "allowed: above 0"),
         (TAGS, {"costs": {"a": {"wrong": 1.0}}}, "unknown kind of mistake 'wrong'"),
+        (ABC, {"costs": {"a": {"a": 1.0}}}, "a right answer costs 0"),
         (ABC, {"target": "recall", "target_value": 0.9}, "needs the class"),
         (TAGS, {"target": "recall", "target_value": 0.9, "target_class": "d"}, "unknown class 'd'"),
     ],
@@ -332,6 +371,30 @@ def test_promised_risk_is_broken_in_few_repetitions() -> None:
     assert kept > 150
     # A chance of 10 % at most: within the binomial error of 200 repetitions.
     assert broken <= stats.binom.ppf(0.999, 200, 0.1)
+
+
+def test_promise_is_kept_through_the_whole_fit() -> None:
+    """100 parts of 400 pictures whose logits are twice too sure; risk 20 %, certainty 90 %.
+
+    Temperature and confidence come from the part itself; the true risk from a large sample.
+    """
+    new = sampled(2.0, seed=10_000, count=20_000)
+    broken = 0
+    for seed in range(100):
+        fit = fitted(sampled(2.0, seed=seed, count=400), abstain_risk=0.2, abstain_confidence=0.9)
+        probabilities = calibrate(new.logits, fit.policy, "multiclass")
+        confidence = answer_confidence(probabilities, new.label_space, fit.policy)
+        sure = confidence >= fit.policy.abstain_below
+        wrong = wrong_answers(probabilities, new.targets, new.label_space, fit.policy)
+        broken += bool(sure.any()) and bool(wrong[sure].mean() > 0.2)
+    assert broken <= stats.binom.ppf(0.999, 100, 0.1)
+
+
+def test_without_pictures_costs_hold_and_nothing_is_promised() -> None:
+    empty = part_of(np.zeros((0, 3)), np.zeros(0, np.int64), ABC)
+    fit = fitted(empty, costs={"a": {"b": 5.0}}, abstain_risk=0.1)
+    assert fit.policy.costs is not None and fit.policy.abstain_below > 1
+    assert "abstain_risk=0.1 cannot be promised" in fit.broken[0]
 
 
 def test_limit_answers_as_many_as_the_bound_allows() -> None:
@@ -377,7 +440,7 @@ def test_sets_hold_the_true_class_as_often_as_promised(method: str, per_class: b
         part, new = both.select(np.arange(150)), both.select(np.arange(150, 250))
         policy = fitted(
             part,
-            calibrate=False,
+            calibrate=method == "lac",
             set_coverage=0.8,
             set_method=method,
             set_per_class=per_class,
@@ -483,8 +546,34 @@ def test_left_out_classes_tell_the_methods_apart() -> None:
 def test_few_pictures_flag_nothing_and_say_so() -> None:
     features, targets = clouds(10, seed=0)
     evidence = ScopeEvidence(features, features, targets)
-    fit = fit_scope(part_of(features[:, :3], targets, ABC), evidence, DecisionConfig())
-    assert fit.scope is None and "at least 20" in fit.notes[0]
+    part = part_of(features[:, :3], targets, ABC)
+    for known in (evidence, None):
+        fit = fit_scope(part, known, DecisionConfig())
+        assert fit.scope is None and "at least 20" in fit.notes[0]
+    many, _ = clouds(50, seed=0)
+    fit = fit_scope(part_of(many[:, :3], np.zeros(50, np.int64), ABC), None, DecisionConfig())
+    assert fit.scope is None and "no training picture" in fit.notes[0]
+
+
+def test_score_that_is_the_same_everywhere_flags_nothing() -> None:
+    features, targets = clouds(60, seed=0)
+    flat = np.ones_like(features)
+    fit = fit_scope(
+        part_of(np.zeros((60, 3)), targets, ABC),
+        ScopeEvidence(flat, flat, targets),
+        DecisionConfig(out_of_scope="both"),
+    )
+    assert fit.scope is None and "the same for all pictures" in fit.notes[0]
+
+
+def test_classes_without_a_picture_in_the_bank_are_counted() -> None:
+    features, targets = clouds(100, seed=0)
+    rows = targets != 2
+    evidence = ScopeEvidence(features, features[rows], targets[rows])
+    config = PLAIN.model_copy(update={"out_of_scope": "nearest", "in_scope_share": 0.999})
+    fit = fit_scope(part_of(features[:, :3], targets, ABC), evidence, config)
+    assert any("1 classes have no picture" in note for note in fit.notes)
+    assert any("asked for: 0.1%" in note for note in fit.notes)
 
 
 def test_flagged_picture_is_not_named() -> None:

@@ -23,7 +23,7 @@ from taxon.bundle import read_bundle
 from taxon.bundle.golden import read_golden
 from taxon.core.errors import DataError, TaxonError
 from taxon.core.fingerprint import sha256_file
-from taxon.data import read_manifest, write_manifest
+from taxon.data import Record, read_manifest, write_manifest
 from taxon.exporters import compare_golden
 from taxon.inference import Outputs, Predictor, load_predictor
 from taxon.serving.app import create_app
@@ -162,12 +162,37 @@ def test_failure_on_the_way_leaves_the_old_folder(
     assert [entry.name for entry in copy.parent.iterdir()] == [copy.name]
 
 
-def test_pictures_that_are_gone_are_named(tmp_path: Path, defects: Path, run: Path) -> None:
+@pytest.fixture
+def moved_run(tmp_path: Path, defects: Path, run: Path) -> tuple[Path, tuple[Record, ...]]:
+    """A copy of the model folder and of its pictures, which a test may remove."""
     data = Path(shutil.copytree(defects, tmp_path / "data"))
     copy = Path(shutil.copytree(run, tmp_path / "model"))
     manifest = read_manifest(copy / "manifest.parquet")
     moved = tuple(replace(record, path=data / record.id) for record in manifest.records)
     write_manifest(replace(manifest, records=moved, root=data), copy / "manifest.parquet")
+    return copy, moved
+
+
+def test_training_pictures_may_be_gone(
+    moved_run: tuple[Path, tuple[Record, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The policy is fitted on the calibration part; flags need training pictures."""
+    copy, moved = moved_run
+    for record in moved:
+        if record.split == "train":
+            record.path.unlink()
+    monkeypatch.chdir(copy)  # `.` is a model folder like any other
+    told: list[str] = []
+    policy = taxon.refit_policy(".", listener=lambda event: told.append(getattr(event, "text", "")))
+    assert policy.scope is None and policy.sets is not None
+    assert any("training pictures are gone" in text for text in told)
+    assert any("no training picture to compare with" in text for text in told)
+    assert not (copy / "scope.safetensors").exists()
+    assert read_bundle(copy).spec.policy == policy
+
+
+def test_pictures_that_are_gone_are_named(moved_run: tuple[Path, tuple[Record, ...]]) -> None:
+    copy, moved = moved_run
     calibration = [r for r in moved if r.split in ("validation", "calibration")]
     calibration[0].path.unlink()
     with pytest.raises(DataError, match=r"1 of the \d+ pictures .* was calibrated on are gone"):
@@ -186,11 +211,18 @@ def test_pictures_that_are_gone_are_named(tmp_path: Path, defects: Path, run: Pa
         (["--refit-policy", "--coverage", "2"], "decision.set_coverage"),
         (["--refit-policy", "--set", "decision.scope=1"], "unknown key 'decision.scope'"),
         (["--refit-policy", "--set", "model=x"], "cannot be changed after the training"),
+        (["--refit-policy", "--abstain", "confidence=0.9"], "names no risk"),
+        # What is wrong with the rest is told before the folder is replaced.
+        (["--refit-policy", "--coverage", "0.5", "--split", "tset"], "unknown part 'tset'"),
+        (["--refit-policy", "--coverage", "0.5", "--gate", "none.yaml"], "cannot read none.yaml"),
+        (["--refit-policy", "--coverage", "0.5", "--ordered", "a,b"], "there is no class"),
     ],
 )
 def test_wrong_options_end_with_2(run: Path, options: list[str], message: str) -> None:
+    before = files(run)
     done = command("evaluate", run, *options)
     assert done.returncode == 2, done.stdout
+    assert files(run) == before
     assert message in " ".join(done.stderr.split())
 
 
@@ -258,3 +290,21 @@ def test_artefact_with_another_scope_is_not_equal(run: Path) -> None:
     report = compare_golden(Shifted(), golden, predictor.spec)
     assert not report.passed
     assert compare_golden(predictor.backend, golden, predictor.spec).passed
+
+
+def test_unsure_answers_are_decisions_too(run: Path) -> None:
+    """An artefact whose confidences fall on the other side of the limit is not equal."""
+    predictor, golden = load_predictor(run), read_golden(run)
+    top = golden.probabilities.max(axis=1)
+    policy = predictor.spec.policy.model_copy(update={"abstain_below": float(top.min()) + 0.01})
+    spec = predictor.spec.model_copy(update={"policy": policy})
+
+    class Surer:
+        name = "surer"
+
+        def run(self, images: np.ndarray) -> Outputs:
+            sharp = golden.probabilities**1.2
+            return Outputs(golden.logits, sharp / sharp.sum(axis=1, keepdims=True), golden.scope)
+
+    assert compare_golden(Surer(), golden, spec).changed_decisions
+    assert not compare_golden(Surer(), golden, predictor.spec).changed_decisions

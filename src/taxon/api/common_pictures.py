@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from taxon.api.pictures import SEEN
 from taxon.bundle import ModelSpec, Provenance, read_bundle
 from taxon.bundle.layout import BUNDLE_FILE, MANIFEST_FILE
 from taxon.core.errors import ConfigError, DataError, nearest
@@ -15,7 +16,6 @@ from taxon.inference import load_predictor
 from taxon.preprocessing import Preprocessing
 
 ALL = "all"
-SEEN = "pictures that a run has seen are scored: they flatter it"
 
 
 @dataclass(frozen=True)

@@ -60,11 +60,12 @@ def fit_decisions(
     evidence = None
     if config.decision.out_of_scope != "none" and len(part) >= FEWEST_PICTURES:
         bank = bank_pictures(manifest.part("train"), outputs.features.shape[1])
-        evidence = ScopeEvidence(
-            features=outputs.features,
-            bank=predict_features(classifier, bank.records, preprocessing, device).features,
-            bank_targets=bank.targets(),
-        )
+        if len(bank):
+            evidence = ScopeEvidence(
+                features=outputs.features,
+                bank=predict_features(classifier, bank.records, preprocessing, device).features,
+                bank_targets=bank.targets(),
+            )
     return fit_policy(part, config.decision, logit_adjustment=adjustment, evidence=evidence)
 
 

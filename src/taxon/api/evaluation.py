@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,24 +11,25 @@ from taxon.api.card import is_of_own_test, write_card
 from taxon.api.gating import bounds_of, with_gates
 from taxon.api.pictures import group_numbers, still_there
 from taxon.api.reporting import write_evaluation_report
+from taxon.api.scored import ALL, choose_pictures, default_folder
 from taxon.api.slicing import extra_columns, slice_columns
 from taxon.bundle import Bundle, read_bundle
-from taxon.bundle.layout import EVALUATIONS_FOLDER, MANIFEST_FILE, METRICS_FILE, REPORT_FOLDER
-from taxon.core.errors import CheckFailed, ConfigError, DataError, nearest
+from taxon.bundle.layout import METRICS_FILE, REPORT_FOLDER
+from taxon.core.errors import CheckFailed, ConfigError, nearest
 from taxon.core.files import require_free, require_writable, write_json
 from taxon.core.predictions import PredictionTable
-from taxon.data import Columns, Manifest, data_path, load_manifest, read_manifest
+from taxon.data import Columns, data_path
 from taxon.data.annotations import unknown_in_words
 from taxon.data.manifest import SPLIT_WORDS
 from taxon.inference import load_predictor
 from taxon.inference.load import BackendName
 from taxon.inference.table import predict_table, write_table
+from taxon.training import Listener, silent
 
 if TYPE_CHECKING:
     from taxon.evaluation import Metrics
-    from taxon.evaluation.gates import GateResult
+    from taxon.evaluation.gates import Bound, GateResult
 
-ALL = "all"
 REPORT_FILE = f"{REPORT_FOLDER}/report.html"
 
 
@@ -80,6 +80,8 @@ def evaluate(
     backend: BackendName = "auto",
     overwrite: bool = False,
     explain: bool = True,
+    refit: Sequence[str] | None = None,
+    listener: Listener = silent,
 ) -> Evaluation:
     """Measure a model folder, and write metrics.json and report/.
 
@@ -94,9 +96,9 @@ def evaluate(
         split: `test`, `val` (`validation`), `calibration`, `train` or `all`. Without `data`
             the default is `test`. With `data`, None scores all that the run has not seen, a
             part needs data that name their parts, and `all` scores seen pictures too.
-        out: where to write; None writes into the model folder, with `data` into
-            `evaluations/DATA` in it (`DATA-SPLIT`, `DATA-2`, ...), so that neither the run's own
-            figures nor those of other data are lost.
+        out: where to write; None writes into the model folder, of another part than `test` into
+            `evaluations/own-PART` in it, with `data` into `evaluations/DATA` (`DATA-SPLIT`,
+            `DATA-2`, ...), so that neither the run's own figures nor those of other data are lost.
         ordered: all classes from the lowest to the highest, for the quadratically weighted kappa.
             None takes classes that are whole numbers in the order of these.
         slice_by: columns of the table `data` whose values are scored apart, or `group`, `split`.
@@ -105,6 +107,9 @@ def evaluate(
         overwrite: replace what an earlier evaluation wrote to `out`.
         explain: show in the report what the model looked at, for at most 24 answers and for at
             most about a minute.
+        refit: fit the decision policy anew first, with these `decision.key=value` overrides, as
+            `refit_policy` does; None leaves it.
+        listener: told what the fit found.
 
     Raises:
         GatesMissed: a `CheckFailed`: a figure missed its gate; all is written nevertheless.
@@ -114,34 +119,23 @@ def evaluate(
     """
     from taxon.evaluation import compute_metrics
     from taxon.evaluation.gates import check_gates
-    from taxon.evaluation.order import class_order
 
-    if split is not None and split != ALL and split not in SPLIT_WORDS:
-        allowed = [*SPLIT_WORDS, ALL]
-        raise ConfigError(
-            f"unknown part '{split}'; allowed: {', '.join(allowed)}.{nearest(split, allowed)}"
-        )
-    source = None if data is None else data_path(data)
-    bundle = read_bundle(Path(path))
-    space = bundle.spec.label_space
-    class_order(space, ordered)
-    bounds = bounds_of(gate, space)
     slice_by = (slice_by,) if isinstance(slice_by, str) else slice_by
-    extra = extra_columns(slice_by, bundle.path, data)
-    if out is not None:
-        folder = Path(out)
-        require_free(folder, replace_if=REPORT_FILE if overwrite else None)
-    else:
-        folder = _default_folder(bundle, source, split)
-    require_writable(folder / REPORT_FILE)
-    columns = replace(columns or Columns(), extra=extra) if extra else columns
-    manifest, notes = _choose(bundle, source, split, columns)
+    plan = _plan(path, data, split, out, ordered, slice_by, gate, overwrite)
+    if refit is not None:
+        from taxon.api.refitting import refit_policy
+
+        refit_policy(plan.bundle.path, overrides=refit, listener=listener)
+        plan = replace(plan, bundle=read_bundle(plan.bundle.path))
+    bundle, source, folder = plan.bundle, plan.source, plan.folder
+    space = bundle.spec.label_space
+    columns = replace(columns or Columns(), extra=plan.extra) if plan.extra else columns
+    manifest, notes = choose_pictures(bundle, source, split, columns)
     manifest, changed = still_there(manifest, hint="taxon evaluate RUN DATA")
     notes += changed
     if unknown := unknown_in_words(manifest):
         notes.append(f"{unknown}: no figure counts them")
-    slices, said = slice_columns(manifest, slice_by, extra, bundle.spec.preprocessing)
-    notes += said
+    slices, said = slice_columns(manifest, slice_by, plan.extra, bundle.spec.preprocessing)
     predictor = load_predictor(bundle.path, backend=backend)
     table = predict_table(predictor, manifest.records)
     metrics = compute_metrics(
@@ -152,10 +146,13 @@ def evaluate(
         groups=group_numbers(manifest.records),
         ordered=ordered,
         slices=slices,
-        about=_about(bundle, source, split, predictor.backend.name, notes),
+        about=_about(bundle, source, split, predictor.backend.name, notes, said),
     )
-    gates = check_gates(bounds, metrics)
+    notes += said
+    gates = check_gates(plan.bounds, metrics)
     metrics = with_gates(metrics, gates)
+    # Last written and first removed: whoever finds it finds the report and the table of it too.
+    (folder / METRICS_FILE).unlink(missing_ok=True)
     write_table(
         table,
         folder / REPORT_FOLDER / "predictions.parquet",
@@ -166,7 +163,6 @@ def evaluate(
     notes += write_evaluation_report(
         folder / REPORT_FILE, metrics, table, manifest, bundle, predictor, explain=explain
     )
-    # Last: whoever finds it finds the report and the table too.
     write_json(folder / METRICS_FILE, metrics.as_json())
     if folder == bundle.path and is_of_own_test(metrics, bundle):
         notes += write_card(bundle)
@@ -176,78 +172,62 @@ def evaluate(
     return evaluation
 
 
-def _default_folder(bundle: Bundle, data: Path | None, split: str | None) -> Path:
-    """The model's own folder; of other data one by their name, numbered where other data of that
-    name (`labels.csv`) have it."""
-    if data is None:
-        return bundle.path
-    name = data.resolve().stem if split is None else f"{data.resolve().stem}-{split}"
-    home = bundle.path / EVALUATIONS_FOLDER
-    folder, number = home / name, 1
-    while not _is_free_for(data, folder):
-        number += 1
-        folder = home / f"{name}-{number}"
-    return folder
+@dataclass(frozen=True)
+class _Plan:
+    """What is asked for, understood and allowed, before anything is computed or changed.
+
+    Attributes:
+        source: the data set; None: the run's own manifest.
+        folder: where the figures go.
+        bounds: the gates.
+        extra: columns of the table, for slices.
+    """
+
+    bundle: Bundle
+    source: Path | None
+    folder: Path
+    bounds: tuple[Bound, ...]
+    extra: tuple[str, ...]
 
 
-def _is_free_for(data: Path, folder: Path) -> bool:
-    """Whether a folder holds no figures yet, or older ones of the same data."""
-    file = folder / METRICS_FILE
-    if not file.exists():
-        return True
-    try:
-        evaluated: object = json.loads(file.read_text("utf-8"))["about"]["data_path"]
-    except (ValueError, LookupError, TypeError):
-        return False  # damaged, or by an older version: left as it is
-    return evaluated == str(data.resolve())
+def _plan(
+    path: str | Path,
+    data: str | Path | None,
+    split: str | None,
+    out: str | Path | None,
+    ordered: Sequence[str] | None,
+    slice_by: Sequence[str],
+    gate: str | Path | Mapping[str, Any] | None,
+    overwrite: bool,
+) -> _Plan:
+    from taxon.evaluation.order import class_order
 
-
-def _choose(
-    bundle: Bundle, data: Path | None, split: str | None, columns: Columns | None
-) -> tuple[Manifest, list[str]]:
-    """The pictures to score, and what was left out."""
-    seen = read_manifest(bundle.path / MANIFEST_FILE)
-    if data is None:
-        split = split or "test"
-        manifest = seen if split == ALL else seen.part(SPLIT_WORDS[split])
-        if not len(manifest):
-            parts = ", ".join(f"{name} ({count})" for name, count in seen.split_counts().items())
-            raise DataError(
-                f"{bundle.path} has no pictures in the part '{split}'; it has: {parts}. Name a "
-                f"data set (taxon evaluate {bundle.path} DATA) or another part (--split val)"
-            )
-        return manifest, []
-    manifest = load_manifest(
-        data,
-        columns,
-        label_space=bundle.spec.label_space,
-        spec=bundle.spec.preprocessing,
-    )
-    unusable = sum(row.kind != "plan" for row in manifest.skipped)
-    notes = [f"{unusable} pictures or rows cannot be used"] if unusable else []
-    if split == ALL:
-        return manifest, notes
-    if split is not None:
-        if not manifest.split_counts():
-            raise DataError(f"{data} names no parts, so there is no '{split}'; leave --split out")
-        manifest = manifest.part(SPLIT_WORDS[split])
-    known = {record.sha256 for record in seen.records if record.split != "test"}
-    fresh = manifest.where(lambda record: record.sha256 not in known)
-    if len(fresh) < len(manifest):
-        notes.append(
-            f"{len(manifest) - len(fresh)} pictures that the run trained, selected or "
-            "calibrated on were left out"
+    if split is not None and split != ALL and split not in SPLIT_WORDS:
+        allowed = [*SPLIT_WORDS, ALL]
+        raise ConfigError(
+            f"unknown part '{split}'; allowed: {', '.join(allowed)}.{nearest(split, allowed)}"
         )
-    if not len(fresh):
-        raise DataError(
-            f"the run has seen all {len(manifest)} pictures of {data}: scoring them would say "
-            "nothing. Name other pictures, or add --split all to score them all the same"
-        )
-    return fresh, notes
+    source = None if data is None else data_path(data)
+    bundle = read_bundle(Path(path))
+    class_order(bundle.spec.label_space, ordered)
+    bounds = bounds_of(gate, bundle.spec.label_space)
+    extra = extra_columns(slice_by, bundle.path, data)
+    if out is not None:
+        folder = Path(out)
+        require_free(folder, replace_if=REPORT_FILE if overwrite else None)
+    else:
+        folder = default_folder(bundle, source, split)
+    require_writable(folder / REPORT_FILE)
+    return _Plan(bundle, source, folder, bounds, extra)
 
 
 def _about(
-    bundle: Bundle, data: Path | None, split: str | None, backend: str, notes: list[str]
+    bundle: Bundle,
+    data: Path | None,
+    split: str | None,
+    backend: str,
+    notes: list[str],
+    slices: list[str],
 ) -> dict[str, Any]:
     provenance = bundle.info.provenance
     return {
@@ -263,4 +243,5 @@ def _about(
         "trained": provenance.created,
         "versions": provenance.versions,
         "left_out": list(notes),
+        **({"slices": list(slices)} if slices else {}),
     }

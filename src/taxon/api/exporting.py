@@ -79,7 +79,11 @@ def _describe(bundle: Bundle, file: Path, report: ParityReport) -> ArtefactInfo:
         sha256=sha256_file(file),
         spec=spec,
         inputs={"images": f"uint8 {size}, RGB"},
-        outputs={"probabilities": classes, "logits": classes},
+        outputs={
+            "probabilities": classes,
+            "logits": classes,
+            **({} if spec.policy.scope is None else {"scope": "float32 [N]"}),
+        },
         parity=report.model_dump(mode="json"),
     )
 

@@ -65,6 +65,7 @@ class Model:
         gate: str | Path | Mapping[str, Any] | None = None,
         overwrite: bool = False,
         explain: bool = True,
+        refit: Sequence[str] | None = None,
     ) -> Evaluation:
         """Measure it; see `taxon.evaluate`."""
         return evaluate(
@@ -78,6 +79,7 @@ class Model:
             gate=gate,
             overwrite=overwrite,
             explain=explain,
+            refit=refit,
         )
 
     def export(

@@ -15,6 +15,7 @@ from taxon.data.presence import is_unchanged
 from taxon.preprocessing import Preprocessing, decode
 from taxon.preprocessing.decode import read_picture
 
+SEEN = "pictures that a run has seen are scored: they flatter it"
 THUMBNAIL_SIDE = 128
 # Large JPEGs are decoded at a fraction of their size, and damaged ones shown as far as they go.
 _SMALL = Preprocessing(jpeg_dct_scaling=True, truncated="fill")

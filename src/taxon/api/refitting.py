@@ -60,23 +60,27 @@ def refit_policy(
         ConfigError: a key or class that there is not, or keys other than those of the decision.
         CheckFailed: a promise that cannot be kept; nothing was changed.
     """
-    bundle = read_bundle(Path(path))
+    # Resolved: `.` and a link to a folder cannot be put in the place of themselves.
+    bundle = read_bundle(Path(path).resolve())
     trained = TrainConfig.model_validate(bundle.info.provenance.config)
     config = with_overrides(trained, overrides, only="decision")
     require_decidable(config.decision, bundle.spec.label_space)
     require_torch_stack()
-    manifest = _available(read_manifest(bundle.path / MANIFEST_FILE), bundle.path)
-    fitted = _fit(bundle, manifest, config, device)
+    manifest = read_manifest(bundle.path / MANIFEST_FILE)
+    lost = _lost(manifest, bundle.path)
+    fitted = _fit(bundle, manifest, lost, config, device)
     if fitted.broken:
         raise CheckFailed(f"{fitted.broken[0]}. Nothing was changed; ask for less")
     for note in fitted.notes:
         listener(Note(f"{DECISION}{note}"))
+    if lost:
+        listener(Note(f"{len(lost)} training pictures are gone: new ones are compared with others"))
     _write(bundle, fitted, config, listener)
     return fitted.policy
 
 
-def _available(manifest: Manifest, run: Path) -> Manifest:
-    """The manifest without training pictures that are gone; the calibration part is whole."""
+def _lost(manifest: Manifest, run: Path) -> frozenset[str]:
+    """The ids of training pictures that are gone; all of the calibration part must be there."""
     from taxon.api.deciding import calibration_part
 
     calibration = calibration_part(manifest)
@@ -84,17 +88,20 @@ def _available(manifest: Manifest, run: Path) -> Manifest:
         raise DataError(
             f"{run} has neither a calibration nor a validation part: there is nothing to fit on"
         )
-    lost = [record for record in calibration.records if not is_unchanged(record)]
-    if lost:
+    gone = [record for record in calibration.records if not is_unchanged(record)]
+    if gone:
         raise DataError(
-            f"{len(lost)} of the {len(calibration)} pictures that {run} was calibrated on are gone "
-            f"or have changed (say {lost[0].path}); a policy fitted on the others would not be "
+            f"{len(gone)} of the {len(calibration)} pictures that {run} was calibrated on are gone "
+            f"or have changed (say {gone[0].path}); a policy fitted on the others would not be "
             "comparable. Put them back where they were"
         )
-    return manifest.where(lambda record: record.split != "train" or is_unchanged(record))
+    train = manifest.part("train").records
+    return frozenset(record.id for record in train if not is_unchanged(record))
 
 
-def _fit(bundle: Bundle, manifest: Manifest, config: TrainConfig, device: str) -> PolicyFit:
+def _fit(
+    bundle: Bundle, manifest: Manifest, lost: frozenset[str], config: TrainConfig, device: str
+) -> PolicyFit:
     import torch
 
     from taxon.api.deciding import fit_decisions
@@ -105,9 +112,10 @@ def _fit(bundle: Bundle, manifest: Manifest, config: TrainConfig, device: str) -
     place = torch.device(choose_device(device))
     return fit_decisions(
         restore_classifier(bundle).to(place),
-        manifest,
+        manifest.where(lambda record: record.id not in lost),
         bundle.spec.preprocessing,
         config,
+        # Of all pictures that it was trained on: what is lost since changed nothing.
         imbalance_plan(config, manifest.part("train")),
         place,
     )
@@ -135,7 +143,12 @@ def _write(bundle: Bundle, fitted: PolicyFit, config: TrainConfig, listener: Lis
             label_space=bundle.spec.label_space,
             provenance=provenance.model_copy(update=update),
         )
-        for artefact in export(temporary, ["onnx"]):
+        try:
+            artefacts = export(temporary, ["onnx"])
+        except CheckFailed as error:
+            reason = str(error).partition("; the artefact was moved")[0]
+            raise CheckFailed(f"{reason}. Nothing was changed") from error
+        for artefact in artefacts:
             report = ParityReport.model_validate(artefact.parity)
             listener(Note(f"ONNX exported: {report.sentence()}"))
         for note in write_card(read_bundle(temporary)):
@@ -146,11 +159,15 @@ def _write(bundle: Bundle, fitted: PolicyFit, config: TrainConfig, listener: Lis
 
 
 def _link(source: Path, target: Path, *, leave_out: set[str]) -> None:
-    """Fill `target` with the content of `source`; files are links where the disk allows it."""
+    """Fill `target` with the content of `source`; files are links where the disk allows it.
+
+    All writers rename a new file into place, so that a link's other end stays as it is.
+    """
 
     def link(file: str, copy: str) -> None:
         try:
-            os.link(file, copy)
+            # Of a symbolic link its content: a link to it would let a writer reach what it names.
+            os.link(Path(file).resolve(), copy)
         except OSError:  # a file system without hard links
             shutil.copy2(file, copy)
 

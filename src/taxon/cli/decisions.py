@@ -81,6 +81,8 @@ def overrides(
         ConfigError: an option that cannot be understood.
     """
     found: list[str] = []
+    if target is not None and costs is not None:
+        raise ConfigError("--target and --costs contradict each other; name one")
     if target is not None:
         found += _target(target)
     if costs is not None:
@@ -126,6 +128,8 @@ def _abstain(text: str) -> list[str]:
                 "risk=0.02,confidence=0.9, or none"
             )
         found.append(f"{keys[key]}={_number(value, '--abstain')}")
+    if "risk" not in text:
+        raise ConfigError(f"--abstain {text} names no risk; say risk=0.02,{text}, or none")
     return found
 
 

@@ -12,6 +12,7 @@ from taxon.core.errors import CheckFailed, ConfigError
 
 if TYPE_CHECKING:
     from taxon.api import Evaluation
+    from taxon.training import Event
 
 
 def command(
@@ -108,9 +109,7 @@ def command(
     changes = decisions.overrides(
         target=target, costs=costs, abstain=abstain, coverage=coverage, more=overrides
     )
-    if refit_policy:
-        _refit(run, changes)
-    elif changes:
+    if changes and not refit_policy:
         raise ConfigError(f"{changes[0]} changes the policy of {run}: add {decisions.REFIT}")
     try:
         result = evaluate(
@@ -124,6 +123,8 @@ def command(
             slice_by=slice_by or (),
             gate=gate,
             explain=explain,
+            refit=changes if refit_policy else None,
+            listener=_tell,
         )
     except GatesMissed as missed:
         _show(missed.evaluation)
@@ -176,13 +177,7 @@ def _show(result: Evaluation) -> None:
     console.print(f"report: {result.report}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _refit(run: Path, changes: list[str]) -> None:
-    """Fit the policy anew, and say what was found."""
-    from taxon.api import refit_policy
-    from taxon.training import Event, Note
-
-    def tell(event: Event) -> None:
-        if isinstance(event, Note):
-            typer.echo(event.text)
-
-    refit_policy(run, overrides=changes, listener=tell)
+def _tell(event: Event) -> None:
+    """Print what the fit of the policy found."""
+    if text := getattr(event, "text", None):
+        typer.echo(text)

@@ -77,6 +77,8 @@ class DecisionConfig(Config):
             raise ValueError("target_class goes with target=recall or target=precision")
         if self.costs is not None and self.target != "f1":
             raise ValueError(f"costs and target={self.target} contradict each other: name one")
+        if self.target_class is not None and self.taxonomy_rule != "most-probable":
+            raise ValueError("target_class and taxonomy_rule=least-risk contradict each other")
         if self.costs is not None and self.taxonomy_rule != "most-probable":
             raise ValueError("costs and taxonomy_rule=least-risk contradict each other: name one")
         return self

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from taxon.core.labels import LabelSpace
 from taxon.core.predictions import FloatArray, Prediction, Scored
@@ -36,10 +40,10 @@ def decide(
         Scored(label=names[position], probability=float(probabilities[position]))
         for position in order[:top]
     )
-    if is_out_of_scope(scope, policy):
+    marks = mark(row, None if scope is None else np.array([scope]), label_space, policy)
+    if marks.out_of_scope[0]:
         return Prediction(path=path, out_of_scope=True, top=scored)
-    confidence = float(answer_confidence(row, label_space, policy)[0])
-    unsure = confidence < policy.abstain_below
+    confidence, unsure = float(marks.confidence[0]), bool(marks.unsure[0])
     if label_space.task == "multilabel":
         tags = tuple(names[position] for position in np.flatnonzero(named_tags(row, policy)[0]))
         return Prediction(path=path, confidence=confidence, labels=tags, unsure=unsure, top=scored)
@@ -61,9 +65,36 @@ def decide(
     )
 
 
-def is_out_of_scope(scope: float | None, policy: DecisionPolicy) -> bool:
-    """Whether a picture with this score is of something else than the model was trained on."""
-    if policy.scope is None or scope is None:
-        return False
-    # Compared in float32, as the graph computes it.
-    return bool(np.float32(scope) < np.float32(policy.scope.limit))
+@dataclass(frozen=True)
+class Marks:
+    """What the policy says of answers beside their names.
+
+    Attributes:
+        confidence: float64 [N], 0 to 1, also of pictures out of scope.
+        out_of_scope: bool [N]; these pictures are not named.
+        unsure: bool [N], never of a picture out of scope.
+    """
+
+    confidence: npt.NDArray[np.float64]
+    out_of_scope: npt.NDArray[np.bool_]
+    unsure: npt.NDArray[np.bool_]
+
+
+def mark(
+    probabilities: npt.NDArray[np.floating[Any]],
+    scope: npt.NDArray[np.floating[Any]] | None,
+    label_space: LabelSpace,
+    policy: DecisionPolicy,
+) -> Marks:
+    """Say which answers are unsure and which pictures out of scope; the same for one and many.
+
+    Args:
+        probabilities: [N, C], calibrated.
+        scope: [N], how much pictures are like those of the training, where the model says it.
+    """
+    confidence = answer_confidence(probabilities, label_space, policy)
+    flagged = np.zeros(len(probabilities), bool)
+    if policy.scope is not None and scope is not None:
+        # Compared in float32, as the graph computes it.
+        flagged = np.asarray(scope.astype(np.float32) < np.float32(policy.scope.limit))
+    return Marks(confidence, flagged, (confidence < policy.abstain_below) & ~flagged)

@@ -23,6 +23,7 @@ from taxon.evaluation.summary import (
     ClassFigures,
     Metrics,
     RankingFigures,
+    SelectiveFigures,
     UncalibratedFigures,
 )
 from taxon.evaluation.taxonomy import level_figures, taxonomy_figures
@@ -37,6 +38,7 @@ from taxon.metrics import (
     log_loss,
     mean_of_defined,
     roc_auc,
+    undefined,
 )
 from taxon.metrics.calibration import row_brier_scores
 from taxon.metrics.ranking import row_log_losses
@@ -89,12 +91,13 @@ def compute_metrics(
     case = make_case(table, targets, label_space, policy, groups)
     counts = count_samples(case.bootstrap, case.truth, case.named, case.known)
     averages = f1_averages(case.truth, case.named)
-    one = one_label_figures(case, counts, label_space, policy, order)
+    one = one_label_figures(case, counts, label_space, order)
     several = several_label_figures(case, label_space.task)
     auc_roc, average = _ranking(case, label_space.names)
     loss = case.figure_of_known(
         log_loss(targets, table.probabilities), row_log_losses(targets, table.probabilities)
     )
+    selective = selective_figures(table, targets, label_space, policy, case.bootstrap)
     return Metrics(
         task=label_space.task,
         n=len(table),
@@ -107,9 +110,9 @@ def compute_metrics(
         cohen_kappa_quadratic=one.cohen_kappa_quadratic,
         matthews=one.matthews,
         log_loss=loss,
-        macro_f1=case.share(averages.macro, counts.macro_f1),
+        macro_f1=case.figure(averages.macro, counts.macro_f1),
         micro_f1=case.share(averages.micro, counts.micro_f1),
-        weighted_f1=case.share(averages.weighted, counts.weighted_f1),
+        weighted_f1=case.figure(averages.weighted, counts.weighted_f1),
         macro_f1_at_half=several.macro_f1_at_half,
         micro_f1_at_half=several.micro_f1_at_half,
         hamming_loss=several.hamming_loss,
@@ -119,17 +122,26 @@ def compute_metrics(
         average_precision=average,
         per_class=_per_class(case, counts, label_space, policy),
         calibration=_calibration(case, table, label_space, policy, loss),
-        coverage=one.coverage,
+        coverage=_coverage(selective, policy),
         levels=level_figures(case.targets, case.probabilities, label_space, case.bootstrap),
         taxonomy=taxonomy_figures(
             case.targets, case.predicted, label_space, policy.taxonomy_rule, case.bootstrap
         ),
-        selective=selective_figures(table, targets, label_space, policy, case.bootstrap),
+        selective=selective,
         sets=set_figures(table, targets, label_space, policy, case.bootstrap),
-        scope=scope_figures(table, policy, case.bootstrap),
+        scope=scope_figures(table, label_space, policy, case.bootstrap),
         slices=slice_figures(case, label_space.task, slices),
         about=about,
     )
+
+
+def _coverage(selective: SelectiveFigures | None, policy: DecisionPolicy) -> Figure:
+    """The share of answers that are given: sure, and in scope."""
+    if selective is None:
+        return undefined("of no picture all tags are known")
+    if policy.abstain_below == 0 and policy.scope is None:
+        return Figure.of(1.0, "every picture is answered: there is no limit")
+    return selective.coverage
 
 
 def _ranking(case: Case, names: tuple[str, ...]) -> tuple[RankingFigures, RankingFigures]:

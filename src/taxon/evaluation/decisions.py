@@ -8,10 +8,12 @@ import numpy.typing as npt
 from taxon.core.labels import UNKNOWN, LabelSpace
 from taxon.core.predictions import PredictionTable
 from taxon.decision import DecisionPolicy
-from taxon.decision.answers import answer_confidence, named_classes, wrong_answers
+from taxon.decision.answers import named_classes, wrong_answers
+from taxon.decision.decide import mark
 from taxon.decision.sets import prediction_sets
 from taxon.evaluation.summary import ScopeFigures, SelectiveFigures, SetFigures
 from taxon.metrics import Figure, GroupBootstrap, undefined
+from taxon.metrics.bootstrap import WEIGHTS_AT_ONCE
 from taxon.metrics.figure import ABSENT
 
 CURVE_POINTS = 200
@@ -30,16 +32,19 @@ def selective_figures(
 ) -> SelectiveFigures | None:
     """Measure how many mistakes are left when the least confident answers are held back.
 
+    At the policy's own limit a picture out of scope is not answered either; the curve is that of
+    the confidence alone.
+
     Of several tags, pictures of which one is unknown are left out: nobody can tell whether their
     answers are right. None where no picture is left.
     """
     judged = (targets != UNKNOWN).reshape(len(targets), -1).all(axis=1)
     if not judged.any():
         return None
-    confidence = answer_confidence(table.probabilities, label_space, policy)
+    marks = mark(table.probabilities, table.scope, label_space, policy)
     wrong = wrong_answers(table.probabilities, targets, label_space, policy).astype(np.float64)
-    # The same comparison as in `taxon.decision.decide`: `unsure` is below the limit.
-    sure = (judged & (confidence >= policy.abstain_below)).astype(np.float64)
+    confidence = marks.confidence
+    sure = (judged & ~marks.unsure & ~marks.out_of_scope).astype(np.float64)
     risk = undefined(NONE_SURE)
     if sure.any():
         figure = Figure.of(float(wrong[sure > 0].mean()))
@@ -52,7 +57,7 @@ def selective_figures(
     coverage = Figure.of(float(sure[judged].mean()))
     answered = bootstrap.means(sure, judged.astype(np.float64))
     # Without a limit every answer is sure, and not only those that were seen.
-    limited = policy.abstain_below > 0
+    limited = policy.abstain_below > 0 or policy.scope is not None
     attach = bootstrap.with_share_interval if limited else bootstrap.with_interval
     return SelectiveFigures(
         curve=_curve(confidence[order], wrong[order]),
@@ -94,8 +99,9 @@ def _area_samples(wrong: Floats, order: npt.NDArray[np.intp], bootstrap: GroupBo
     blocks = []
     for weights in bootstrap.weights():
         # A part of the resamples at a time: [N, r] of all would be large.
-        for start in range(0, weights.shape[1], 100):
-            blocks.append(_areas(wrong[order], weights[groups, start : start + 100]))
+        step = max(1, WEIGHTS_AT_ONCE // len(order))
+        for start in range(0, weights.shape[1], step):
+            blocks.append(_areas(wrong[order], weights[groups, start : start + step]))
     return np.concatenate(blocks)
 
 
@@ -135,12 +141,16 @@ def set_figures(
 
 
 def scope_figures(
-    table: PredictionTable, policy: DecisionPolicy, bootstrap: GroupBootstrap
+    table: PredictionTable,
+    label_space: LabelSpace,
+    policy: DecisionPolicy,
+    bootstrap: GroupBootstrap,
 ) -> ScopeFigures | None:
     """Measure how many pictures are flagged; None where the policy or the model flags none."""
     if policy.scope is None or table.scope is None:
         return None
-    flagged = (table.scope < np.float32(policy.scope.limit)).astype(np.float64)
+    marks = mark(table.probabilities, table.scope, label_space, policy)
+    flagged = marks.out_of_scope.astype(np.float64)
     figure = Figure.of(float(flagged.mean()))
     return ScopeFigures(
         method=policy.scope.method,

@@ -23,6 +23,11 @@ KINDS: dict[str, Kind] = {"value": "value", "low": "low", "high": "high", "at_mo
 EVERY = "*"
 SLICE = re.compile(r"slices\..+\.(top1|micro_f1|macro_f1|difference)")
 EXAMPLE = "top1: 0.85, macro_f1: {value: 0.8, low: 0.75}, calibration.ece: {at_most: 0.05}"
+# Of these less is better: a bare number, which is a floor, would let bad models pass.
+LESS_IS_BETTER = re.compile(
+    r"log_loss|hamming_loss|calibration\.((uncalibrated\.)?(ece|brier|nll)|adaptive_ece)"
+    r"|selective\.(area|risk)|sets\.size|scope\.flagged|taxonomy\.(mistake_height|average_distance)"
+)
 ROUNDING = 1e-9  # a figure of 0.85 passes 0.85, however its last bit was rounded
 
 
@@ -112,6 +117,11 @@ def parse_gates(values: object, place: str = "the gates") -> tuple[Bound, ...]:
                 )
             if not math.isfinite(limit):
                 raise ConfigError(f"{place}: the limit of '{figure}' must be finite")
+            if kind in ("value", "low") and LESS_IS_BETTER.fullmatch(str(figure)):
+                raise ConfigError(
+                    f"{place}: of '{figure}' less is better, and {limit:g} would be a floor; say "
+                    f"{{at_most: {limit:g}}}, or high for the upper end of its interval"
+                )
             bounds.append(Bound(str(figure), KINDS[kind], float(limit)))
     return tuple(bounds)
 

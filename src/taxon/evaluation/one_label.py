@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from taxon.core.labels import LabelSpace
-from taxon.decision import DecisionPolicy
 from taxon.evaluation.case import Case
 from taxon.evaluation.order import NO_ORDER, order_in_words
 from taxon.metrics import (
@@ -37,14 +36,12 @@ class OneLabelFigures:
     cohen_kappa: Figure
     cohen_kappa_quadratic: Figure
     matthews: Figure
-    coverage: Figure
 
 
 def one_label_figures(
     case: Case,
     counts: CountSamples,
     label_space: LabelSpace,
-    policy: DecisionPolicy,
     order: Sequence[int] | None,
 ) -> OneLabelFigures:
     """Measure what only one class a picture has; undefined for several labels.
@@ -53,7 +50,7 @@ def one_label_figures(
         order: all class positions from the lowest class to the highest; None: they have no order.
     """
     if label_space.task == "multilabel":
-        return OneLabelFigures(*[undefined(ONE_CLASS_ONLY)] * 7)
+        return OneLabelFigures(*[undefined(ONE_CLASS_ONLY)] * 6)
     targets, predicted, probabilities = case.targets, case.predicted, case.probabilities
     right = predicted == targets
     return OneLabelFigures(
@@ -61,13 +58,13 @@ def one_label_figures(
         top5=case.share_of_rows(
             top_k_accuracy(targets, probabilities, 5), top_k_hits(targets, probabilities, 5)
         ),
-        balanced_accuracy=case.share(
+        # A mean over classes: of a rare one a few groups decide, however many there are in all.
+        balanced_accuracy=case.figure(
             balanced_accuracy(targets, predicted), counts.balanced_accuracy
         ),
         cohen_kappa=case.figure(cohen_kappa(targets, predicted), counts.cohen_kappa),
         cohen_kappa_quadratic=_quadratic(case, label_space, order),
         matthews=case.figure(matthews(targets, predicted), counts.matthews),
-        coverage=_coverage(case, policy),
     )
 
 
@@ -87,12 +84,3 @@ def _quadratic(case: Case, label_space: LabelSpace, order: Sequence[int] | None)
     samples = quadratic_kappa_samples(case.bootstrap, place[case.targets], place[case.predicted])
     said = order_in_words(label_space.names, order)
     return case.figure(figure.model_copy(update={"reason": said}), samples)
-
-
-def _coverage(case: Case, policy: DecisionPolicy) -> Figure:
-    if policy.abstain_below == 0:
-        return Figure.of(1.0, "the model is never unsure: it has no abstention limit")
-    # The same comparison as in `taxon.decision.decide`: `unsure` is below the limit.
-    confidence = case.probabilities[np.arange(len(case.predicted)), case.predicted]
-    sure = confidence.astype(np.float64) >= policy.abstain_below
-    return case.share_of_rows(Figure.of(float(sure.mean())), sure)

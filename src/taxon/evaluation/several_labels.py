@@ -50,7 +50,7 @@ def several_label_figures(case: Case, task: Task) -> SeveralLabelFigures:
     rankings = row_label_rankings(targets, case.probabilities)
     ranked = np.isfinite(rankings)
     return SeveralLabelFigures(
-        macro_f1_at_half=case.share(averages.macro, counts.macro_f1),
+        macro_f1_at_half=case.figure(averages.macro, counts.macro_f1),
         micro_f1_at_half=case.share(averages.micro, counts.micro_f1),
         hamming_loss=case.share(
             hamming_loss(targets, case.named),

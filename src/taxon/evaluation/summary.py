@@ -142,7 +142,7 @@ class SelectiveFigures(_Frozen):
             A multilabel answer is a mistake where any of its tags is wrong or missing.
         area: under the curve (AURC, Geifman & El-Yaniv 2017); 0 is perfect.
         abstain_below: the policy's limit; 0: every answer is sure.
-        coverage: the share of answers that are sure.
+        coverage: the share of pictures that are answered: sure, and in scope.
         risk: the share of mistakes among them.
     """
 
@@ -175,7 +175,7 @@ class ScopeFigures(_Frozen):
     """Pictures flagged as out of scope.
 
     Attributes:
-        method: `energy` or `nearest`.
+        method: `energy`, `nearest` or `both`.
         limit: below it a picture is flagged.
         flagged: the share of pictures that is flagged.
     """
@@ -224,7 +224,7 @@ class Metrics(_Frozen):
             whose tags are known.
         label_ranking_average_precision: for multilabel, how high a picture's tags are ranked, over
             its known tags (Tsoumakas et al. 2010); 0 to 1.
-        coverage: the share of answers that are not marked `unsure`.
+        coverage: the share of pictures that are answered: neither unsure nor out of scope.
         levels: coarse to fine; empty unless the classes are a taxonomy.
         taxonomy: None unless they are.
         selective, sets, scope: what the policy's abstention, prediction sets and out-of-scope flag

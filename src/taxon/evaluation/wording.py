@@ -80,6 +80,7 @@ def all_rows(metrics: Metrics) -> list[Row]:
         Row("ECE", calibration.ece, "Mean gap between confidence and accuracy."),
         Row("Adaptive ECE", calibration.adaptive_ece, "The same, over equally filled bins."),
         *_uncalibrated_rows(calibration),
+        Row("Coverage", metrics.coverage, "Share that is answered: neither unsure nor flagged."),
     ]
     if metrics.task == "multilabel":
         return [*shared, *_several_label_rows(metrics)]
@@ -94,7 +95,6 @@ def all_rows(metrics: Metrics) -> list[Row]:
         Row("Quadratic kappa", metrics.cohen_kappa_quadratic, quadratic, percent=False),
         Row("Matthews correlation", metrics.matthews, matthews, percent=False),
         *shared,
-        Row("Coverage", metrics.coverage, "Share of answers that are not marked unsure."),
         *_taxonomy_rows(metrics.taxonomy),
     ]
 

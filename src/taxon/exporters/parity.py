@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from taxon.bundle import ModelSpec
 from taxon.bundle.golden import GoldenSet, differing_inputs
 from taxon.core.predictions import FloatArray, ImageBatch
-from taxon.decision.answers import answer_scores, named_classes
+from taxon.decision.answers import answer_confidence, answer_scores, named_classes
 from taxon.inference import Backend, Outputs
 
 PROBABILITY_TOLERANCE = 1e-4
@@ -58,11 +58,17 @@ class ParityReport(BaseModel):
         """Say the result in one line."""
         verdict = "equal" if self.passed else "NOT EQUAL"
         inexact = f", {len(self.inexact_inputs)} inputs inexact" if self.inexact_inputs else ""
+        scope = ""
+        if self.largest_scope_difference is not None and not self.passed:
+            scope = (
+                f", out-of-scope scores {self.largest_scope_difference:.1e} apart (allowed "
+                f"{SCOPE_TOLERANCE:.0e})"
+            )
         return (
             f"{self.artefact} and {self.reference} are {verdict} on {self.pictures} "
             f"{'golden pictures' if self.source == 'golden' else 'pictures'}: largest difference "
             f"{self.largest_difference:.1e} (allowed {self.tolerance:.0e}), "
-            f"{self.changed_decisions} changed decisions{inexact}"
+            f"{self.changed_decisions} changed decisions{inexact}{scope}"
         )
 
 
@@ -125,7 +131,7 @@ def _report(
     difference = np.abs(left - right)
     # A NaN compares as "not larger" with any tolerance, so it counts as the largest error.
     difference = np.where(np.isfinite(difference), difference, 1.0)
-    changed = _changed(left, right, spec)
+    changed = _changed(left, right, spec) | _unsure_changed(left, right, spec)
     scopes = _scopes(expected), _scopes(actual)
     scope_difference = None
     if spec.policy.scope is not None:
@@ -172,6 +178,16 @@ def _largest(left: FloatArray, right: FloatArray) -> float:
     return float(np.where(np.isfinite(difference), difference, FAR_OFF).max())
 
 
+def _unsure_changed(left: FloatArray, right: FloatArray, spec: ModelSpec) -> npt.NDArray[np.bool_]:
+    """bool [N]: one answer is unsure and the other is not, and neither as good as on the limit."""
+    limit = spec.policy.abstain_below
+    before, after = (
+        answer_confidence(each, spec.label_space, spec.policy) for each in (left, right)
+    )
+    clear = np.abs(before - limit) > PROBABILITY_TOLERANCE
+    return np.asarray(((before < limit) != (after < limit)) & clear)
+
+
 def _flag_changed(left: FloatArray, right: FloatArray, limit: float) -> npt.NDArray[np.bool_]:
     """bool [N]: one is flagged and the other is not, and neither as good as on the limit."""
     level = np.float32(limit)
@@ -190,4 +206,6 @@ def _changed(left: FloatArray, right: FloatArray, spec: ModelSpec) -> npt.NDArra
     scores = answer_scores(left, spec.label_space, spec.policy)
     answers = named_classes(right, spec.label_space, spec.policy)
     margin = scores.max(axis=1) - scores[np.arange(len(left)), answers]
-    return np.asarray(~(margin <= PROBABILITY_TOLERANCE))
+    # Costs are sums of probabilities times what a mistake costs.
+    unit = 1.0 if spec.policy.costs is None else float(np.max(spec.policy.costs)) or 1.0
+    return np.asarray(~(margin <= PROBABILITY_TOLERANCE * unit))

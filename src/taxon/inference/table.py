@@ -17,8 +17,8 @@ from taxon.core.files import atomic_file
 from taxon.core.labels import UNKNOWN, LabelSpace
 from taxon.core.predictions import FloatArray, ImageBatch, PredictionTable
 from taxon.decision import DecisionPolicy
-from taxon.decision.answers import answer_confidence, named_classes, named_tags
-from taxon.decision.decide import is_out_of_scope
+from taxon.decision.answers import named_classes, named_tags, wrong_answers
+from taxon.decision.decide import mark
 from taxon.inference.predictor import DEFAULT_BATCH_SIZE, Predictor
 from taxon.preprocessing.decode import read_picture
 
@@ -95,32 +95,28 @@ def _answers(
     policy: DecisionPolicy,
     targets: npt.NDArray[np.int64],
 ) -> dict[str, object]:
-    confidence = answer_confidence(table.probabilities, label_space, policy)
+    marks = mark(table.probabilities, table.scope, label_space, policy)
+    right = ~wrong_answers(table.probabilities, targets, label_space, policy)
     judged: dict[str, object]
     if label_space.task == "multiclass":
         named = named_classes(table.probabilities, label_space, policy)
         judged = {
             "truth": [table.names[place] for place in targets],
             "answer": [table.names[place] for place in named],
-            "confidence": confidence,
-            "right": named == targets,
+            "confidence": marks.confidence,
+            "right": right,
         }
     else:
         tags = named_tags(table.probabilities, policy)
         judged = {
             "truth": _tags(targets == 1, table.names),
             "answer": _tags(tags, table.names),
-            "confidence": confidence,
-            "right": ((tags == (targets == 1)) | (targets == UNKNOWN)).all(axis=1),
+            "confidence": marks.confidence,
+            "right": right,
         }
         if (targets == UNKNOWN).any():
             judged["unknown"] = _tags(targets == UNKNOWN, table.names)
-    scores = [None] * len(table) if table.scope is None else table.scope.tolist()
-    return {
-        **judged,
-        "unsure": confidence < policy.abstain_below,
-        "out_of_scope": [is_out_of_scope(score, policy) for score in scores],
-    }
+    return {**judged, "unsure": marks.unsure, "out_of_scope": marks.out_of_scope}
 
 
 def _tags(named: npt.NDArray[np.bool_], names: Sequence[str]) -> pa.Array:

@@ -179,7 +179,8 @@ class Batcher:
     def _rows(self, images: list[ImageBatch]) -> list[Row]:
         outputs = self._run(np.stack(images))
         scopes = [None] * len(images) if outputs.scope is None else outputs.scope.tolist()
-        rows = list(map(Row, outputs.logits, outputs.probabilities, scopes))
-        if len(rows) != len(images):
-            raise ValueError(f"the backend gave {len(rows)} rows for {len(images)} pictures")
-        return rows
+        if len(outputs.logits) != len(images):
+            count = len(outputs.logits)
+            raise ValueError(f"the backend gave {count} rows for {len(images)} pictures")
+        rows = zip(outputs.logits, outputs.probabilities, scopes, strict=True)
+        return [Row(*row) for row in rows]

@@ -83,10 +83,10 @@ class ModelDescription(ModelId):
     """The model that is served.
 
     `thresholds` (multi-label only) is the probability from which a class is named;
-    `abstain_below` the confidence under which an answer is marked unsure; `set_coverage` how often
-    a prediction set holds the true class; `flags_out_of_scope` whether pictures of something else
-    are flagged. `taxonomy_rule` (a
-    taxonomy only) says which class is named: the `most-probable`, or that of `least-risk`.
+    `abstain_below` the confidence under which an answer is marked unsure (2: every answer is);
+    `set_coverage` how often a prediction set holds the true class; `flags_out_of_scope` whether
+    pictures of something else are flagged. `taxonomy_rule` (a taxonomy only) says which class is
+    named: the `most-probable`, or that of `least-risk`.
     """
 
     backbone: str

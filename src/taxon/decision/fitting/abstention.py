@@ -77,7 +77,9 @@ def fit_abstention(
             f"confident answers on {part}; every answer is unsure",
             kept=False,
         )
-    limit, seen = float(ranked[kept - 1]), int(mistakes[kept - 1])
+    # Between two confidences: a runtime that rounds otherwise gives the same answers.
+    below = ranked[kept] if kept < total else 0.0
+    limit, seen = float(ranked[kept - 1] + below) / 2, int(mistakes[kept - 1])
     return AbstentionFit(
         limit,
         f"unsure below {limit:.3g}: {kept / total:.0%} of the answers on {part} are sure, {seen} "

@@ -96,7 +96,7 @@ def fit_platt(part: CalibrationPart, support: int) -> CalibrationFit:
     everything = _columns_together(part)
     shared, shared_verdict = _platt_with_verdict(*everything)
     if shared == IDENTITY:
-        notes.append(f"calibration over all tags refused: {shared_verdict}")
+        notes.append(f"a scale and bias over all tags refused: {shared_verdict}")
     scales, biases = [], []
     refused, rare = [], []
     for column, name in enumerate(names):
@@ -121,7 +121,7 @@ def fit_platt(part: CalibrationPart, support: int) -> CalibrationFit:
             f"{'not calibrated' if shared == IDENTITY else 'calibrated as all tags together'}"
         )
     if refused:
-        notes.append(f"{listed(refused)}: left as trained, held-out log loss would rise")
+        notes.append(f"{listed(refused)}: left as trained, held-out log loss would not fall")
     return CalibrationFit(tuple(scales), tuple(biases), tuple(notes))
 
 

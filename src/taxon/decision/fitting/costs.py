@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,17 @@ from taxon.decision.fitting.thresholds import threshold_for
 Matrix = tuple[tuple[float, ...], ...]
 MOST_CLASSES = 300  # a matrix over more would make decision.json megabytes large
 TAG_COSTS = ("missed", "false")
+SPREAD = 16.0  # float32 probabilities have logarithms of their ratio up to 104
+LEEWAY = 1e-3  # more than float32 loses of such a logarithm
+
+
+@dataclass(frozen=True)
+class CostFit:
+    """Fitted costs, a sentence, and whether the target can be kept."""
+
+    costs: Matrix
+    note: str
+    kept: bool
 
 
 def cost_matrix(costs: Mapping[str, Mapping[str, float]], label_space: LabelSpace) -> Matrix:
@@ -31,6 +43,8 @@ def cost_matrix(costs: Mapping[str, Mapping[str, float]], label_space: LabelSpac
         for named, cost in row.items():
             require_known((true, named), label_space.names, "class")
             _require_cost(cost, f"{true} -> {named}")
+            if true == named and cost:
+                raise ConfigError(f"a right answer costs 0; received {cost} for {true} -> {named}")
             matrix[label_space.index(true), label_space.index(named)] = cost
     return _as_tuples(matrix)
 
@@ -57,7 +71,7 @@ def tag_thresholds(
 
 def costs_for_target(
     part: CalibrationPart, probabilities: FloatArray, config: DecisionConfig
-) -> tuple[Matrix, str]:
+) -> CostFit:
     """Return costs by which one class is named as often as a recall or precision asks for.
 
     Missing the class costs `w` times as much as any other mistake; the class is then named where
@@ -65,26 +79,43 @@ def costs_for_target(
 
     Args:
         probabilities: float32 [N, C], calibrated.
-
-    Raises:
-        ConfigError: the part has no picture of the class.
     """
     space, name = part.label_space, config.target_class
     assert name is not None  # see `require_decidable`
     position = space.index(name)
-    others = np.delete(probabilities.astype(np.float64), position, axis=1).max(axis=1)
-    ratio = probabilities[:, position] / np.maximum(others, np.finfo(np.float32).tiny)
-    # As a share of the two, it lies between 0 and 1 like any other score.
-    share = (ratio / (1 + ratio)).astype(np.float32)
     truth = (part.targets == position).astype(np.int64)
-    if not truth.any():
-        raise ConfigError(f"{part.name} has no picture of '{name}': nothing to fit its target on")
-    threshold, words = threshold_for(truth, share, config.target, config.target_value)
-    # Just below the threshold, so that the picture that stands on it is named.
-    limit = np.clip(threshold * (1 - 1e-6), 1e-6, 1 - 1e-6)
     matrix = _plain(len(space.names))
-    matrix[position] *= (1 - limit) / limit
-    return _as_tuples(matrix), f"'{name}' against the next class: {words}"
+    if not truth.any():
+        lacking = f"{part.name} has no picture of '{name}': nothing to fit its target on"
+        return CostFit(_as_tuples(matrix), lacking, kept=False)
+    score = _lead(probabilities, position)
+    found = threshold_for(truth, score, config.target, config.target_value)
+    if found.threshold <= 0:
+        matrix[:] = 1.0
+        matrix[:, position] = 0.0  # naming it alone costs nothing: it always is
+        words = found.words
+    elif found.threshold > 1:
+        matrix[:, position] = 2.0  # naming it costs more than any mistake: it never is
+        words = found.words
+    else:
+        limit = SPREAD * np.log(found.threshold / (1 - found.threshold))
+        # A little below, so that the picture that stands on the limit is named.
+        ratio = float(np.exp(limit - LEEWAY))
+        matrix[position] /= ratio
+        words = f"named from {ratio:.3g} times the next class's probability on, {found.words}"
+    return CostFit(_as_tuples(matrix), f"'{name}': {words}", found.kept)
+
+
+def _lead(probabilities: FloatArray, position: int) -> FloatArray:
+    """How far a class is before the next one, float32 [N], between 0 and 1 like any score.
+
+    The logarithm of the ratio of the two probabilities, spread over the range so that neither end
+    runs into 0 or 1.
+    """
+    smallest = np.finfo(np.float32).smallest_subnormal
+    exact = np.log(np.maximum(probabilities, smallest).astype(np.float64))
+    gap = exact[:, position] - np.delete(exact, position, axis=1).max(axis=1)
+    return np.asarray(1 / (1 + np.exp(-gap / SPREAD)), np.float32)
 
 
 def _plain(count: int) -> npt.NDArray[np.float64]:
@@ -103,7 +134,8 @@ def require_few(label_space: LabelSpace) -> None:
     """
     if len(label_space.names) > MOST_CLASSES:
         raise ConfigError(
-            f"costs are for at most {MOST_CLASSES} classes, received {len(label_space.names)}"
+            f"costs, and a target for one class, are for at most {MOST_CLASSES} classes, received "
+            f"{len(label_space.names)}; abstention (decision.abstain_risk) works with any number"
         )
 
 

@@ -71,8 +71,9 @@ def stratified_folds(
 ) -> Iterator[tuple[Rows, Rows]]:
     """Yield (rest, held-out) rows with the positives spread over the folds, groups kept together.
 
-    A group counts as positive where any of its pictures is. (scikit-learn's StratifiedGroupKFold
-    takes seconds for thousands of groups.)
+    A group counts as positive where any of its pictures is. Where that leaves none of one kind,
+    folds go by group alone, and one whose rest has a single kind is left out. (scikit-learn's
+    StratifiedGroupKFold takes seconds for thousands of groups.)
 
     Args:
         truth: int64 [N] of 0 and 1.
@@ -85,11 +86,13 @@ def stratified_folds(
     np.maximum.at(positive, numbers, truth)
     parts = min(count, int(positive.sum()), int((1 - positive).sum()))
     if parts < 2:
+        plain = folds(groups, count=count)
+        yield from ((rest, held) for rest, held in plain if 0 < truth[rest].sum() < len(rest))
         return
     division = StratifiedKFold(parts, shuffle=True, random_state=0)
     for _, held_groups in division.split(distinct, positive):
-        held = np.isin(numbers, held_groups)
-        yield np.flatnonzero(~held), np.flatnonzero(held)
+        inside = np.isin(numbers, held_groups)
+        yield np.flatnonzero(~inside), np.flatnonzero(inside)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -21,6 +21,8 @@ FEWEST_PICTURES = 20
 MOST_LEFT_OUT = 10
 DIRECTIONS = 64
 REGULARISATION = 0.1
+# Of similarities from -1 to 1 and of energies alike: float32 has six digits more.
+SMALLEST_DEVIATION = 1e-4
 
 Floats = npt.NDArray[np.float64]
 
@@ -53,20 +55,27 @@ def fit_scope(
     part: CalibrationPart, evidence: ScopeEvidence | None, config: DecisionConfig
 ) -> ScopeFit:
     """Choose the score and its limit."""
-    if config.out_of_scope == "none" or evidence is None:
+    if config.out_of_scope == "none":
         return ScopeFit(None, None, ())
     if len(part) < FEWEST_PICTURES:
         few = f"{part.name} has {len(part)} pictures, at least {FEWEST_PICTURES} are needed"
-        return ScopeFit(None, None, (f"pictures out of scope are not flagged: {few}",))
+        return _no_scope(few)
+    if evidence is None:
+        return _no_scope("there is no training picture to compare with")
     method, words = _choose(part, evidence, config)
     bank = unit_rows(evidence.bank).astype(np.float32)
     task = part.label_space.task
+    moments = (
+        None if method == "nearest" else _moments(energy(part.logits, task)),
+        None if method == "energy" else _moments(nearest_similarity(evidence.features, bank)),
+    )
+    if any(pair is not None and pair[1] < SMALLEST_DEVIATION for pair in moments):
+        # Divided by so little, the last bits of a runtime would decide.
+        return _no_scope("its score is the same for all pictures")
     scope = Scope(
         method=method,
-        energy=None if method == "nearest" else _moments(energy(part.logits, task)),
-        nearest=None
-        if method == "energy"
-        else _moments(nearest_similarity(evidence.features, bank)),
+        energy=moments[0],
+        nearest=moments[1],
         limit=0.0,
         in_scope_share=config.in_scope_share,
     )
@@ -76,12 +85,33 @@ def fit_scope(
     rank = max(1, math.floor((1 - config.in_scope_share) * (len(scores) + 1) + 1e-9))
     share = 1 - rank / (len(scores) + 1)
     scope = scope.model_copy(update={"limit": float(scores[rank - 1]), "in_scope_share": share})
-    note = f"out of scope by {_WORDS[method]}{words}; {1 - share:.1%} of pictures like those of "
-    return ScopeFit(
-        scope,
-        None if method == "energy" else bank,
-        (f"{note}{part.name} are flagged by mistake",),
-    )
+    notes = [
+        f"out of scope by {_WORDS[method]}{words}; {1 - share:.1%} of pictures like those of "
+        f"{part.name} are flagged by mistake"
+    ]
+    if share < config.in_scope_share - 1e-9:
+        notes.append(
+            f"with {len(part)} pictures no lower share of mistaken flags can be promised than "
+            f"{1 - share:.1%} (asked for: {1 - config.in_scope_share:.1%})"
+        )
+    if method != "energy" and (missing := _not_in_bank(part, evidence)):
+        notes.append(
+            f"{missing} classes have no picture among the {len(bank)} that new ones are compared "
+            "with: more of theirs are flagged"
+        )
+    return ScopeFit(scope, None if method == "energy" else bank, tuple(notes))
+
+
+def _no_scope(reason: str) -> ScopeFit:
+    return ScopeFit(None, None, (f"pictures out of scope are not flagged: {reason}",))
+
+
+def _not_in_bank(part: CalibrationPart, evidence: ScopeEvidence) -> int:
+    """How many classes no picture of the bank has."""
+    targets = evidence.bank_targets
+    if targets.ndim == 2:
+        return int((~(targets == 1).any(axis=0)).sum())
+    return len(part.label_space.names) - len(np.unique(targets))
 
 
 _WORDS = {
@@ -92,7 +122,7 @@ _WORDS = {
 
 
 def _moments(values: Floats) -> tuple[float, float]:
-    return float(values.mean()), max(float(values.std()), 1e-6)
+    return float(values.mean()), float(values.std())
 
 
 def _choose(

@@ -24,16 +24,17 @@ class SetsFit:
     """The fitted sets, None where there are too few pictures, and sentences on them."""
 
     sets: PredictionSets | None
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def fit_sets(part: CalibrationPart, probabilities: FloatArray, config: DecisionConfig) -> SetsFit:
     """Fit the limit(s) by split conformal prediction (Vovk et al. 2005).
 
     Over calibration parts and new pictures like them, a set holds the true class with a chance of
-    at least `set_coverage`; with `set_per_class` so for the pictures of every class (Vovk 2012,
-    "Conditional validity of inductive conformal predictors"). A class with too few pictures for
-    that takes the limit of all, and the notes say so.
+    at least `set_coverage` (nearly: the temperature, one number, is fitted on the same part); with
+    `set_per_class` so for the pictures of every class (Vovk 2012, "Conditional validity of
+    inductive conformal predictors"). A class with too few pictures for that takes the limit of
+    all, and the notes say so.
 
     Args:
         probabilities: float32 [N, C], calibrated.

@@ -19,10 +19,23 @@ NEVER = float(np.nextafter(np.float32(1.0), np.float32(2.0)))  # above every pro
 
 @dataclass(frozen=True)
 class ThresholdFit:
-    """A threshold for each tag, and what was found, in sentences."""
+    """A threshold for each tag; what was found, in sentences; of these, targets not to be kept."""
 
     thresholds: tuple[float, ...]
     notes: tuple[str, ...]
+    broken: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TargetFit:
+    """A threshold for a recall or a precision, words on it, and whether it can be kept.
+
+    A threshold of 0 names every picture, one above 1 none.
+    """
+
+    threshold: float
+    words: str
+    kept: bool = True
 
 
 def fit_thresholds(
@@ -41,7 +54,7 @@ def fit_thresholds(
     known = part.targets != UNKNOWN
     shared = shared_threshold(part.targets, probabilities, config)
     thresholds: list[float] = []
-    rare, pooled, notes = [], [], []
+    rare, pooled, notes, broken = [], [], [], []
     for column, name in enumerate(names):
         rows = known[:, column]
         truth, scores = part.targets[rows, column], probabilities[rows, column]
@@ -57,9 +70,11 @@ def fit_thresholds(
                 pooled.append(name)
             thresholds.append(shared if own is None else own)
         else:
-            threshold, words = threshold_for(truth, scores, config.target, config.target_value)
-            thresholds.append(threshold)
-            notes.append(f"'{name}': {words}")
+            found = threshold_for(truth, scores, config.target, config.target_value)
+            thresholds.append(found.threshold)
+            start = f"named from {found.threshold:.3g} on, " if found.kept else ""
+            notes.append(f"'{name}': {start}{found.words}")
+            broken += [] if found.kept else notes[-1:]
     what = "F1" if config.target == "f1" else f"{config.target} of {config.target_value:g}"
     lead = f"thresholds by {what} on {part.name}"
     if rare:
@@ -68,7 +83,7 @@ def fit_thresholds(
     if pooled:
         better = "own thresholds are not better on held-out folds"
         notes.append(f"{listed(pooled)}: {better}: the shared threshold {shared:.2f}")
-    return ThresholdFit(tuple(thresholds), (lead, *notes))
+    return ThresholdFit(tuple(thresholds), (lead, *notes), tuple(broken))
 
 
 def shared_threshold(targets: Targets, probabilities: FloatArray, config: DecisionConfig) -> float:
@@ -83,7 +98,7 @@ def shared_threshold(targets: Targets, probabilities: FloatArray, config: Decisi
     if not 0 < truth.sum() < len(truth):
         return 0.5
     if config.target != "f1":
-        return threshold_for(truth, scores, config.target, config.target_value)[0]
+        return threshold_for(truth, scores, config.target, config.target_value).threshold
     grid = np.arange(1, 100) / 100
     curves = [
         _f1_at(targets[known[:, column], column], probabilities[known[:, column], column], grid)
@@ -136,17 +151,15 @@ def best_f1_threshold(truth: Targets, scores: Scores) -> float:
     return _below_cut(ranked, int(np.argmax(np.where(possible, f1, -1.0))))
 
 
-def threshold_for(
-    truth: Targets, scores: Scores, target: Target, value: float | None
-) -> tuple[float, str]:
-    """Return the threshold for a recall or a precision that is asked for, and words on it."""
+def threshold_for(truth: Targets, scores: Scores, target: Target, value: float | None) -> TargetFit:
+    """Return the threshold for a recall or a precision that is asked for."""
     assert value is not None  # the configuration requires it
     if target == "recall":
         return recall_threshold(truth, scores, value)
     return precision_threshold(truth, scores, value)
 
 
-def recall_threshold(truth: Targets, scores: Scores, recall: float) -> tuple[float, str]:
+def recall_threshold(truth: Targets, scores: Scores, recall: float) -> TargetFit:
     """Return the highest threshold from which a new positive is named with chance `recall`.
 
     The rank is that of split conformal prediction, floor((1 - recall)(n + 1)) of the n positives'
@@ -162,15 +175,16 @@ def recall_threshold(truth: Targets, scores: Scores, recall: float) -> tuple[flo
     rank = math.floor((1 - recall) * (len(positives) + 1) + 1e-9)
     if rank == 0:
         needed = math.ceil(recall / (1 - recall) - 1e-9)
-        return 0.0, (
+        words = (
             f"{len(positives)} examples cannot promise a recall of {recall:g} "
             f"({needed} are needed): every picture is named"
         )
+        return TargetFit(0.0, words, kept=False)
     threshold = float(positives[rank - 1])
-    return threshold, _words(truth, scores, threshold)
+    return TargetFit(threshold, _words(truth, scores, threshold))
 
 
-def precision_threshold(truth: Targets, scores: Scores, precision: float) -> tuple[float, str]:
+def precision_threshold(truth: Targets, scores: Scores, precision: float) -> TargetFit:
     """Return the lowest threshold with at least this precision on the part.
 
     Args:
@@ -184,9 +198,10 @@ def precision_threshold(truth: Targets, scores: Scores, precision: float) -> tup
     possible = np.append(ranked[:-1] > ranked[1:], True)
     good = np.flatnonzero(possible & (shares >= precision))
     if not len(good):
-        return NEVER, f"no threshold has a precision of {precision:g}: never named"
+        words = f"no threshold has a precision of {precision:g}: never named"
+        return TargetFit(NEVER, words, kept=False)
     threshold = _below_cut(ranked, int(good[-1]))
-    return threshold, _words(truth, scores, threshold)
+    return TargetFit(threshold, _words(truth, scores, threshold))
 
 
 def _below_cut(ranked: npt.NDArray[np.float64], cut: int) -> float:
@@ -201,7 +216,7 @@ def _words(truth: Targets, scores: Scores, threshold: float) -> str:
     named = scores >= np.float32(threshold)
     hits, positives = int((named & (truth == 1)).sum()), int(truth.sum())
     return (
-        f"named from {threshold:.3g} on: recall {hits / positives:.0%} of {positives} examples, "
+        f"recall {hits / positives:.0%} of {positives} examples, "
         f"precision {hits / max(1, int(named.sum())):.0%}"
     )
 

@@ -60,7 +60,8 @@ async function loadModel() {
     ["Fingerprint", model.fingerprint],
   ];
   if (model.set_coverage !== null) facts.push(["Sets hold the class", percent(model.set_coverage)]);
-  if (model.abstain_below > 0) facts.push(["Unsure below", percent(model.abstain_below)]);
+  if (model.abstain_below > 1) facts.push(["Unsure", "always"]);
+  else if (model.abstain_below > 0) facts.push(["Unsure below", percent(model.abstain_below)]);
   for (const [term, description] of facts) {
     const value = element("dd", "");
     value.append(term === "Fingerprint" ? element("code", "", description) : description);
