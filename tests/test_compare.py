@@ -31,6 +31,7 @@ from taxon.core.labels import UNKNOWN, LabelSpace
 from taxon.core.predictions import PredictionTable
 from taxon.data import Manifest, Record, read_manifest, write_manifest
 from taxon.decision import DecisionPolicy
+from taxon.evaluation import compute_metrics
 from taxon.evaluation.comparison import Answers, PairedMetrics, compare_answers, write_page
 from taxon.evaluation.comparison.figures import paired
 from taxon.metrics import Figure, GroupBootstrap
@@ -256,7 +257,12 @@ class TestVerdict:
         assert (picture.change, picture.truth) == ("different", ("class 0",))
         assert (picture.answer_a, picture.answer_b) == (("class 1",), ("class 2",))
         assert metrics.verdict.outcome == "undecided"
-        assert "up to 10.0 % of pictures like these" in metrics.verdict.sentences[1]
+        # Clopper and Pearson: 1 - 0.025 ** (1 / 30), of 10 groups 1 - 0.025 ** (1 / 10).
+        assert "up to 11.6 % of pictures like these" in metrics.verdict.sentences[1]
+        grouped = compare_answers(
+            naming(space, a), naming(space, b), truth, space, groups=np.arange(30) // 3, about={}
+        )
+        assert "up to 30.8 % of pictures like these" in grouped.verdict.sentences[1]
 
     def test_a_gain_in_one_figure_does_not_hide_a_loss_in_another(self) -> None:
         space = classes(2)
@@ -338,7 +344,8 @@ class TestTags:
         assert metrics.changed[0].answer_a == ("fog", "sea", "sun")
         assert metrics.changed[0].truth == ("sea", "sun")
         figures = {name: (each.a.value, each.b.value) for name, each in metrics.figures.items()}
-        assert figures["exact_match"] == (0.25, 0.5)
+        # Of the second and fourth picture all is known; A has neither right, B the second.
+        assert figures["exact_match"] == (0.0, 0.5)
         # fog: A 1 right of 3 named and 2 true, B 1 of 2 and 2; sea: 1 of 2 and 1, 1 of 1 and 1;
         # sun: 1 of 1 and 2 for both.
         assert figures["macro_f1"] == pytest.approx(
@@ -348,6 +355,46 @@ class TestTags:
         tags = {name: (each.only_a, each.only_b) for name, each in metrics.per_class.items()}
         assert tags == {"fog": (0, 1), "sea": (0, 1), "sun": (0, 0)}
         assert metrics.verdict.figure == "macro_f1"
+
+    def test_pictures_with_unknown_tags_are_not_judged(self) -> None:
+        truth = np.array([[1, 0, 1], [0, 1, 1], [1, UNKNOWN, 0], [UNKNOWN, 0, 1], [0, 1, UNKNOWN]])
+        named_a = np.array([[1, 0, 1], [0, 0, 1], [1, 0, 0], [0, 1, 1], [0, 1, 0]])
+        named_b = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0], [0, 0, 1], [0, 1, 1]])
+        metrics = compare_answers(
+            *(answers(self.SPACE, np.where(named, 0.9, 0.1)) for named in (named_a, named_b)),
+            truth,
+            self.SPACE,
+            about={},
+        )
+        test = metrics.mcnemar
+        assert (test.both_right, test.only_a, test.only_b, test.both_wrong) == (0, 1, 1, 0)
+        assert test.judged == 2 and metrics.n == 5
+        assert {(row.id, row.change) for row in metrics.changed} == {
+            ("0000.png", "broken"), ("0001.png", "fixed"),
+            ("0002.png", "not_judged"), ("0003.png", "not_judged"),  # the last: in no known tag
+        }  # fmt: skip
+        figure = metrics.figures["exact_match"]
+        assert (figure.a.value, figure.b.value) == (0.5, 0.5)
+        assert figure.a.reason == "over 2 pictures of 5; of the others some tags are unknown"
+        assert "Of 3 pictures some tags are unknown: exact match and" in " ".join(
+            metrics.verdict.sentences
+        )
+
+    def test_no_picture_is_judged(self) -> None:
+        truth = np.array([[1, 0, UNKNOWN]] * 6)
+        named = np.array([[1, 0, 0]] * 3 + [[1, 1, 0]] * 3)
+        metrics = compare_answers(
+            answers(self.SPACE, np.where(truth == 1, 0.9, 0.1)),
+            answers(self.SPACE, np.where(named, 0.9, 0.1)),
+            truth,
+            self.SPACE,
+            about={},
+        )
+        figure = metrics.figures["exact_match"]
+        assert figure.difference.value is None and figure.p_value is None
+        assert figure.difference.reason == "of no picture all tags are known"
+        assert {row.change for row in metrics.changed} == {"not_judged"}
+        assert metrics.verdict.outcome != "same" and len(metrics.changed) == 3
 
     def test_what_is_unknown_counts_nowhere(self) -> None:
         generator = np.random.default_rng(2)
@@ -390,6 +437,77 @@ class TestTags:
         metrics = compare_answers(a, b, truth, self.SPACE, about={})
         assert metrics.figures["exact_match"].difference.value == 0.5
         assert metrics.figures["mAP"].difference.value == 0
+
+
+class TestAsInMetricsJson:
+    """The figures of each run, and their intervals, are those of its own evaluation."""
+
+    @staticmethod
+    def check(
+        sides: tuple[Answers, Answers],
+        truth: Targets,
+        groups: Targets | None,
+    ) -> PairedMetrics:
+        space = sides[0].label_space
+        compared = compare_answers(*sides, truth, space, groups=groups, about={})
+        for name, side in zip("ab", sides, strict=True):
+            own = compute_metrics(side.table, truth, space, side.policy, groups=groups, about={})
+            alone = {"mAP": own.average_precision.macro}
+            if own.taxonomy is not None:
+                alone["average_distance"] = own.taxonomy.average_distance
+            for figure, pair in compared.figures.items():
+                expected = alone[figure] if figure in alone else getattr(own, figure)
+                _same(getattr(pair, name), expected, figure)
+            for label, entry in compared.per_class.items():
+                _same(getattr(entry.recall, name), own.per_class[label].recall, label)
+                _same(getattr(entry.f1, name), own.per_class[label].f1, label)
+        return compared
+
+    def test_without_a_mistake(self) -> None:
+        space, truth = classes(3), np.arange(60) % 2  # of the third class there is no picture
+        wrong = truth.copy()
+        wrong[truth == 1] = 2
+        wrong[0] = 1
+        sides = naming(space, truth), naming(space, wrong)
+        for groups in (None, np.arange(60) // 4):
+            compared = self.check(sides, truth, groups)
+            count = 60 if groups is None else 15
+            end = 0.025 ** (1 / count)
+            assert compared.figures["top1"].a.ci95 == pytest.approx((end, 1))
+        alone = self.check(sides, truth, None).per_class["class 1"]
+        share = 1 - 0.025 ** (1 / 31)  # 30 of the class, and one more that B names so
+        assert alone.recall.b.ci95 == pytest.approx((0, 1 - 0.025 ** (1 / 30)))
+        assert alone.f1.b.ci95 == pytest.approx((0, 2 * share / (1 + share)))
+
+    def test_one_group(self) -> None:
+        space, truth = classes(2), np.arange(20) % 2
+        self.check((naming(space, truth), naming(space, 1 - truth)), truth, np.zeros(20, np.int64))
+
+    def test_taxonomy(self) -> None:
+        space = LabelSpace.taxonomy([("A", "x"), ("A", "y"), ("B", "z")])
+        truth, other = np.random.default_rng(0).integers(0, 3, (2, 60))
+        self.check((naming(space, truth), naming(space, other)), truth, np.arange(60) // 2)
+
+    @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.2, 1.0]), st.booleans())
+    @settings(max_examples=15, deadline=None)
+    def test_tags(self, seed: int, unknown: float, in_groups: bool) -> None:
+        generator = np.random.default_rng(seed)
+        truth = generator.integers(0, 2, (24, 3))
+        good = np.where(truth == 1, 0.9, 0.1)
+        poor = np.abs(good - (generator.random((24, 3)) < 0.3) * generator.random((24, 3)))
+        truth[generator.random((24, 3)) < unknown / 3] = UNKNOWN
+        if unknown == 1.0:
+            truth[:, 2] = UNKNOWN
+        sides = answers(TestTags.SPACE, good), answers(TestTags.SPACE, poor)
+        self.check(sides, truth, np.arange(24) // 3 if in_groups else None)
+
+
+def _same(found: Figure, expected: Figure, name: str) -> None:
+    assert found.reason == expected.reason, name
+    assert found.value == pytest.approx(expected.value), name
+    assert (found.ci95 is None) == (expected.ci95 is None), name
+    if found.ci95 is not None:
+        assert found.ci95 == pytest.approx(expected.ci95), name
 
 
 def test_json_round_trip() -> None:
@@ -576,6 +694,31 @@ def test_folders_by_name(run: Path, copy_of: Copy, tmp_path: Path) -> None:
     assert api.compare(run, folder).folder == folder / "comparisons" / f"{run.name}-3"
 
 
+@pytest.mark.parametrize("step", ["page", "table"])
+def test_interrupted_while_it_writes(
+    run: Path, copy_of: Copy, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    folder = copy_of(run)
+    first = api.compare(run, folder)
+    old = first.folder / "compare.json"
+    assert old.is_file()
+
+    def fails_to_write(path: Path, *_: Any, **__: Any) -> None:
+        assert not old.exists()  # else it would lie beside files of another comparison
+        raise OutputError(f"cannot write {path}: the disk is full")
+
+    with monkeypatch.context() as patched:
+        if step == "page":
+            patched.setattr("taxon.evaluation.comparison.write_page", fails_to_write)
+        else:
+            patched.setattr("taxon.api.comparing.write_text", fails_to_write)
+        with pytest.raises(OutputError, match="the disk is full"):
+            api.compare(run, folder)
+    assert not old.exists()
+    assert api.compare(run, folder).folder == first.folder
+    assert old.is_file()
+
+
 def test_artefact_alone(
     run: Path, defects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -649,7 +792,11 @@ def test_tags_with_unknown_ones(tags: Path, tags_run: Path, tmp_path: Path) -> N
     leant = metrics.per_class[manifest.label_space.names[1]]
     assert leant.recall.b.value == 1.0
     assert any("unknown" in note for note in result.notes)
+    assert metrics.changed
     assert all(f"?{first}" in picture.truth for picture in metrics.changed)
+    assert {picture.change for picture in metrics.changed} == {"not_judged"}
+    assert metrics.mcnemar.judged == 0
+    assert "Some tags unknown" in result.page.read_text("utf-8")
     assert "tags" in result.page.read_text("utf-8")
 
 
@@ -687,12 +834,30 @@ def test_page_is_small_whole_and_escaped(tmp_path: Path) -> None:
         asked.append(picture)
         return jpeg(96)
 
-    write_page(tmp_path / "compare.html", metrics, thumbnails=thumbnails)
+    write_page(tmp_path / "compare.html", metrics, taxonomy=False, thumbnails=thumbnails)
     text = (tmp_path / "compare.html").read_text("utf-8")
     assert "<b>&" not in text and "&lt;b&gt;&amp;" in text
     assert len(asked) == 60 and len(text) < 5_000_000
     assert "The 60 of 1000 in which B is most confident" in text
     assert "<script" not in text and not re.search(r"(src|href)=\"(?!#|data:)", text)
+
+
+@pytest.mark.parametrize("taxonomy", [False, True])
+def test_page_cuts_names_of_a_taxonomy_only(tmp_path: Path, taxonomy: bool) -> None:
+    names = ["black/white", "colour/red"]
+    space = (
+        LabelSpace.taxonomy([name.split("/") for name in names])
+        if taxonomy
+        else LabelSpace.flat("multiclass", names)
+    )
+    truth = np.arange(20) % 2
+    metrics = compare_answers(
+        naming(space, 1 - truth), naming(space, truth), truth, space, about={}
+    )
+    page = tmp_path / "compare.html"
+    write_page(page, metrics, taxonomy=space.is_taxonomy, thumbnails=lambda _: None)
+    text = page.read_text("utf-8")
+    assert (">white</th>" in text, ">black/white</th>" in text) == (taxonomy, not taxonomy)
 
 
 @pytest.fixture(scope="module")
@@ -720,7 +885,7 @@ def test_page_in_a_browser(browser: Any, tmp_path: Path, width: int, scheme: str
     a[:60], b[50:140] = truth[:60], truth[50:140]
     about = {"a": {"name": "runs/old-" + "x" * 80}, "b": {"name": "new"}, "part": "test"}
     metrics = compare_answers(naming(space, a), naming(space, b), truth, space, about=about)
-    write_page(tmp_path / "compare.html", metrics, thumbnails=lambda _: jpeg())
+    write_page(tmp_path / "compare.html", metrics, taxonomy=False, thumbnails=lambda _: jpeg())
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     asked: list[str] = []
     complaints: list[str] = []

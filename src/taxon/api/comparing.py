@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from taxon.api.common_pictures import ALL, Run, choose_pictures, open_run, require_same_classes
 from taxon.api.pictures import group_numbers, still_there, thumbnails_of
 from taxon.bundle.layout import COMPARISONS_FOLDER
+from taxon.core.errors import OutputError
 from taxon.core.files import require_free, require_writable, write_json, write_text
 from taxon.core.versions import taxon_version
 from taxon.data import Columns, Manifest, data_path
@@ -110,11 +111,24 @@ def compare(
             "taxon": taxon_version(),
         },
     )
+    # It goes first and comes last: whoever finds it finds the page and the table of the same runs.
+    _remove(folder / COMPARISON_FILE)
+    write_page(
+        folder / PAGE_FILE,
+        metrics,
+        taxonomy=b.spec.label_space.is_taxonomy,
+        thumbnails=thumbnails_of(manifest.records),
+    )
     write_text(folder / CHANGED_FILE, _changed_rows(metrics))
-    write_page(folder / PAGE_FILE, metrics, thumbnails=thumbnails_of(manifest.records))
-    # Last: whoever finds it finds the page and the table too.
     write_json(folder / COMPARISON_FILE, metrics.as_json())
     return Comparison(metrics, folder, tuple(notes))
+
+
+def _remove(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot replace {file}: {error.strerror or error}") from error
 
 
 def _default_folder(a: Run, b: Run, data: Path | None, split: str | None) -> Path:

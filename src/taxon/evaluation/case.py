@@ -51,16 +51,8 @@ class Case:
         return self.bootstrap.with_share_interval(figure, samples, concerned)
 
     def f1_of_class(self, figure: Figure, samples: Samples, concerned: int) -> Figure:
-        """The same for the F1 of a class, over the groups that have it or are named so.
-
-        Where it is exactly 0 or 1, through the share J of right ones among the pictures that are of
-        the class or named so: F1 is 2 J / (1 + J).
-        """
-        found = self.share(figure, samples, concerned)
-        if figure.value not in (0.0, 1.0) or found.ci95 is None:
-            return found
-        low, high = (2 * end / (1 + end) for end in found.ci95)
-        return found.with_interval((low, high))
+        """The same for the F1 of a class, over the groups that have it or are named so."""
+        return self.bootstrap.with_f1_interval(figure, samples, concerned)
 
     def share_of_rows(self, figure: Figure, rows: npt.NDArray[Any]) -> Figure:
         """Attach the interval of a share that is the mean of yes or no over all pictures."""

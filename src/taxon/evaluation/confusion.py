@@ -95,8 +95,14 @@ def confusion_view(metrics: Metrics, pictures: Mapping[str, int]) -> ConfusionVi
     return ConfusionView(classes, short_names(classes), rows, len(names))
 
 
-def short_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the last part of each taxonomy path, or the whole where that is ambiguous."""
+def short_names(names: Sequence[str], *, taxonomy: bool = True) -> tuple[str, ...]:
+    """Return the last part of each taxonomy path, or the whole where that is ambiguous.
+
+    Args:
+        taxonomy: False for flat classes, whose names stay as they are: `black/white` is one tag.
+    """
+    if not taxonomy:
+        return tuple(names)
     ends = [name.rsplit(SEPARATOR, 1)[-1] for name in names]
     times = Counter(ends)
     return tuple(end if times[end] == 1 else name for end, name in zip(ends, names, strict=True))

@@ -159,6 +159,18 @@ class GroupBootstrap:
         groups = self.groups if concerned is None else concerned
         return figure.with_interval(exact_interval(figure.value == 1.0, groups))
 
+    def with_f1_interval(self, figure: Figure, samples: npt.NDArray[Any], concerned: int) -> Figure:
+        """The same for the F1 of a class, over the groups that have it or are named so.
+
+        Where it is exactly 0 or 1, through the share J of right ones among the pictures that are of
+        the class or named so: F1 is 2 J / (1 + J).
+        """
+        found = self.with_share_interval(figure, samples, concerned)
+        if figure.value not in (0.0, 1.0) or found.ci95 is None:
+            return found
+        low, high = (2 * end / (1 + end) for end in found.ci95)
+        return found.with_interval((low, high))
+
 
 def exact_interval(all_right: bool, groups: int) -> tuple[float, float]:
     """Return the exact 95 % interval of a share that is 1 (`all_right`) or 0 over some groups.

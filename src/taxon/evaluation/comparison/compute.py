@@ -11,9 +11,10 @@ from taxon.core.errors import DataError
 from taxon.core.labels import UNKNOWN, UNKNOWN_MARK, LabelSpace
 from taxon.evaluation.comparison.figures import (
     Answers,
-    Case,
+    CommonPictures,
     Side,
     Targets,
+    class_figures,
     paired,
     paired_figures,
 )
@@ -26,7 +27,6 @@ from taxon.evaluation.comparison.summary import (
     Verdict,
 )
 from taxon.evaluation.comparison.wording import verdict_sentences
-from taxon.metrics import class_scores
 from taxon.metrics.paired import holm, mcnemar
 
 # Standard errors of a difference that is found in four of five samples (Cohen 1988): the 97.5 %
@@ -47,8 +47,9 @@ def compare_answers(
 
     Each run names classes by its own policy. Differences are B less A; their 95 % intervals come
     from a paired percentile bootstrap over groups (1,000 resamples, seed 0, the same for both),
-    their p-values from swaps over groups (`taxon.metrics.paired.swap_test`). McNemar's exact test
-    is over pictures.
+    their p-values from swaps over groups (`taxon.metrics.paired.swap_test`). The figures of each
+    run and their intervals are those of `taxon.evaluation.compute_metrics`. McNemar's exact test
+    is over pictures; one with an unknown tag is neither right nor wrong.
 
     Args:
         a, b: predictions for the same pictures, rows in the same order.
@@ -68,18 +69,18 @@ def compare_answers(
             raise DataError("the two runs have other classes than the data; compare like with like")
         if not np.isfinite(answers.table.probabilities).all():
             raise DataError("a probability is not a number; the model's output cannot be scored")
-    case = Case.of(targets, label_space, groups)
-    sides = Side.of(a, case), Side.of(b, case)
+    common = CommonPictures.of(targets, label_space, groups)
+    sides = Side.of(a, common), Side.of(b, common)
     metrics = PairedMetrics(
         task=label_space.task,
         n=len(targets),
-        groups=None if groups is None else case.bootstrap.groups,
+        groups=None if groups is None else common.bootstrap.groups,
         classes=label_space.names,
         verdict=Verdict(outcome="undecided", figure=_headline(label_space), detectable=None),
-        figures=paired_figures(case, *sides),
-        mcnemar=_mcnemar(*sides),
-        per_class=_per_class(case, *sides),
-        changed=_changed(case, a.table.ids, *sides),
+        figures=paired_figures(common, *sides),
+        mcnemar=_mcnemar(common, *sides),
+        per_class=_per_class(common, *sides),
+        changed=_changed(common, a.table.ids, *sides),
         about=about,
     )
     verdict = _verdict(metrics)
@@ -106,34 +107,37 @@ def _detectable(metrics: PairedMetrics) -> float | None:
     return (interval[1] - interval[0]) / (2 * 1.96) * DETECTABLE
 
 
-def _mcnemar(a: Side, b: Side) -> McNemarTest:
+def _mcnemar(common: CommonPictures, a: Side, b: Side) -> McNemarTest:
     only_a, only_b = int((a.right & ~b.right).sum()), int((~a.right & b.right).sum())
     return McNemarTest(
         both_right=int((a.right & b.right).sum()),
         only_a=only_a,
         only_b=only_b,
-        both_wrong=int((~a.right & ~b.right).sum()),
+        both_wrong=int((common.judged & ~a.right & ~b.right).sum()),
         p_value=mcnemar(only_a, only_b),
     )
 
 
-def _per_class(case: Case, a: Side, b: Side) -> dict[str, ClassComparison]:
-    scores = class_scores(case.truth, a.named), class_scores(case.truth, b.named)
-    wins = [_only_one_right(case, a, b, position) for position in range(case.truth.shape[1])]
+def _per_class(common: CommonPictures, a: Side, b: Side) -> dict[str, ClassComparison]:
+    scores = class_figures(common, a), class_figures(common, b)
+    wins = [_only_one_right(common, a, b, position) for position in range(common.truth.shape[1])]
     tested = [position for position, counts in enumerate(wins) if counts is not None]
     p_values = {position: mcnemar(*(wins[position] or (0, 0))) for position in tested}
     corrected = dict(zip(tested, holm(list(p_values.values())).tolist(), strict=True))
     found = {}
-    for position, name in enumerate(case.label_space.names):
+    for position, name in enumerate(common.label_space.names):
         of_a, of_b = scores[0][position], scores[1][position]
         samples = a.counts, b.counts
         only_a, only_b = wins[position] or (0, 0)
         found[name] = ClassComparison(
             support=of_a.support,
             recall=paired(
-                case.bootstrap, of_a.recall, of_b.recall, *(one.recall[position] for one in samples)
+                common.bootstrap,
+                of_a.recall,
+                of_b.recall,
+                *(one.recall[position] for one in samples),
             ),
-            f1=paired(case.bootstrap, of_a.f1, of_b.f1, *(one.f1[position] for one in samples)),
+            f1=paired(common.bootstrap, of_a.f1, of_b.f1, *(one.f1[position] for one in samples)),
             only_a=only_a,
             only_b=only_b,
             p_value=p_values.get(position),
@@ -142,28 +146,33 @@ def _per_class(case: Case, a: Side, b: Side) -> dict[str, ClassComparison]:
     return found
 
 
-def _only_one_right(case: Case, a: Side, b: Side, position: int) -> tuple[int, int] | None:
+def _only_one_right(
+    common: CommonPictures, a: Side, b: Side, position: int
+) -> tuple[int, int] | None:
     """Pictures of a class (of several: where it is known) that only A, only B has right; None
     where there is no picture."""
-    if case.label_space.task == "multiclass":
-        rows = case.targets == position
+    if common.label_space.task == "multiclass":
+        rows = common.targets == position
         right_a, right_b = a.right[rows], b.right[rows]
     else:
-        rows = case.targets[:, position] != UNKNOWN
-        present = case.targets[rows, position] == 1
+        rows = common.targets[:, position] != UNKNOWN
+        present = common.targets[rows, position] == 1
         right_a, right_b = (side.said[rows, position] == present for side in (a, b))
     if not len(right_a):
         return None
     return int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
 
 
-def _changed(case: Case, ids: tuple[str, ...], a: Side, b: Side) -> tuple[ChangedPicture, ...]:
+def _changed(
+    common: CommonPictures, ids: tuple[str, ...], a: Side, b: Side
+) -> tuple[ChangedPicture, ...]:
     differ = a.said != b.said
-    differ = (differ if case.known is None else differ & case.known).any(axis=1)
+    differ = (differ if common.known is None else differ & common.known).any(axis=1)
     kinds: list[tuple[Change, npt.NDArray[np.bool_]]] = [
         ("broken", a.right & ~b.right),
         ("fixed", ~a.right & b.right),
-        ("different", ~a.right & ~b.right & differ),
+        ("different", common.judged & ~a.right & ~b.right & differ),
+        ("not_judged", ~common.judged & differ),
     ]
     changed = []
     for kind, mask in kinds:
@@ -173,23 +182,23 @@ def _changed(case: Case, ids: tuple[str, ...], a: Side, b: Side) -> tuple[Change
                 ChangedPicture(
                     id=ids[row],
                     change=kind,
-                    truth=_truth(case, row),
-                    answer_a=_labels(case, a.said[row]),
+                    truth=_truth(common, row),
+                    answer_a=_labels(common, a.said[row]),
                     confidence_a=float(a.confidence[row]),
-                    answer_b=_labels(case, b.said[row]),
+                    answer_b=_labels(common, b.said[row]),
                     confidence_b=float(b.confidence[row]),
                 )
             )
     return tuple(changed)
 
 
-def _truth(case: Case, row: int) -> tuple[str, ...]:
-    target = case.targets[row]
-    if case.label_space.task == "multiclass":
-        return (case.label_space.names[target],)
-    unknown = (f"{UNKNOWN_MARK}{name}" for name in _labels(case, target == UNKNOWN))
-    return (*_labels(case, target == 1), *unknown)
+def _truth(common: CommonPictures, row: int) -> tuple[str, ...]:
+    target = common.targets[row]
+    if common.label_space.task == "multiclass":
+        return (common.label_space.names[target],)
+    unknown = (f"{UNKNOWN_MARK}{name}" for name in _labels(common, target == UNKNOWN))
+    return (*_labels(common, target == 1), *unknown)
 
 
-def _labels(case: Case, row: npt.NDArray[np.bool_]) -> tuple[str, ...]:
-    return tuple(case.label_space.names[position] for position in np.flatnonzero(row))
+def _labels(common: CommonPictures, row: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+    return tuple(common.label_space.names[position] for position in np.flatnonzero(row))

@@ -24,6 +24,10 @@ _TITLES: dict[Change, tuple[str, str]] = {
     "broken": ("Broken", "A was right, B is wrong."),
     "fixed": ("Fixed", "A was wrong, B is right."),
     "different": ("Wrong in another way", "Both are wrong, with different answers."),
+    "not_judged": (
+        "Some tags unknown",
+        "Nobody can say that everything is right; the answers differ in a tag that is known.",
+    ),
 }
 
 
@@ -66,13 +70,20 @@ class ClassRow:
     f1: PairedRow
 
 
-def write_page(path: Path, metrics: Metrics, *, thumbnails: Callable[[str], bytes | None]) -> None:
+def write_page(
+    path: Path,
+    metrics: Metrics,
+    *,
+    taxonomy: bool,
+    thumbnails: Callable[[str], bytes | None],
+) -> None:
     """Write the page as one self-contained HTML file, below 5 MB, without any script.
 
     Args:
         path: the file to write; it appears whole or not at all.
         metrics: its `about` gives the title (`a` and `b`, each with `name`), the `part` and the
             provenance.
+        taxonomy: whether class names are paths in a tree, of which the page shows the last part.
         thumbnails: id -> bytes of a small JPEG, or None; called for at most 60 pictures a kind.
 
     Raises:
@@ -96,11 +107,16 @@ def write_page(path: Path, metrics: Metrics, *, thumbnails: Callable[[str], byte
         headline=paired_row(metrics.verdict.figure, metrics.headline),
         class_rows=_class_rows(metrics),
         classes_shown=CLASSES,
-        short=dict(zip(metrics.classes, short_names(metrics.classes), strict=True)),
+        short=_short(metrics, taxonomy),
         galleries=_galleries(metrics, thumbnails),
         provenance=_provenance(metrics.about),
     )
     write_text(path, html)
+
+
+def _short(metrics: Metrics, taxonomy: bool) -> dict[str, str]:
+    """Each class as the page shows it."""
+    return dict(zip(metrics.classes, short_names(metrics.classes, taxonomy=taxonomy), strict=True))
 
 
 def _name(metrics: Metrics, side: str) -> str:

@@ -12,7 +12,7 @@ from taxon.metrics import Figure
 SCHEMA_VERSION = 1
 
 Outcome = Literal["better", "worse", "undecided", "same"]
-Change = Literal["broken", "fixed", "different"]
+Change = Literal["broken", "fixed", "different", "not_judged"]
 
 
 class _Frozen(BaseModel):
@@ -54,7 +54,7 @@ class McNemarTest(_Frozen):
 
     Attributes:
         both_right, only_a, only_b, both_wrong: pictures; of several tags a picture is right where
-            every known tag is.
+            every tag is, and counts only where every tag is known, as for `exact_match`.
         p_value: two-sided; pictures are taken for independent.
     """
 
@@ -63,6 +63,11 @@ class McNemarTest(_Frozen):
     only_b: int
     both_wrong: int
     p_value: float
+
+    @property
+    def judged(self) -> int:
+        """How many pictures are right or wrong."""
+        return self.both_right + self.only_a + self.only_b + self.both_wrong
 
 
 class ClassComparison(_Frozen):
@@ -91,8 +96,9 @@ class ChangedPicture(_Frozen):
 
     Attributes:
         id: the picture's.
-        change: `broken` (A right, B wrong), `fixed` (A wrong, B right) or `different` (both wrong,
-            in other ways).
+        change: `broken` (A right, B wrong), `fixed` (A wrong, B right), `different` (both wrong,
+            in other ways) or `not_judged`: some of its tags are unknown, and the answers differ in
+            one that is known.
         truth: its class or tags; a tag that is unknown has a `?` before it.
         answer_a, answer_b: the classes named.
         confidence_a, confidence_b: that the answer is right, 0 to 1.
@@ -133,8 +139,8 @@ class PairedMetrics(_Frozen):
             stands for itself.
         figures: by name, the verdict's first: `top1`, `macro_f1`, `balanced_accuracy`,
             `log_loss` and for a taxonomy `average_distance`; for multilabel `macro_f1`,
-            `micro_f1`, `mAP`, `exact_match`, `log_loss`.
-        changed: broken first, then fixed, then different; the most confident of B first.
+            `micro_f1`, `mAP`, `exact_match`, `log_loss`. What each means is as in `Metrics`.
+        changed: broken first, then fixed, different and not judged; the most confident of B first.
         about: where it comes from: both runs, the pictures, what was left out.
     """
 

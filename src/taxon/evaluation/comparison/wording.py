@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from taxon.core.text import counted, some
 from taxon.evaluation.comparison.summary import Paired, PairedMetrics
 from taxon.evaluation.wording import percent, plain
+from taxon.metrics import exact_interval
 
 # What is smaller is not worth a sentence, whatever the test says: a tenth of a point is shown.
 SMALLEST = 0.0005
@@ -83,6 +84,7 @@ def verdict_sentences(metrics: PairedMetrics) -> tuple[str, ...]:
         *_turned(metrics),
         *_other_figures(metrics),
         *_classes(metrics),
+        *_not_judged(metrics),
         *_independence(metrics),
     )
 
@@ -123,8 +125,8 @@ def _turned(metrics: PairedMetrics) -> list[str]:
             f"no longer so (McNemar's exact test: p = {p_words(test.p_value)})."
         ]
     if not changed:
-        # The rule of three (Hanley & Lippman-Hand 1983): what was not seen in n pictures.
-        bound = min(100.0, 300 / metrics.n)
+        # What was not seen in any group: as for every other share of exactly 0.
+        bound = 100 * exact_interval(False, metrics.groups or metrics.n)[1]
         return [
             f"No answer turned right or wrong; up to {bound:.1f} % of pictures like these still "
             "might."
@@ -167,6 +169,18 @@ def _classes(metrics: PairedMetrics) -> list[str]:
                 f"B is {outcome} on {some(found)} (corrected for {len(metrics.classes)} {kinds})."
             )
     return sentences
+
+
+def _not_judged(metrics: PairedMetrics) -> list[str]:
+    """What becomes of the pictures of which some tags are unknown."""
+    count = metrics.n - metrics.mcnemar.judged
+    if not count:
+        return []
+    return [
+        f"Of {counted(count, 'picture', 'pictures')} some tags are unknown: exact match and "
+        "McNemar's test leave them out, and none is called fixed or broken; their known tags count "
+        "in the other figures."
+    ]
 
 
 def _independence(metrics: PairedMetrics) -> list[str]:
