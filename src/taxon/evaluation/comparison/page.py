@@ -16,6 +16,7 @@ from taxon.evaluation.comparison.summary import PairedMetrics as Metrics
 from taxon.evaluation.comparison.wording import PairedRow, p_words, paired_row, paired_rows
 from taxon.evaluation.confusion import short_names
 from taxon.evaluation.wording import percent
+from taxon.metrics.bootstrap import RESAMPLES
 
 SHOWN = 60  # pictures of each kind
 CLASSES = 200
@@ -87,6 +88,7 @@ def write_page(path: Path, metrics: Metrics, *, thumbnails: Callable[[str], byte
     )
     environment.filters.update(percent=percent, unbroken=_unbroken, p_words=p_words)
     rows = paired_rows(metrics)
+    taxonomy = "average_distance" in metrics.figures  # which only a taxonomy has
     html = environment.get_template("compare.html").render(
         metrics=metrics,
         names=[_name(metrics, side) for side in ("a", "b")],
@@ -96,7 +98,10 @@ def write_page(path: Path, metrics: Metrics, *, thumbnails: Callable[[str], byte
         headline=paired_row(metrics.verdict.figure, metrics.headline),
         class_rows=_class_rows(metrics),
         classes_shown=CLASSES,
-        short=dict(zip(metrics.classes, short_names(metrics.classes), strict=True)),
+        short=dict(
+            zip(metrics.classes, short_names(metrics.classes, taxonomy=taxonomy), strict=True)
+        ),
+        resamples=RESAMPLES,
         galleries=_galleries(metrics, thumbnails),
         provenance=_provenance(metrics.about),
     )
