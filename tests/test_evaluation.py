@@ -278,7 +278,8 @@ class TestWords:
         assert "up to 3.0 % mistakes" in meaning_sentence(multiclass(signal=50.0).metrics)
 
     def test_short_names(self) -> None:
-        assert short_names(["A/x", "B/x", "B/y"]) == ("A/x", "B/x", "y")
+        assert short_names(["A/x", "B/x", "B/y"], taxonomy=True) == ("A/x", "B/x", "y")
+        assert short_names(["n/a", "black/white"], taxonomy=False) == ("n/a", "black/white")
 
 
 class Tags(HTMLParser):

@@ -13,10 +13,10 @@ from torch import nn
 
 import taxon
 from taxon.bundle import read_bundle
-from taxon.core.errors import ImageError
+from taxon.core.errors import BundleError, ImageError, MissingDependencyError
 from taxon.core.labels import LabelSpace
 from taxon.decision import DecisionPolicy
-from taxon.evaluation.explain import Explainer, Occlusion, choose, choose_method, pictures
+from taxon.evaluation.explain import Explainer, Heat, Occlusion, choose, choose_method, pictures
 from taxon.evaluation.explain.pictures import overlay
 from taxon.inference import Outputs
 from taxon.models.backbones import create_backbone
@@ -131,12 +131,51 @@ class TestChoice:
     ) -> None:
         pytest.importorskip("pytorch_grad_cam")
         bundle = read_bundle(run)
-        assert choose_method(bundle, CornerModel()).name == "Grad-CAM"
+        assert choose_method(bundle, CornerModel())[0].name == "Grad-CAM"
         info = bundle.info.model_copy(update={"pooling": "blocks"})
         statistics = type(bundle)(bundle.path, info, bundle.spec)
-        assert choose_method(statistics, CornerModel()).name == "occlusion"
+        assert choose_method(statistics, CornerModel())[0].name == "occlusion"
         monkeypatch.setattr(choose, "has_grad_cam", lambda: False)
-        assert choose_method(bundle, CornerModel()).name == "occlusion"
+        method, note = choose_method(bundle, CornerModel())
+        assert method.name == "occlusion" and note is None
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            MissingDependencyError("this needs ultralytics"),
+            BundleError("the weights do not load"),
+            RuntimeError("out of memory"),
+        ],
+    )
+    def test_a_model_that_cannot_be_restored_is_explained_by_occlusion(
+        self, error: Exception, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pytest.importorskip("pytorch_grad_cam")
+
+        def fail(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr("taxon.evaluation.explain.cam.GradCam", fail)
+        evaluation = taxon.evaluate(run, out=tmp_path / "out")
+        (note,) = [note for note in evaluation.notes if "Grad-CAM failed" in note]
+        assert "occlusion" in note and str(error) in note
+        assert "by occlusion" in evaluation.report.read_text("utf-8")
+
+
+class Broken:
+    """Explains one picture, then no more."""
+
+    name, words = "a broken method", "made up"
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.asked = 0
+
+    def heat(self, image: np.ndarray, column: int) -> Heat:
+        self.asked += 1
+        if self.asked > 1:
+            raise self.error
+        return Heat(np.eye(4, dtype=np.float32))
 
 
 class TestExplainer:
@@ -148,14 +187,33 @@ class TestExplainer:
 
         explainer = Explainer(Occlusion(CornerModel()), load)
         found = explainer([("here", 1), ("gone", 1)])
-        assert list(found) == [("here", 1)] and explainer.note is None
+        assert list(found) == [("here", 1)] and explainer.notes == []
         assert found["here", 1].image.startswith("data:image/jpeg;base64,")
 
     def test_ends_after_its_time_and_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pictures, "SECONDS", -1.0)
         explainer = Explainer(Occlusion(CornerModel()), lambda _: picture("top left", 0))
         assert explainer([("a", 0), ("b", 0)]) == {}
-        assert explainer.note is not None and "0 of 2 pictures" in explainer.note
+        assert len(explainer.notes) == 1 and "0 of 2 pictures" in explainer.notes[0]
+
+    @pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), MemoryError("full")])
+    def test_what_fails_gives_way_to_the_fallback(self, error: Exception) -> None:
+        def load(_: str) -> np.ndarray:
+            return picture("top right", 1)
+
+        asked = [("a", 1), ("b", 1)]
+        explainer = Explainer(Broken(error), load, Occlusion(CornerModel()))
+        found = explainer(asked)
+        assert list(found) == asked and all(each.words for each in found.values())
+        assert explainer.method.name == "occlusion"
+        (note,) = explainer.notes
+        assert "a broken method failed" in note and str(error) in note
+        alone = Explainer(Broken(error), load)
+        assert alone(asked) == {}
+        (note,) = alone.notes
+        assert "not explained" in note and str(error) in note
+        both = Explainer(Broken(error), load, Broken(error))
+        assert both(asked) == {} and len(both.notes) == 2
 
     def test_overlay_is_grey_where_it_is_cold(self) -> None:
         heat = np.zeros((2, 2), np.float32)

@@ -6,6 +6,7 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,21 @@ import pytest
 from PIL import Image
 from test_evaluation import Case, Tags, jpeg, multiclass, multilabel
 
+import taxon
+from taxon.api.pictures import count_groups
+from taxon.bundle.layout import MANIFEST_FILE
 from taxon.core.labels import UNKNOWN, LabelSpace
-from taxon.decision.policy import Scope
+from taxon.data import read_manifest
+from taxon.decision.policy import ALWAYS_UNSURE, Scope
 from taxon.evaluation import Figure, figures
 from taxon.evaluation.album import Album
+from taxon.evaluation.decisions_view import slices_view
 from taxon.evaluation.drawing import svg
 from taxon.evaluation.gallery import confident_mistakes, doubtful_hits, label_errors
 from taxon.evaluation.report import DataFacts
 from taxon.evaluation.summary import ScopeFigures, SelectiveFigures, SetFigures, SliceFigures
 from taxon.inference.table import write_table
+from taxon.metrics import GroupBootstrap
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -94,6 +101,53 @@ class TestPageData:
         assert text.count("<option ") == classes
 
 
+class TestSize:
+    @pytest.mark.parametrize(("classes", "length"), [(1000, 500), (60, 4000)])
+    def test_below_5_megabytes_with_long_names(
+        self, classes: int, length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # AUC and intervals of many classes take the most time, and are not what is tested.
+        monkeypatch.setattr("taxon.evaluation.compute.RANKING_INTERVALS_UP_TO", 0)
+        for name in ("roc_auc", "average_precision"):
+            monkeypatch.setattr(
+                f"taxon.evaluation.compute.{name}", lambda *_: [Figure.of(0.9)] * classes
+            )
+        few = partial(GroupBootstrap, resamples=20)
+        monkeypatch.setattr("taxon.evaluation.case.GroupBootstrap", few)
+        names = [f"class {place} <&> " + "ü" * length for place in range(classes)]
+        space = LabelSpace.flat("multiclass", names)
+        case = Case(space, np.arange(1000) % classes, signal=2.0)
+        photo = jpeg(64)
+        text = case.report(tmp_path, thumbnails=lambda _: photo)
+        assert len(text.encode()) < 5_000_000
+        page = Tags(text)
+        assert page.open == []
+        assert sum(tag == "img" for tag, _ in page.found) > 10
+        assert page_data(text)["cells"]
+        assert "those with the lowest F1 are shown" in text
+
+    def test_a_picture_that_is_printed_often_counts_as_often(self, tmp_path: Path) -> None:
+        # Every tag of three pictures is wrong: they fill the galleries again and again.
+        case = multilabel(n=60, classes=40)
+        targets = case.targets.copy()
+        targets[:3] = case.table.probabilities[:3] < 0.5
+        case.targets = targets
+        photo = jpeg(128)
+        large = photo + b"\0" * 100_000  # what follows the end of a JPEG is kept
+        text = case.report(tmp_path, thumbnails=lambda _: large)
+        assert 1_000_000 < len(text.encode()) < 5_000_000
+
+
+class TestNames:
+    def test_only_those_of_a_taxonomy_are_shortened(self, tmp_path: Path) -> None:
+        space = LabelSpace.flat("multiclass", ["black/white", "n/a", "red"])
+        text = Case(space, np.arange(60) % 3).report(tmp_path)
+        assert "<span>black/white</span>" in text and "<span>n/a</span>" in text
+        space = LabelSpace.taxonomy([("A", "x"), ("A", "y"), ("B", "x")])
+        text = Case(space, np.arange(60) % 3).report(tmp_path)
+        assert "<span>y</span>" in text and "<span>B/x</span>" in text
+
+
 class TestGalleries:
     def test_planted_label_errors_come_first(self) -> None:
         case = multiclass(n=300, signal=6.0)
@@ -127,8 +181,8 @@ class TestGalleries:
     def test_album_ends_with_its_room(self) -> None:
         content = jpeg(64)
         one = len("data:image/jpeg;base64,") + 4 * -(-len(content) // 3)
-        album = Album(lambda _: content, room=2 * one)
-        album.add(["a", "b", "a", "c"])
+        album = Album(lambda _: content, room=3 * one)
+        album.add(["a", "b", "a", "c"])  # "a" is printed twice
         assert len(album) == 2
         assert album.get("a") and album.get("b") and album.get("c") is None
 
@@ -191,6 +245,73 @@ class TestBlocks:
             assert words in text, words
         assert text.count('class="worse"') == 1
         assert 'aria-label="Risk by coverage"' in text
+
+    def test_a_limit_that_no_answer_reaches(self, tmp_path: Path) -> None:
+        text = multiclass(abstain_below=ALWAYS_UNSURE).report(tmp_path)
+        assert "every answer is unsure: the risk that was asked for could not be promised" in text
+        assert "200.0\u00a0%" not in text and "The ring is the limit in use" not in text
+        assert "The ring is the limit in use" in multiclass(abstain_below=0.4).report(tmp_path)
+
+    def test_worse_slices_come_first_and_none_falls_out(self, tmp_path: Path) -> None:
+        case = multiclass()
+        low = SliceFigures(
+            column="camera",
+            value="low",
+            n=10,
+            figures={"top1": figure(0.3, 0.0, 0.9)},
+            difference=figure(-0.5, -0.9, 0.1),
+        )
+        worse = SliceFigures(
+            column="camera",
+            value="the worse one",
+            n=500,
+            figures={"top1": figure(0.7, 0.68, 0.72)},
+            difference=figure(-0.1, -0.12, -0.08),
+        )
+        metrics = case.metrics.model_copy(update={"slices": (*[low] * 70, worse)})
+        view = slices_view(metrics)
+        assert view is not None
+        assert view.rows[0] == (worse, True) and len(view.rows) == 60 and view.more == 11
+        assert "the worse one" in case.report(tmp_path, metrics)
+        metrics = case.metrics.model_copy(update={"slices": (low, *[worse] * 70)})
+        view = slices_view(metrics)
+        assert view is not None and len(view.rows) == 70
+
+    def test_what_the_flag_would_change(self, tmp_path: Path) -> None:
+        case = multiclass()
+        scope = np.linspace(0, 1, 120).astype(np.float32)
+        scope[50] = np.float32(0.7)  # a little less than 0.7; not below the limit all the same
+        object.__setattr__(case.table, "scope", scope)
+        found = ScopeFigures(method="energy", limit=0.7, flagged=figure(0.7, 0.6, 0.8))
+        text = case.report(tmp_path, case.metrics.model_copy(update={"scope": found}))
+        flagged = scope < np.float32(0.7)
+        right = case.table.probabilities.argmax(axis=1) == case.targets
+        assert not flagged[50]
+        assert (
+            f"which would leave {flagged.sum()} of these pictures unnamed, "
+            f"{(flagged & right).sum()} of them right."
+        ) in text
+        assert "without the out-of-scope flag" not in case.report(tmp_path)
+
+    def test_bars_of_tags_say_what_their_share_is(self, tmp_path: Path) -> None:
+        (diagram,) = re.findall(
+            r'<svg[^>]*aria-label="Reliability.*?</svg>', multilabel().report(tmp_path), re.S
+        )
+        assert "answers, share that has the class" in diagram and "right" not in diagram
+
+    def test_groups_are_counted_as_on_the_card(
+        self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        manifest = read_manifest(run / MANIFEST_FILE)
+        first, second, *others = manifest.records
+        grouped = (replace(first, group="g"), replace(second, group="g"), *others)
+        assert count_groups(grouped) == len(others) + 1
+        assert count_groups(others) is None
+        monkeypatch.setattr(
+            "taxon.api.reporting.read_manifest", lambda _: replace(manifest, records=grouped)
+        )
+        text = taxon.evaluate(run, out=tmp_path / "out", explain=False).report.read_text("utf-8")
+        assert f"<dt>Groups</dt><dd>{len(others) + 1}</dd>" in text
 
     def test_taxonomy(self, tmp_path: Path) -> None:
         space = LabelSpace.taxonomy([("A", "x"), ("A", "y"), ("B", "x")])

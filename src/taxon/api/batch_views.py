@@ -135,8 +135,9 @@ def sentences(views: Views) -> list[str]:
 
 def sections(views: Views, listener: Listener) -> list[Section]:
     """The first picture in several views, then the first batches of epoch 1."""
-    full = views.train.label_space.names
-    names = drawable_names(short_names(full))
+    space = views.train.label_space
+    full = space.names
+    names = drawable_names(short_names(full, taxonomy=space.is_taxonomy))
     for number, (name, shown) in enumerate(zip(full, names, strict=True), start=1):
         if shown == f"class {number}" != name:
             listener(Note(f"on the sheet, class {number} is '{name}'"))

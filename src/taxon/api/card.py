@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from taxon.api.pictures import count_groups
 from taxon.api.reading import AUDIT_MARK
 from taxon.bundle import Bundle
 from taxon.bundle.card import (
@@ -25,7 +25,7 @@ from taxon.bundle.card import (
 )
 from taxon.bundle.layout import CARD_FILE, CONFIG_FILE, MANIFEST_FILE, METRICS_FILE
 from taxon.core.files import write_text
-from taxon.data import Manifest, Record, read_manifest
+from taxon.data import Manifest, read_manifest
 from taxon.data.manifest import SPLITS
 
 if TYPE_CHECKING:
@@ -95,15 +95,9 @@ def _part(manifest: Manifest, name: str) -> PartFacts:
     return PartFacts(
         name=name,
         pictures=len(manifest),
-        groups=_groups(manifest.records),
+        groups=count_groups(manifest.records),
         per_class=tuple(manifest.counts().values()),
     )
-
-
-def _groups(records: Sequence[Record]) -> int | None:
-    """How many groups the pictures are of, one without a group being one; None without any."""
-    named = {record.group for record in records if record.group is not None}
-    return len(named) + sum(record.group is None for record in records) if named else None
 
 
 def _measured(bundle: Bundle) -> MeasuredFacts | None:

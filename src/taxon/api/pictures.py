@@ -53,6 +53,12 @@ def group_numbers(records: Sequence[Record]) -> npt.NDArray[np.int64] | None:
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
+def count_groups(records: Sequence[Record]) -> int | None:
+    """How many groups the pictures are of, one without a group being one; None without any."""
+    numbers = group_numbers(records)
+    return None if numbers is None else len(np.unique(numbers))
+
+
 def thumbnails_of(records: Sequence[Record]) -> Callable[[str], bytes | None]:
     """A function from a picture's id to a small JPEG of it, or None where it cannot be read."""
     paths = {record.id: record.path for record in records}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taxon.api.pictures import thumbnails_of
+from taxon.api.pictures import count_groups, thumbnails_of
 from taxon.bundle import Bundle
 from taxon.bundle.layout import MANIFEST_FILE
 from taxon.core.predictions import ImageBatch, PredictionTable
@@ -39,13 +39,14 @@ def write_evaluation_report(
         plain sentences on what was left out or took long.
     """
     from taxon.evaluation import write_report
-    from taxon.evaluation.explain import Explainer, choose_method
+    from taxon.evaluation.explain import Explainer, Occlusion, choose_method
 
-    explainer = None
+    explainer, failed = None, None
     if explain:
-        method = choose_method(bundle, predictor.backend)
-        explainer = Explainer(method, _prepared(manifest.records, predictor))
-    return write_report(
+        method, failed = choose_method(bundle, predictor.backend)
+        fallback = None if isinstance(method, Occlusion) else Occlusion(predictor.backend)
+        explainer = Explainer(method, _prepared(manifest.records, predictor), fallback)
+    notes = write_report(
         path,
         metrics,
         table,
@@ -58,16 +59,16 @@ def write_evaluation_report(
         data=_data_facts(bundle),
         figures=path.parent / "figures",
     )
+    return (failed, *notes) if failed else notes
 
 
 def _data_facts(bundle: Bundle) -> DataFacts:
     from taxon.evaluation.report import DataFacts
 
     manifest = read_manifest(bundle.path / MANIFEST_FILE)
-    groups = {record.group for record in manifest.records if record.group is not None}
     return DataFacts(
         parts=manifest.split_counts(),
-        groups=len(groups) or None,
+        groups=count_groups(manifest.records),
         notes=bundle.info.provenance.notes,
     )
 

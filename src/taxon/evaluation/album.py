@@ -1,9 +1,10 @@
-"""The album: small pictures as data URIs, each made once, within a limit for the whole page."""
+"""The album: small pictures as data URIs, each made once, within the room of the page."""
 
 from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +13,6 @@ from PIL import Image, UnidentifiedImageError
 from taxon.core.cores import available_cores
 
 SIDE = 128
-PAGE_BYTES = 2_800_000
 
 
 class Album:
@@ -21,21 +21,26 @@ class Album:
     Args:
         thumbnails: id -> JPEG bytes, or None where there is no picture to show; called from
             several threads.
-        room: how many characters all data URIs together may have.
+        room: how many characters all data URIs together may have, where they are printed.
     """
 
-    def __init__(self, thumbnails: Callable[[str], bytes | None], room: int = PAGE_BYTES) -> None:
+    def __init__(self, thumbnails: Callable[[str], bytes | None], room: int) -> None:
         self._thumbnails = thumbnails
         self._room = room
         self._made: dict[str, str | None] = {}
 
     def add(self, ids: Iterable[str]) -> None:
-        """Make the thumbnails of these pictures, in order, as far as there is room."""
-        new = [name for name in dict.fromkeys(ids) if name not in self._made]
+        """Make the thumbnails of these pictures, in order, as far as there is room.
+
+        Args:
+            ids: a picture that is named twice is printed twice, and takes its room twice.
+        """
+        times = Counter(ids)  # in the order of the first of each
+        new = [name for name in times if name not in self._made]
         with ThreadPoolExecutor(available_cores()) as pool:
             for name, uri in zip(new, pool.map(self._make, new), strict=True):
-                if uri is not None and len(uri) <= self._room:
-                    self._room -= len(uri)
+                if uri is not None and times[name] * len(uri) <= self._room:
+                    self._room -= times[name] * len(uri)
                 else:
                     uri = None
                 self._made[name] = uri

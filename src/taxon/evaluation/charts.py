@@ -38,6 +38,7 @@ def reliability_diagram(
     number of answers in each bin.
 
     Args:
+        x_label, y_label: what the axes and the notes on bars and rings call the two.
         before: the same without calibration, drawn as rings; bins of few answers are left out.
     """
     frame = Frame(62, 404, 14, 250, (0, 1), (0, 1))
@@ -49,7 +50,7 @@ def reliability_diagram(
         start, end = float(bins.edges[position]), float(bins.edges[position + 1])
         share = float(bins.accuracy[position])
         left, width = frame.x(start) + 1.5, frame.x(end) - frame.x(start) - 3
-        title = f"{start:.0%} to {end:.0%}: {count} answers, {share:.0%} right"
+        title = f"{start:.0%} to {end:.0%}: {count} answers, {y_label} {share:.0%}"
         height = max(1.0, 44 * count / most)
         style = "bar faint" if count < FEW else "bar"
         parts.append(
@@ -65,7 +66,7 @@ def reliability_diagram(
         f'<line class="axis" x1="{frame.left}" y1="328" x2="{frame.right}" y2="328"/>'
     )
     if before is not None:
-        parts += _rings(frame, before)
+        parts += _rings(frame, before, x_label, y_label)
     parts.append(below(frame, (0, 0.25, 0.5, 0.75, 1), "{:.0%}"))
     parts.append(text(233, 350, x_label, "middle"))
     parts.append(text(frame.left - 8, 326, "answers", "end"))
@@ -73,12 +74,15 @@ def reliability_diagram(
     return svg(428, 360, f"Reliability diagram: {y_label} by {x_label}", parts)
 
 
-def _rings(frame: Frame, bins: ReliabilityBins) -> list[str]:
+def _rings(frame: Frame, bins: ReliabilityBins, x_label: str, y_label: str) -> list[str]:
     """Where the bins stood before calibration."""
     rings = []
     for confidence, share, count in zip(bins.confidence, bins.accuracy, bins.counts, strict=True):
         if count >= FEW:
-            title = f"before calibration: {confidence:.0%} confident, {share:.0%} right ({count})"
+            title = (
+                f"before calibration: {x_label} {confidence:.0%}, {y_label} {share:.0%}"
+                f" ({count} answers)"
+            )
             rings.append(
                 f'<circle class="dot ring before" cx="{frame.x(float(confidence))}"'
                 f' cy="{frame.y(float(share))}" r="4"><title>{escape(title)}</title></circle>'

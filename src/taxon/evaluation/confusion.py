@@ -57,24 +57,33 @@ class ConfusionView:
     total: int
 
 
-def shown_classes(metrics: Metrics) -> list[int]:
-    """Return the positions of the classes to show: the 40 with most mistakes, in class order."""
+def shown_classes(metrics: Metrics, most: int = LIMIT) -> list[int]:
+    """Return the positions of the classes to show, in class order: those with most mistakes.
+
+    Args:
+        most: how many, at most; never more than 40.
+    """
     if metrics.confusion is None:
         return []
     counts = np.array(metrics.confusion)
     mistakes = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
-    return [int(place) for place in np.sort(np.argsort(-mistakes, kind="stable")[:LIMIT])]
+    return [
+        int(place) for place in np.sort(np.argsort(-mistakes, kind="stable")[: min(most, LIMIT)])
+    ]
 
 
-def confusion_view(metrics: Metrics, pictures: Mapping[str, int]) -> ConfusionView | None:
-    """Return the matrix, cut to the 40 classes with most mistakes; None for multilabel.
+def confusion_view(
+    metrics: Metrics, shown: Sequence[int], pictures: Mapping[str, int]
+) -> ConfusionView | None:
+    """Return the matrix of some classes; None for multilabel.
 
     Args:
+        shown: their positions, of `shown_classes`.
         pictures: by the key of a cell, how many pictures the report has of it.
     """
     if metrics.confusion is None:
         return None
-    shown, names = shown_classes(metrics), metrics.classes
+    names = metrics.classes
     counts = np.array(metrics.confusion)
     supports = counts.sum(axis=1).clip(min=1)
     rows = tuple(
@@ -92,14 +101,15 @@ def confusion_view(metrics: Metrics, pictures: Mapping[str, int]) -> ConfusionVi
         for row in shown
     )
     classes = tuple(names[position] for position in shown)
-    return ConfusionView(classes, short_names(classes), rows, len(names))
+    labels = short_names(classes, taxonomy=metrics.taxonomy is not None)
+    return ConfusionView(classes, labels, rows, len(names))
 
 
-def short_names(names: Sequence[str], *, taxonomy: bool = True) -> tuple[str, ...]:
-    """Return the last part of each taxonomy path, or the whole where that is ambiguous.
+def short_names(names: Sequence[str], *, taxonomy: bool) -> tuple[str, ...]:
+    """Return the last part of each path of a taxonomy, or the whole where that is ambiguous.
 
     Args:
-        taxonomy: False for flat classes, whose names stay as they are: `black/white` is one tag.
+        taxonomy: whether the names are paths; elsewhere `/` is a character as any other.
     """
     if not taxonomy:
         return tuple(names)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from taxon.decision.policy import ALWAYS_UNSURE
 from taxon.evaluation.curves import ThresholdCurve
 from taxon.evaluation.drawing import Frame, axis_names, below, grid, polyline, svg
 from taxon.evaluation.summary import SelectiveFigures
@@ -70,7 +71,7 @@ def risk_coverage_chart(figures: SelectiveFigures) -> Markup:
         polyline(frame, "validation", [(share, risk) for share, risk, _ in figures.curve]),
     ]
     share, risk = figures.coverage.value, figures.risk.value
-    if figures.abstain_below > 0 and share is not None and risk is not None:
+    if 0 < figures.abstain_below < ALWAYS_UNSURE and share is not None and risk is not None:
         parts.append(
             f'<circle class="dot validation ring" cx="{frame.x(share)}" cy="{frame.y(risk)}" r="5">'
             f"<title>the limit in use: {share:.0%} answered, {risk:.1%} of them wrong</title>"

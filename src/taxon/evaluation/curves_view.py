@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup
@@ -16,8 +16,6 @@ from taxon.evaluation.figures import Chart
 from taxon.evaluation.gallery import Targets
 from taxon.evaluation.summary import Metrics
 
-CLASSES = 1000  # in the page; more of them would make it large
-
 
 @dataclass(frozen=True)
 class CurvesView:
@@ -29,7 +27,7 @@ class CurvesView:
         lines: whether lines of all classes lie behind.
         pooled: whether there is a line of all decisions together.
         data: by class, its counts at thresholds, AUC and average precision.
-        left_out: classes without a curve: all pictures have them, or none.
+        left_out: classes without a curve: all pictures have them, or none, or the page was cut.
     """
 
     names: tuple[str, ...]
@@ -40,6 +38,21 @@ class CurvesView:
     precision_recall: Markup
     data: dict[str, dict[str, Any]]
     left_out: int
+
+    def cut(self, most: int) -> CurvesView:
+        """Return the view of the classes with the lowest average precision, `most` of them."""
+        if len(self.names) <= most:
+            return self
+        weakest = set(
+            sorted(self.names, key=lambda name: (_value(self.data[name]["ap"]), name))[:most]
+        )
+        names = tuple(name for name in self.names if name in weakest)
+        return replace(
+            self,
+            names=names,
+            data={name: self.data[name] for name in names},
+            left_out=self.left_out + len(self.names) - len(names),
+        )
 
 
 def curves_view(
@@ -59,7 +72,7 @@ def curves_view(
     if not curves:
         return None
     average = metrics.average_precision.per_class
-    names = tuple(curves)[:CLASSES]
+    names = tuple(curves)
     chosen = min(names, key=lambda name: (_value(average[name].value), name))
     behind = list(curves.values()) if 1 < len(curves) <= FAINT else []
     pooled = pooled_curve(table, targets) if len(curves) > 1 else None

@@ -16,16 +16,17 @@ from markupsafe import Markup
 from taxon.core.files import write_text
 from taxon.core.labels import LabelSpace
 from taxon.core.predictions import PredictionTable
-from taxon.decision import DecisionPolicy, calibrate
-from taxon.evaluation.charts import reliability_diagram
+from taxon.decision import DecisionPolicy
+from taxon.evaluation.album import Album
+from taxon.evaluation.charts import FEW
 from taxon.evaluation.confusion import confusion_view, short_names, shown_classes
 from taxon.evaluation.curves_view import curves_view
-from taxon.evaluation.decisions_view import abstention, points, slices_view, weakest_sets
+from taxon.evaluation.decisions_view import points, scope_note, slices_view, weakest_sets
 from taxon.evaluation.explain import Explainer
-from taxon.evaluation.figures import Chart, write_figures
-from taxon.evaluation.pictures_view import PicturesView, pictures_view
+from taxon.evaluation.figures import write_figures
+from taxon.evaluation.pictures_view import PicturesView, choose_pictures, pictures_view
+from taxon.evaluation.report_charts import ReportCharts, report_charts
 from taxon.evaluation.summary import ClassFigures, Metrics
-from taxon.evaluation.training_view import training_view
 from taxon.evaluation.wording import (
     all_rows,
     confused_pairs,
@@ -35,9 +36,17 @@ from taxon.evaluation.wording import (
     percent,
     plain,
 )
-from taxon.metrics import reliability_bins
+from taxon.metrics.bootstrap import RESAMPLES
 
-CLASS_ROWS = 1000  # of the table; metrics.json has all
+PAGE_BYTES = 5_000_000  # the whole page is smaller, so that it can be mailed and opened anywhere
+IMAGE_BYTES = 2_800_000  # of it, at most
+LEAST_FOR_IMAGES = 1_000_000
+# How many classes a table, a list or a matrix shows, and a gallery pictures: the first number that
+# leaves room for pictures. metrics.json has all.
+SHOWN = (1000, 500, 250, 100, 50, 25, 10, 5, 2)
+PAIRS = 10
+NO_PICTURE = "data:,"
+TOO_LONG = "the report is larger than 5 MB: names or notes of the data are very long"
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,8 @@ def write_report(
 ) -> tuple[str, ...]:
     """Write the report as one self-contained HTML file, below 5 MB, and its figures beside it.
 
-    It loads nothing from anywhere, and its own security policy forbids it to.
+    It loads nothing from anywhere, and its own security policy forbids it to. Where names are long,
+    fewer classes and pictures are shown, and the page says so.
 
     Args:
         path: the file to write; it appears whole or not at all.
@@ -93,55 +103,88 @@ def write_report(
         OutputError: a file cannot be written.
     """
     case = (table, targets, label_space, policy)
-    pictures = pictures_view(*case, shown_classes(metrics), thumbnails, explainer)
+    chosen = choose_pictures(*case, shown_classes(metrics))
+    explained = explainer(chosen.to_explain) if explainer is not None else {}
+    method = explainer.method if explainer is not None else None
+    notes = list(explainer.notes) if explainer is not None else []
     curves = curves_view(metrics, *case)
-    training = training_view(history)
-    selective = abstention(metrics)
-    reliability, calibrated = _reliability(metrics, table, targets, label_space)
-    confusion = confusion_view(
-        metrics, {key: len(entries) for key, entries in pictures.cells.items()}
-    )
-    html = (
-        _environment()
-        .get_template("report.html")
-        .render(
-            metrics=metrics,
-            title=str(metrics.about.get("model", "Image classifier")),
-            subtitle=_subtitle(metrics),
-            headline=headline_rows(metrics),
-            meaning=meaning_sentence(metrics),
-            findings=findings(metrics),
-            figures=all_rows(metrics),
-            classes=_class_rows(metrics),
-            descriptions=label_space.descriptions,
-            short=dict(zip(metrics.classes, short_names(metrics.classes), strict=True)),
-            confusion=confusion,
-            pairs=confused_pairs(metrics, 10),
+    charts = report_charts(metrics, table, targets, label_space, history)
+    pairs = confused_pairs(metrics, PAIRS)
+    template = _environment().get_template("report.html")
+    contents = _contents(metrics, charts, label_space, policy) | {
+        "scope_note": scope_note(metrics, *case),
+        "data": data,
+    }
+
+    def page(most: int, uri: Callable[[str], str | None]) -> str:
+        """The page with `most` classes, and at most as many pictures a gallery."""
+        matrix = shown_classes(metrics, most)
+        pictures = pictures_view(chosen.cut(most, matrix), uri, method, explained)
+        shown = curves[0].cut(most) if curves else None
+        return template.render(
+            **contents,
+            classes=_class_rows(metrics, most),
+            confusion=confusion_view(metrics, matrix, pictures.counts),
+            pairs=pairs[:most],
+            weakest_sets=weakest_sets(metrics)[:most],
             pictures=pictures,
-            curves=curves[0] if curves else None,
-            reliability=reliability,
-            calibrated=calibrated,
-            fitted_on=policy.fitted_on,
-            selective=selective,
-            weakest_sets=weakest_sets(metrics),
-            slices=slices_view(metrics),
-            training=training,
-            data=data,
-            provenance=[(_label(key), _text(value)) for key, value in metrics.about.items()],
-            page_data=_page_data(pictures, curves[0].data if curves else {}),
+            curves=shown,
+            page_data=_page_data(pictures, shown.data if shown else {}),
         )
-    )
-    write_text(path, html)
-    notes = [explainer.note] if explainer is not None and explainer.note else []
+
+    most, room = _room(lambda most: page(most, lambda _: NO_PICTURE))
+    album = Album(thumbnails, min(room, IMAGE_BYTES))
+    shown = chosen.cut(most, shown_classes(metrics, most))
+    album.add(shown.in_galleries)
+    album.add(each.id for each in shown.in_cells)
+    write_text(path, page(most, album.get))
+    if room < 0:
+        notes.append(TOO_LONG)
     if figures is not None:
-        charts = {"reliability": Chart(reliability), **(curves[1] if curves else {})}
-        if selective:
-            charts["risk-coverage"] = Chart(selective.chart)
-        for title, drawing, series in training.curves if training else ():
-            legend = tuple((line.style, line.name) for line in series)
-            charts[f"training-{title.split()[0].lower()}"] = Chart(drawing, legend)
-        notes += write_figures(figures, charts, confusion)
+        confusion = confusion_view(metrics, shown_classes(metrics), {})
+        notes += write_figures(figures, charts.files(curves[1] if curves else {}), confusion)
     return tuple(notes)
+
+
+def _contents(
+    metrics: Metrics, charts: ReportCharts, label_space: LabelSpace, policy: DecisionPolicy
+) -> dict[str, Any]:
+    """What the page says whatever it has room for."""
+    short = short_names(metrics.classes, taxonomy=metrics.taxonomy is not None)
+    return {
+        "metrics": metrics,
+        "title": str(metrics.about.get("model", "Image classifier")),
+        "subtitle": _subtitle(metrics),
+        "headline": headline_rows(metrics),
+        "meaning": meaning_sentence(metrics),
+        "findings": findings(metrics),
+        "resamples": RESAMPLES,
+        "figures": all_rows(metrics),
+        "descriptions": label_space.descriptions,
+        "short": dict(zip(metrics.classes, short, strict=True)),
+        "reliability": charts.reliability,
+        "calibrated": charts.calibrated,
+        "few": FEW,
+        "fitted_on": policy.fitted_on,
+        "selective": charts.selective,
+        "slices": slices_view(metrics),
+        "training": charts.training,
+        "provenance": [(_label(key), _text(value)) for key, value in metrics.about.items()],
+    }
+
+
+def _room(outline: Callable[[int], str]) -> tuple[int, int]:
+    """How many classes are shown, and how many bytes that leaves for pictures.
+
+    Args:
+        outline: the page with so many classes, without pictures.
+    """
+    most, room = SHOWN[0], 0
+    for most in SHOWN:
+        room = PAGE_BYTES - 1 - len(outline(most).encode())
+        if room >= LEAST_FOR_IMAGES:
+            break
+    return most, room
 
 
 def _environment() -> Environment:
@@ -171,37 +214,17 @@ def _unbroken(text: str) -> str:
     return text.replace(" %", "\u00a0%").replace(" points", "\u00a0points")
 
 
-def _class_rows(metrics: Metrics) -> dict[str, ClassFigures]:
-    """The classes for the table: all, or the 1,000 with the lowest F1, in class order."""
-    if len(metrics.classes) <= CLASS_ROWS:
+def _class_rows(metrics: Metrics, most: int) -> dict[str, ClassFigures]:
+    """The classes for the table: all, or `most` with the lowest F1, in class order."""
+    if len(metrics.classes) <= most:
         return metrics.per_class
 
     def f1(name: str) -> float:
         value = metrics.per_class[name].f1.value
         return 2.0 if value is None else value
 
-    weakest = set(sorted(metrics.classes, key=f1)[:CLASS_ROWS])
+    weakest = set(sorted(metrics.classes, key=f1)[:most])
     return {name: entry for name, entry in metrics.per_class.items() if name in weakest}
-
-
-def _reliability(
-    metrics: Metrics,
-    table: PredictionTable,
-    targets: npt.NDArray[np.int64],
-    label_space: LabelSpace,
-) -> tuple[Markup, bool]:
-    """The diagram, and whether it shows the time before calibration too."""
-    bins = reliability_bins(targets, table.probabilities)
-    plain_policy = DecisionPolicy.default(label_space)
-    uncalibrated = calibrate(table.logits, plain_policy, label_space.task)
-    before = None
-    if not np.allclose(uncalibrated, table.probabilities, atol=1e-3):
-        before = reliability_bins(targets, uncalibrated)
-    words = ("confidence", "share that is right")
-    if metrics.task == "multilabel":
-        words = ("probability", "share that has the class")
-    drawing = reliability_diagram(bins, x_label=words[0], y_label=words[1], before=before)
-    return drawing, before is not None
 
 
 def _page_data(pictures: PicturesView, curves: dict[str, dict[str, Any]]) -> Markup:

@@ -28,6 +28,7 @@ WEIGHTS_AT_ONCE = 4_000_000
 # Up to this many weights are drawn once and kept (80 MB); of more groups they are drawn anew for
 # every figure.
 WEIGHTS_KEPT = 20_000_000
+RESAMPLES = 1000
 TAIL = 0.025  # on each side of a 95 % interval
 ALL_THE_SAME = "the same in every resample, so that no interval can be given"
 
@@ -55,7 +56,7 @@ class GroupBootstrap:
         pictures: int,
         groups: IntArray | None = None,
         *,
-        resamples: int = 1000,
+        resamples: int = RESAMPLES,
         seed: int = 0,
     ) -> None:
         require_pictures(pictures)

@@ -16,6 +16,7 @@ from taxon.evaluation.comparison.summary import PairedMetrics as Metrics
 from taxon.evaluation.comparison.wording import PairedRow, p_words, paired_row, paired_rows
 from taxon.evaluation.confusion import short_names
 from taxon.evaluation.wording import percent
+from taxon.metrics.bootstrap import RESAMPLES
 
 SHOWN = 60  # pictures of each kind
 CLASSES = 200
@@ -108,6 +109,7 @@ def write_page(
         class_rows=_class_rows(metrics),
         classes_shown=CLASSES,
         short=_short(metrics, taxonomy),
+        resamples=RESAMPLES,
         galleries=_galleries(metrics, thumbnails),
         provenance=_provenance(metrics.about),
     )

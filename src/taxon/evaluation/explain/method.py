@@ -21,6 +21,12 @@ class Heat:
     words: str = ""
 
 
+def in_words(error: Exception) -> str:
+    """The kind of an error and its first line: those of torch can be long."""
+    first, *_ = str(error).strip().split("\n")
+    return f"{type(error).__name__}: {first}"
+
+
 class Method(Protocol):
     """A way to explain one answer."""
 

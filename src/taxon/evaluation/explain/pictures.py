@@ -13,7 +13,7 @@ from PIL import Image
 
 from taxon.core.errors import ImageError
 from taxon.core.predictions import FloatArray, ImageBatch
-from taxon.evaluation.explain.method import Method
+from taxon.evaluation.explain.method import Method, in_words
 
 SECONDS = 60.0  # after which no further picture is begun
 SLOW = 15.0  # from which the time is said
@@ -45,24 +45,47 @@ class Explainer:
     Args:
         method: how.
         load: id -> the picture as the model sees it, uint8 [3, H, W]; may raise ImageError.
+        fallback: how, where `method` fails.
 
     Attributes:
-        note: a plain sentence where it took long or was cut short, else None.
+        method: the one that was used last.
+        notes: plain sentences on what failed, took long or was cut short.
     """
 
-    def __init__(self, method: Method, load: Callable[[str], ImageBatch]) -> None:
+    def __init__(
+        self,
+        method: Method,
+        load: Callable[[str], ImageBatch],
+        fallback: Method | None = None,
+    ) -> None:
         self.method = method
-        self.note: str | None = None
+        self.notes: list[str] = []
         self._load = load
+        self._methods = (method,) if fallback is None else (method, fallback)
 
     def __call__(self, asked: Sequence[Asked]) -> dict[Asked, Explained]:
-        """Explain these (id, position of the class); what cannot be read is left out."""
+        """Explain these (id, position of the class); what cannot be read is left out.
+
+        Where the method fails, all are explained by the fallback; where that fails too, none is.
+        """
         begun = time.monotonic()
+        for method in self._methods:
+            self.method = method
+            try:
+                return self._explain(asked, begun)
+            except Exception as error:  # any kind, out of memory too; the figures are there already
+                last = method is self._methods[-1]
+                instead = "not explained" if last else f"explained by {self._methods[-1].name}"
+                failed = f"{method.name} failed ({in_words(error)})"
+                self.notes.append(f"answers are {instead}, for {failed}")
+        return {}
+
+    def _explain(self, asked: Sequence[Asked], begun: float) -> dict[Asked, Explained]:
         done: dict[Asked, Explained] = {}
         for place, (name, column) in enumerate(asked):
             spent = time.monotonic() - begun
             if spent > SECONDS:
-                self.note = (
+                self.notes.append(
                     f"explanations ({self.method.name}): {place} of {len(asked)} pictures, for "
                     f"they take long ({spent:.0f} s); --no-explain leaves them out"
                 )
@@ -75,7 +98,7 @@ class Explainer:
             done[name, column] = Explained(_jpeg(overlay(image, heat.map)), heat.words)
         spent = time.monotonic() - begun
         if spent > SLOW:
-            self.note = (
+            self.notes.append(
                 f"explanations ({self.method.name}) of {len(done)} pictures took {spent:.0f} s; "
                 "--no-explain leaves them out"
             )

@@ -29,7 +29,9 @@ function showCell(chosen) {
   }
   panel.hidden = chosen === null;
   if (chosen === null) return;
-  const { cell, name, count } = chosen.dataset;
+  const { cell, count } = chosen.dataset;
+  const label = chosen.getAttribute("aria-label"); // NAME: COUNT, show pictures
+  const name = label.slice(0, label.lastIndexOf(": "));
   const entries = pageData.cells[cell];
   document.getElementById("cell-title").textContent = name;
   document.getElementById("cell-pictures").replaceChildren(
