@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard, metadata_update
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 import taxon
 from taxon.api.card import LEFT_ALONE, write_card
@@ -21,15 +23,17 @@ from taxon.bundle.card import (
     CardFacts,
     ClassRow,
     DataFacts,
+    FigureRow,
     IndexedFigure,
     MeasuredFacts,
     PartFacts,
+    SlicedFacts,
     SliceRow,
     is_refreshable,
     model_card,
 )
 from taxon.bundle.card.policy import policy_lines
-from taxon.bundle.card.tables import code
+from taxon.bundle.card.tables import code, prose
 from taxon.bundle.layout import BundleInfo, ModelSpec, Provenance
 from taxon.core.labels import LabelSpace
 from taxon.core.text import one_line
@@ -41,6 +45,8 @@ from taxon.preprocessing import Preprocessing
 Copy = Callable[[Path], Path]
 FLAT = LabelSpace.flat("multiclass", ["ant", "bee", "wasp"])
 TAGS = LabelSpace.flat("multilabel", ["rust", "stain"])
+UNSLICED = SlicedFacts()
+MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
 def _facts(space: LabelSpace = FLAT, **changes: Any) -> CardFacts:
@@ -82,13 +88,13 @@ def _facts(space: LabelSpace = FLAT, **changes: Any) -> CardFacts:
     return dataclasses.replace(facts, **changes)
 
 
-def _measured(*indexed: IndexedFigure, slices: tuple[SliceRow, ...] = ()) -> MeasuredFacts:
+def _measured(*indexed: IndexedFigure, sliced: SlicedFacts = UNSLICED) -> MeasuredFacts:
     return MeasuredFacts(
         pictures=93,
         sentence="As good as that.",
         rows=(),
         classes=tuple(ClassRow(name, 31, "80 %", "70 %", "90 %", "75 %") for name in FLAT.names),
-        slices=slices,
+        sliced=sliced,
         indexed=indexed,
         left_out=("2 pictures are gone",),
     )
@@ -97,6 +103,23 @@ def _measured(*indexed: IndexedFigure, slices: tuple[SliceRow, ...] = ()) -> Mea
 def _block(card: str) -> dict[str, Any]:
     content: dict[str, Any] = ModelCard(card).data.to_dict()
     return content
+
+
+def _slice(value: str, difference: float, ci95: tuple[float, float]) -> dict[str, Any]:
+    """One slice of metrics.json."""
+    return {
+        "column": "look",
+        "value": value,
+        "n": 23,
+        "figures": {"top1": {"value": 0.652}, "macro_f1": {"value": 0.5}},
+        "difference": {"value": difference, "ci95": ci95},
+    }
+
+
+def _tables(card: str) -> list[list[list[str]]]:
+    """The cells of each row of each table, split as a renderer does at bars."""
+    rows = [line.split("|")[1:-1] if line.startswith("|") else [] for line in card.splitlines()]
+    return [list(lines) for filled, lines in groupby(rows, key=bool) if filled]
 
 
 class TestHub:
@@ -265,7 +288,7 @@ class TestWords:
         provenance = read_bundle(run).info.provenance
         assert "| Class | train | validation | test |" in card and "| `crack` |" in card
         assert f"`{provenance.data_fingerprint}`" in card and provenance.command in card
-        assert all(f"- {note}" in card for note in provenance.notes)
+        assert all(f"- {prose(note)}" in card for note in provenance.notes)
         assert "No groups were given" in card
         assert "Audit before the training, warning: --imbalance auto" in card
         per_class = json.loads((run / "metrics.json").read_text())["per_class"]["good"]["recall"]
@@ -317,20 +340,95 @@ class TestWords:
     def test_limits_say_what_is_small_and_what_was_sliced(self) -> None:
         parts = (PartFacts("train", 90, 12, (30, 30, 30)), PartFacts("test", 45, 6, (5, 20, 20)))
         data = DataFacts("d", parts, 3, 7, (), ("warning: two cameras",))
-        slices = (SliceRow("site", "north", 12, "top1 50.0 %", "-20.0 %"),)
+        weak = SliceRow("site", "north", 12, "Top-1 50.0 %", "20.0 points below all others")
+        sliced = SlicedFacts(judged=9, weak=(weak,), notes=("no slices by 'light'",))
         assert "Subgroups that nobody measured" in model_card(_facts())
         facts = _facts(
             data=data,
-            measured=_measured(slices=slices),
+            measured=_measured(sliced=sliced),
             policy=DecisionPolicy.default(FLAT).model_copy(update={"fitted_on": "test"}),
         )
         card = model_card(facts)
         assert "Of `ant` the test part has fewer than 20 pictures: figures of it are rough." in card
-        assert "| `site` `north` | 12 | top1 50.0 % | -20.0 % |" in card
+        assert "| `site` `north` | 12 | Top-1 50.0 % | 20.0 points below all others |" in card
+        assert "Of 9 subgroups that were measured, 1 is weak" in card
+        assert "By chance alone, one in forty looks weak." in card
+        assert "\n- Subgroups: no slices by 'light'\n" in card
         assert "Audit before the training, warning: two cameras" in card
         assert "| test | 45 | 6 |" in card and "No groups were given" not in card
         assert "3 pictures or rows could not be used" in card and "7 annotations are" in card
         assert "Not scored: 2 pictures are gone." in card
+
+    def test_weak_slices_are_in_points(self, run: Path, copy_of: Copy) -> None:
+        """A difference of shares in per cent would read as relative."""
+        copy = copy_of(run)
+        metrics = json.loads((copy / "metrics.json").read_text())
+        metrics["slices"] = [
+            _slice("most blurred", -0.272, (-0.518, -0.075)),
+            _slice("darkest", -0.1, (-0.3, 0.1)),  # lower, but not beyond chance
+            _slice("brightest", 0.1, (-0.1, 0.3)),
+        ]
+        (copy / "metrics.json").write_text(json.dumps(metrics))
+        write_card(read_bundle(copy))
+        card = (copy / "README.md").read_text()
+        assert "Of 3 subgroups that were measured, 1 is weak" in card
+        assert (
+            "| `look` `most blurred` | 23 | Top-1 65.2 % | 27.2 points below all others "
+            "(51.8 to 7.5) |"
+        ) in card
+        assert not any(f"| `look` `{name}` |" in card for name in ("darkest", "brightest"))
+        assert "top1" not in card
+
+    def test_no_weak_slice(self) -> None:
+        card = model_card(_facts(measured=_measured(sliced=SlicedFacts(judged=1))))
+        assert "Of 1 subgroup that was measured, none is weak." in card
+        assert "| Subgroup |" not in card
+
+    def test_slices_that_were_not_judged_are_no_pictures_left_out(
+        self, run: Path, copy_of: Copy
+    ) -> None:
+        copy = copy_of(run)
+        metrics = json.loads((copy / "metrics.json").read_text())
+        gone, same = "3 pictures are gone", "no slices by 'resolution': it is the same for all"
+        metrics["about"] |= {"left_out": [gone], "slices": [same]}
+        (copy / "metrics.json").write_text(json.dumps(metrics))
+        write_card(read_bundle(copy))
+        card = (copy / "README.md").read_text()
+        assert card.count("Not scored: ") == 1 and f"Not scored: {gone}." in card
+        assert f"- Subgroups: {same}\n" in card
+
+    @given(st.text(min_size=1))
+    @example("a_b*c*`d`|<img src=x onerror=alert(1)>&amp;\\|[e](f) ~~g~~ _h_")
+    def test_any_text_reads_as_it_stands(self, text: str) -> None:
+        """What a renderer of Markdown makes of it is the text again, in one cell of two."""
+        cell = prose(text)
+        for page in (f"- a {cell} b", f"| A | B |\n| --- | --- |\n| a {cell} b | 1 |"):
+            tokens = MARKDOWN.parse(page)
+            found = [token for token in tokens if token.type == "inline"]
+            inline = found[0] if page.startswith("-") else found[2]
+            assert len(found) in (1, 4)
+            assert {child.type for child in inline.children or ()} == {"text"}
+            read = "".join(child.content for child in inline.children or ())
+            assert read == f"a {one_line(text)} b"
+
+    @given(st.text(min_size=1))
+    @example("a|b")
+    @example("<img src=x>|`|")
+    def test_tables_keep_their_columns(self, text: str) -> None:
+        """Whatever is in the notes, reasons, names of columns and classes."""
+        row = ClassRow(text, 3, text, text, text, text)
+        measured = dataclasses.replace(
+            _measured(sliced=SlicedFacts(2, (SliceRow(text, text, 9, text, text),), (text,))),
+            rows=(FigureRow("Top-1", "50.0 %", text),),
+            classes=(row,),
+            left_out=(text,),
+        )
+        facts = _facts(measured=measured)
+        data = dataclasses.replace(facts.data, notes=(text,), warnings=(text,))
+        page = model_card(dataclasses.replace(facts, data=data))
+        tables = _tables(page)
+        assert [len(table[0]) for table in tables] == [2, 3, 3, 6, 4]
+        assert all(len(cells) == len(table[0]) for table in tables for cells in table)
 
     @given(st.text(min_size=1))
     def test_any_name_stays_in_its_cell(self, name: str) -> None:

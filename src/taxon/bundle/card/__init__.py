@@ -8,6 +8,7 @@ from taxon.bundle.card.facts import (
     IndexedFigure,
     MeasuredFacts,
     PartFacts,
+    SlicedFacts,
     SliceRow,
 )
 from taxon.bundle.card.page import is_refreshable, model_card
@@ -21,6 +22,7 @@ __all__ = [
     "MeasuredFacts",
     "PartFacts",
     "SliceRow",
+    "SlicedFacts",
     "is_refreshable",
     "model_card",
 ]

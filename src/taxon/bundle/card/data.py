@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from taxon.bundle.card.facts import DataFacts
-from taxon.bundle.card.tables import SHOWN_CLASSES, code, table
+from taxon.bundle.card.tables import SHOWN_CLASSES, code, prose, table
 from taxon.core.labels import LabelSpace
-from taxon.core.text import agree, counted, one_line
+from taxon.core.text import agree, counted
 
 
 def data_lines(data: DataFacts, label_space: LabelSpace, fingerprint: str) -> list[str]:
@@ -37,7 +37,7 @@ def data_lines(data: DataFacts, label_space: LabelSpace, fingerprint: str) -> li
         "",
         "How the data were read and divided:",
         "",
-        *(f"- {one_line(note)}" for note in data.notes),
+        *(f"- {prose(note)}" for note in data.notes),
     ]
 
 

@@ -88,14 +88,29 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class SliceRow:
-    """The pictures with one value of a column: a figure of theirs, and its difference from that
-    of all others, as text."""
+    """The pictures with one value of a column, worse than all others beyond chance: a figure of
+    theirs, and how far it is below that of all others, as text."""
 
     column: str
     value: str
     pictures: int
     figure: str
     difference: str
+
+
+@dataclass(frozen=True)
+class SlicedFacts:
+    """What scoring subgroups apart has shown.
+
+    Attributes:
+        judged: how many slices were scored.
+        weak: those that are worse than all other pictures beyond chance, the worst first.
+        notes: which slices were not judged, and why.
+    """
+
+    judged: int = 0
+    weak: tuple[SliceRow, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,7 +122,7 @@ class MeasuredFacts:
         sentence: the first figure in words.
         rows: the figures over all pictures.
         classes: in the order of the label space.
-        slices: the worst first.
+        sliced: by columns, and by what the pictures look like.
         indexed: for `model-index`.
         left_out: what was not scored, and why.
     """
@@ -116,7 +131,7 @@ class MeasuredFacts:
     sentence: str
     rows: tuple[FigureRow, ...]
     classes: tuple[ClassRow, ...]
-    slices: tuple[SliceRow, ...]
+    sliced: SlicedFacts
     indexed: tuple[IndexedFigure, ...]
     left_out: tuple[str, ...]
 

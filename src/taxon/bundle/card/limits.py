@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from taxon.bundle.card.facts import CardFacts, MeasuredFacts
-from taxon.bundle.card.tables import code, table
-from taxon.core.text import agree, counted, one_line
+from taxon.bundle.card.facts import CardFacts, SlicedFacts
+from taxon.bundle.card.tables import code, prose, table
+from taxon.core.text import agree, counted
 
 FEW_PICTURES = 20
 _SHOWN_SLICES = 5
@@ -22,9 +22,9 @@ def limit_lines(facts: CardFacts) -> list[str]:
         *_fitted(facts),
         *_scope(facts),
         *_small_classes(facts),
-        *(f"Audit before the training, {one_line(text)}" for text in facts.data.warnings),
+        *(f"Audit before the training, {prose(text)}" for text in facts.data.warnings),
     ]
-    return [*(f"- {point}" for point in points), *_subgroups(facts.measured)]
+    return [*(f"- {point}" for point in points), *_subgroups(facts)]
 
 
 def _independence(facts: CardFacts) -> Iterator[str]:
@@ -83,26 +83,36 @@ def _small_classes(facts: CardFacts) -> Iterator[str]:
         )
 
 
-def _subgroups(measured: MeasuredFacts | None) -> list[str]:
-    """The worst slices; what no column names stays unknown."""
-    unknown = (
+def _subgroups(facts: CardFacts) -> list[str]:
+    """The weak slices; what no column names stays unknown."""
+    sliced = SlicedFacts() if facts.measured is None else facts.measured.sliced
+    lines = [
         "- Subgroups that nobody measured (a device, a site, an age, a light) may be worse than "
-        "all figures here: `taxon evaluate RUN DATA --slice-by COLUMN` scores them apart."
-    )
-    if measured is None or not measured.slices:
-        return [unknown]
+        "all figures here: `taxon evaluate RUN DATA --slice-by COLUMN` scores them apart.",
+        *(f"- Subgroups: {prose(note)}" for note in sliced.notes),
+    ]
+    return [*lines, *_weak(sliced)] if sliced.judged else lines
+
+
+def _weak(sliced: SlicedFacts) -> list[str]:
+    count = len(sliced.weak)
+    were = agree(sliced.judged, "was", "were")
+    measured = f"{counted(sliced.judged, 'subgroup', 'subgroups')} that {were} measured"
+    if not count:
+        return [f"- Of {measured}, none is weak."]
     rows = [
         [
             f"{code(row.column)} {code(row.value)}",
             f"{row.pictures:,}",
-            row.figure,
-            row.difference,
+            prose(row.figure),
+            prose(row.difference),
         ]
-        for row in measured.slices[:_SHOWN_SLICES]
+        for row in sliced.weak[:_SHOWN_SLICES]
     ]
+    shown = f" The worst {_SHOWN_SLICES}:" if count > _SHOWN_SLICES else ""
     return [
-        unknown,
-        "- The worst of the subgroups that were measured:",
+        f"- Of {measured}, {count} {agree(count, 'is', 'are')} weak: the whole 95 % interval of "
+        f"the difference lies below 0. By chance alone, one in forty looks weak.{shown}",
         "",
-        *table(["Subgroup", "Pictures", "Figure", "Against all others"], rows),
+        *table(["Subgroup", "Pictures", "Figure", "Difference"], rows),
     ]

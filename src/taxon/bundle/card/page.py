@@ -8,7 +8,7 @@ from taxon.bundle.card.limits import limit_lines
 from taxon.bundle.card.metadata import metadata_block, read_block
 from taxon.bundle.card.policy import policy_lines
 from taxon.bundle.card.results import result_lines
-from taxon.bundle.card.tables import code
+from taxon.bundle.card.tables import code, prose
 from taxon.bundle.card.usage import usage_lines
 from taxon.core.labels import LabelSpace
 from taxon.core.licences import duty_in_words
@@ -43,7 +43,7 @@ def model_card(facts: CardFacts, previous: str | None = None) -> str:
         "How to use it": usage_lines(facts),
         "How it was made": _origin(facts),
     }
-    lines = [metadata_block(facts, previous), "", f"# {one_line(facts.info.name)}", ""]
+    lines = [metadata_block(facts, previous), "", f"# {prose(facts.info.name)}", ""]
     lines += _what_it_is(facts)
     for title, content in sections.items():
         lines += ["", f"## {title}", "", *content]
@@ -110,8 +110,8 @@ def _licence(facts: CardFacts) -> str:
             "it. Write it into the block at the top (`license:`); taxon keeps it there."
         )
     return (
-        f"The pretrained weights ({one_line(weights.get('source', 'unknown'))}) are under the "
-        f"licence **{one_line(licence)}**. {duty_in_words(licence)} What the pictures' own rights "
+        f"The pretrained weights ({prose(weights.get('source', 'unknown'))}) are under the "
+        f"licence **{prose(licence)}**. {duty_in_words(licence)} What the pictures' own rights "
         "allow is not known here."
     )
 
@@ -125,5 +125,5 @@ def _origin(facts: CardFacts) -> list[str]:
         f"On {provenance.created}, in {provenance.seconds:.0f} s on {provenance.device}, with "
         f"{versions}. The whole configuration is in `bundle.json`. On the way was decided:",
         "",
-        *(f"- {one_line(note)}" for note in provenance.notes),
+        *(f"- {prose(note)}" for note in provenance.notes),
     ]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from taxon.bundle.card.tables import SHOWN_CLASSES, code, table
+from taxon.bundle.card.tables import SHOWN_CLASSES, code, prose, table
 from taxon.core.labels import LabelSpace
-from taxon.core.text import one_line
 from taxon.decision import DecisionPolicy
 from taxon.decision.policy import ALWAYS_UNSURE
 
@@ -67,10 +66,10 @@ def _choice(policy: DecisionPolicy, label_space: LabelSpace) -> str:
     if label_space.task == "multilabel":
         return (
             f"{begin}Every tag whose probability reaches its threshold; thresholds were chosen for "
-            f"{one_line(policy.target)}."
+            f"{prose(policy.target)}."
         )
     if policy.costs is not None:
-        chosen = "" if policy.target == "costs" else f", chosen for {one_line(policy.target)}"
+        chosen = "" if policy.target == "costs" else f", chosen for {prose(policy.target)}"
         return (
             f"{begin}The class with the least expected cost (Elkan 2001), by the costs "
             f"below{chosen}."

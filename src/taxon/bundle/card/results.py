@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 
 from taxon.bundle.card.facts import MeasuredFacts
-from taxon.bundle.card.tables import SHOWN_CLASSES, code, table
+from taxon.bundle.card.tables import SHOWN_CLASSES, code, prose, table
 from taxon.core.labels import Task
-from taxon.core.text import counted, one_line
+from taxon.core.text import counted
 
 
 def result_lines(measured: MeasuredFacts | None, name: str, task: Task) -> list[str]:
@@ -18,18 +18,19 @@ def result_lines(measured: MeasuredFacts | None, name: str, task: Task) -> list[
     """
     if measured is None:
         return [
-            f"Not measured yet. `taxon evaluate {shlex.quote(name)}` scores the model on its own "
-            "test part, which no step of the training has seen, and writes the figures here."
+            f"Not measured yet. {code(f'taxon evaluate {shlex.quote(name)}')} scores the model on "
+            "its own test part, which no step of the training has seen, and writes the figures "
+            "here."
         ]
     return [
         f"On the {counted(measured.pictures, 'picture', 'pictures')} of the test part, which no "
         f"step of the training has seen. {measured.sentence} Intervals are 95 %; "
         "`metrics.json` and `report/report.html` hold more.",
-        *(f"\nNot scored: {one_line(note)}." for note in measured.left_out),
+        *(f"\nNot scored: {prose(note)}." for note in measured.left_out),
         "",
         *table(
             ["Figure", "Value", "95 % interval"],
-            [[row.name, row.value, row.interval or "–"] for row in measured.rows],
+            [[row.name, row.value, prose(row.interval) or "–"] for row in measured.rows],
         ),
         "",
         *_classes(measured, task),
@@ -40,7 +41,11 @@ def _classes(measured: MeasuredFacts, task: Task) -> list[str]:
     if len(measured.classes) > SHOWN_CLASSES:
         return [f"The figures of each of the {len(measured.classes)} classes are in the report."]
     rows = [
-        [code(row.name), f"{row.pictures:,}", row.precision, row.recall, row.specificity, row.f1]
+        [
+            code(row.name),
+            f"{row.pictures:,}",
+            *map(prose, (row.precision, row.recall, row.specificity, row.f1)),
+        ]
         for row in measured.classes
     ]
     kind = "Tag" if task == "multilabel" else "Class"
