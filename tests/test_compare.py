@@ -248,6 +248,15 @@ class TestVerdict:
             assert figure.difference.reason
             assert figure.p_value == 1.0
 
+    def test_always_wrong_beside_always_right(self) -> None:
+        """Every resample has the same difference, and no interval: the swap test decides."""
+        space, truth = classes(2), np.zeros(20, np.int64)
+        wrong, right = naming(space, 1 - truth), naming(space, truth)
+        metrics = compare_answers(wrong, right, truth, space, about={})
+        assert metrics.headline.difference.ci95 is None
+        assert metrics.verdict.outcome == "better"
+        assert "+100.0 points" in metrics.verdict.sentences[0]
+
     def test_wrong_in_another_way(self) -> None:
         space, truth = classes(3), np.array([0, 1, 2] * 10)
         a, b = truth.copy(), truth.copy()

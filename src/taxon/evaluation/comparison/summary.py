@@ -39,11 +39,14 @@ class Paired(_Frozen):
     @property
     def outcome(self) -> Literal["better", "worse", "undecided"]:
         """Whether B is better or worse beyond chance: the interval leaves out 0, and the swap
-        test, which holds for few differing pictures where the bootstrap does not, agrees."""
-        interval = self.difference.ci95
-        if interval is None or (self.p_value is not None and self.p_value >= 0.05):
+        test, which holds for few differing pictures where the bootstrap does not, agrees. Where
+        every resample has the same difference there is no interval, and the test decides."""
+        value, interval = self.difference.value, self.difference.ci95
+        if value is None or (self.p_value is not None and self.p_value >= 0.05):
             return "undecided"
-        low, high = interval
+        if interval is None and self.p_value is None:
+            return "undecided"
+        low, high = (value, value) if interval is None else interval
         if low <= 0 <= high:
             return "undecided"
         return "better" if (low > 0) != self.lower_is_better else "worse"
