@@ -26,7 +26,7 @@ SHORT = ("--weights", "none", "--recipe", "scratch", "--model", TINY_BACKBONE, "
 SMALL = ("--set", "preprocessing.size=32")
 ADDED = {"train": (*SHORT, *SMALL), "evaluate": ("--no-explain",)}
 # What a model of one epoch may not reach: a gate, or a promise. Everything else must succeed.
-MAY_MISS = ("--gate", "--abstain", "--fail-if-worse")
+MAY_MISS = ("--gate", "--abstain", "--target", "--fail-if-worse")
 BLOCK = re.compile(
     r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.S
 )

@@ -37,7 +37,7 @@ def command(
         Path | None,
         typer.Option(
             help="Folder for metrics.json and report/.",
-            show_default="RUN; with DATA, RUN/evaluations/DATA",
+            show_default="RUN; of other parts and DATA, below RUN/evaluations",
             readable=False,
         ),
     ] = None,

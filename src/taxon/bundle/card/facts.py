@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from taxon.bundle.layout import BundleInfo, ModelSpec
-from taxon.metrics import Figure
+
+if TYPE_CHECKING:
+    # At run time it would bring scikit-learn along, before a wrong path is said.
+    from taxon.metrics import Figure
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,9 @@ def _of_tags(common: CommonPictures, side: Side) -> dict[str, _Measured]:
     counts, averages = side.counts, f1_averages(common.truth, side.named)
     return {
         "macro_f1": _of_counts(common, side, averages.macro, counts.macro_f1, _macro_f1),
-        "micro_f1": _of_counts(common, side, averages.micro, counts.micro_f1, _micro_f1),
+        "micro_f1": _of_counts(
+            common, side, averages.micro, counts.micro_f1, _micro_f1, is_share=True
+        ),
         "mAP": _mean_average_precision(common, side),
         "exact_match": _share_of_right(common, side, exact_match(common.targets, side.named)),
         "log_loss": _log_loss(common, side),
@@ -275,13 +277,21 @@ _CountFigure = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
 
 
 def _of_counts(
-    common: CommonPictures, side: Side, value: Figure, samples: FloatArray, figure: _CountFigure
+    common: CommonPictures,
+    side: Side,
+    value: Figure,
+    samples: FloatArray,
+    figure: _CountFigure,
+    *,
+    is_share: bool = False,
 ) -> _Measured:
+    """Measure what follows from counts; a mean over classes is no share of pictures."""
+    attach = common.bootstrap.with_share_interval if is_share else common.bootstrap.with_interval
     support = np.asarray(common.truth.sum(axis=0), np.float64).reshape(-1, 1)
     classes = len(support)
     values = sparse.csr_matrix(sparse.hstack([common.truth.multiply(side.named), side.named]))
     return _Measured(
-        common.bootstrap.with_share_interval(value, samples),
+        attach(value, samples),
         samples,
         _Sums(values, lambda totals: figure(totals[:classes], totals[classes:], support)),
     )
