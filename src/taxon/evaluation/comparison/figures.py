@@ -14,6 +14,12 @@ from taxon.core.labels import LabelSpace
 from taxon.core.predictions import PredictionTable
 from taxon.decision import DecisionPolicy
 from taxon.decision.answers import answer_confidence, named_classes, named_tags
+from taxon.evaluation.comparison.counts import (
+    CountFigure,
+    balanced_accuracy_of,
+    macro_f1_of,
+    micro_f1_of,
+)
 from taxon.evaluation.comparison.summary import Paired
 from taxon.evaluation.compute import RANKING_INTERVALS_UP_TO
 from taxon.metrics import (
@@ -203,9 +209,9 @@ def _of_one_class(common: CommonPictures, side: Side) -> dict[str, _Measured]:
     balanced = balanced_accuracy(common.targets, predicted)
     figures = {
         "top1": _share_of_right(common, side, Figure.of(side.right.mean())),
-        "macro_f1": _of_counts(common, side, averages.macro, counts.macro_f1, _macro_f1),
+        "macro_f1": _of_counts(common, side, averages.macro, counts.macro_f1, macro_f1_of),
         "balanced_accuracy": _of_counts(
-            common, side, balanced, counts.balanced_accuracy, _balanced_accuracy
+            common, side, balanced, counts.balanced_accuracy, balanced_accuracy_of
         ),
         "log_loss": _log_loss(common, side),
     }
@@ -218,9 +224,9 @@ def _of_one_class(common: CommonPictures, side: Side) -> dict[str, _Measured]:
 def _of_tags(common: CommonPictures, side: Side) -> dict[str, _Measured]:
     counts, averages = side.counts, f1_averages(common.truth, side.named)
     return {
-        "macro_f1": _of_counts(common, side, averages.macro, counts.macro_f1, _macro_f1),
+        "macro_f1": _of_counts(common, side, averages.macro, counts.macro_f1, macro_f1_of),
         "micro_f1": _of_counts(
-            common, side, averages.micro, counts.micro_f1, _micro_f1, is_share=True
+            common, side, averages.micro, counts.micro_f1, micro_f1_of, is_share=True
         ),
         "mAP": _mean_average_precision(common, side),
         "exact_match": _share_of_right(common, side, exact_match(common.targets, side.named)),
@@ -272,16 +278,12 @@ def _mean_average_precision(common: CommonPictures, side: Side) -> _Measured:
     return _Measured(common.bootstrap.with_interval(value, means), means, None)
 
 
-# From true positives, times named (both [C, r]) and pictures of each class [C, 1] to a figure [r].
-_CountFigure = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
-
-
 def _of_counts(
     common: CommonPictures,
     side: Side,
     value: Figure,
     samples: FloatArray,
-    figure: _CountFigure,
+    figure: CountFigure,
     *,
     is_share: bool = False,
 ) -> _Measured:
@@ -295,18 +297,3 @@ def _of_counts(
         samples,
         _Sums(values, lambda totals: figure(totals[:classes], totals[classes:], support)),
     )
-
-
-def _macro_f1(hits: FloatArray, named: FloatArray, support: FloatArray) -> FloatArray:
-    present = support[:, 0] > 0
-    return np.asarray((2 * hits[present] / (support + named)[present]).mean(axis=0))
-
-
-def _micro_f1(hits: FloatArray, named: FloatArray, support: FloatArray) -> FloatArray:
-    # Never 0 below: where no class occurs and none is named, the figure is undefined before.
-    return np.asarray(2 * hits.sum(axis=0) / (support.sum() + named.sum(axis=0)))
-
-
-def _balanced_accuracy(hits: FloatArray, named: FloatArray, support: FloatArray) -> FloatArray:
-    present = support[:, 0] > 0
-    return np.asarray((hits[present] / support[present]).mean(axis=0))
