@@ -16,6 +16,7 @@ from taxon.metrics import (
     average_precision,
     balanced_accuracy,
     brier_score,
+    calibration_error_by_chance,
     class_scores,
     cohen_kappa,
     confusion_matrix,
@@ -152,6 +153,46 @@ class TestByHand:
         probabilities = np.array([[0.62, 0.38], [0.64, 0.36]], np.float32)
         figure = expected_calibration_error(np.array([0, 1]), probabilities)
         assert figure.value == pytest.approx(0.13, rel=1e-4)
+
+    def test_ece_by_chance_of_one_bin(self) -> None:
+        # 400 answers at 0.6: a share of right ones is off by sqrt(0.24 / 400) = 0.0245, of whose
+        # absolute value the mean is sqrt(2 / pi) and the 97.5th percentile 2.24 (half-normal).
+        probabilities = np.tile(np.array([[0.6, 0.4]], np.float32), (400, 1))
+        chance = calibration_error_by_chance(np.zeros(400, np.int64), probabilities)
+        assert chance.value == pytest.approx(0.0245 * math.sqrt(2 / math.pi), rel=0.1)
+        assert chance.ci95 is not None
+        assert chance.ci95[1] == pytest.approx(0.0245 * 2.24, rel=0.15)
+
+    @pytest.mark.parametrize("several", [False, True])
+    def test_ece_of_calibrated_answers_is_what_chance_makes_of_it(self, several: bool) -> None:
+        """With a known truth: in 95 of 100 cases within the range, and never far above it."""
+        within, above = 0, []
+        for seed in range(200):
+            generator = np.random.default_rng(seed)
+            if several:
+                probabilities = generator.random((60, 4)).astype(np.float32)
+                targets = (generator.random((60, 4)) < probabilities).astype(np.int64)
+            else:
+                sure = generator.uniform(0.5, 1.0, 220)
+                probabilities = np.stack([sure, 1 - sure], axis=1).astype(np.float32)
+                targets = (generator.random(220) > sure).astype(np.int64)
+            found = expected_calibration_error(targets, probabilities).value
+            chance = calibration_error_by_chance(targets, probabilities)
+            assert found is not None
+            assert chance.value is not None
+            assert chance.ci95 is not None
+            within += chance.ci95[0] <= found <= chance.ci95[1]
+            above.append(found - chance.value)
+        # The middle 99 % of a binomial of 200 with 0.95, a little wider for the drawn range.
+        assert 180 <= within <= 198
+        assert abs(np.mean(above)) < 0.003
+
+    def test_ece_by_chance_leaves_out_what_is_unknown(self) -> None:
+        probabilities = np.random.default_rng(0).random((50, 2)).astype(np.float32)
+        targets = np.stack([np.ones(50, np.int64), np.full(50, -1)], axis=1)
+        alone = calibration_error_by_chance(targets[:, :1], probabilities[:, :1])
+        assert calibration_error_by_chance(targets, probabilities) == alone
+        assert calibration_error_by_chance(targets * 0 - 1, probabilities).value is None
 
     def test_reliability_bins_hold_their_upper_edge_and_zero(self) -> None:
         targets, probabilities = np.array([[1], [0]]), np.array([[1.0], [0.0]], np.float32)

@@ -105,7 +105,9 @@ def _block(card: str) -> dict[str, Any]:
     return content
 
 
-def _slice(value: str, difference: float, ci95: tuple[float, float]) -> dict[str, Any]:
+def _slice(
+    value: str, difference: float, ci95: tuple[float, float], p_value: float | None = None
+) -> dict[str, Any]:
     """One slice of metrics.json."""
     return {
         "column": "look",
@@ -113,6 +115,7 @@ def _slice(value: str, difference: float, ci95: tuple[float, float]) -> dict[str
         "n": 23,
         "figures": {"top1": {"value": 0.652}, "macro_f1": {"value": 0.5}},
         "difference": {"value": difference, "ci95": ci95},
+        "p_value": p_value,
     }
 
 
@@ -352,7 +355,7 @@ class TestWords:
         assert "Of `ant` the test part has fewer than 20 pictures: figures of it are rough." in card
         assert "| `site` `north` | 12 | Top-1 50.0 % | 20.0 points below all others |" in card
         assert "Of 9 subgroups that were measured, 1 is weak" in card
-        assert "By chance alone, one in forty looks weak." in card
+        assert "1 is weak, more than chance would make of so many" in card
         assert "\n- Subgroups: no slices by 'light'\n" in card
         assert "Audit before the training, warning: two cameras" in card
         assert "| test | 45 | 6 |" in card and "No groups were given" not in card
@@ -364,19 +367,22 @@ class TestWords:
         copy = copy_of(run)
         metrics = json.loads((copy / "metrics.json").read_text())
         metrics["slices"] = [
-            _slice("most blurred", -0.272, (-0.518, -0.075)),
+            _slice("most blurred", -0.272, (-0.518, -0.075), p_value=0.01),
+            _slice("smallest", -0.2, (-0.4, -0.01), p_value=0.2),  # one of many, by chance
             _slice("darkest", -0.1, (-0.3, 0.1)),  # lower, but not beyond chance
             _slice("brightest", 0.1, (-0.1, 0.3)),
         ]
         (copy / "metrics.json").write_text(json.dumps(metrics))
         write_card(read_bundle(copy))
         card = (copy / "README.md").read_text()
-        assert "Of 3 subgroups that were measured, 1 is weak" in card
+        assert "Of 4 subgroups that were measured, 1 is weak" in card
         assert (
             "| `look` `most blurred` | 23 | Top-1 65.2 % | 27.2 points below all others "
             "(51.8 to 7.5) |"
         ) in card
-        assert not any(f"| `look` `{name}` |" in card for name in ("darkest", "brightest"))
+        assert not any(
+            f"| `look` `{name}` |" in card for name in ("darkest", "brightest", "smallest")
+        )
         assert "top1" not in card
 
     def test_no_weak_slice(self) -> None:

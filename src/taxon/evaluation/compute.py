@@ -32,6 +32,7 @@ from taxon.metrics import (
     adaptive_calibration_error,
     average_precision,
     brier_score,
+    calibration_error_by_chance,
     class_scores,
     expected_calibration_error,
     f1_averages,
@@ -207,8 +208,10 @@ def _calibration(
     targets, probabilities = case.targets, case.probabilities
     before = calibrate(table.logits, DecisionPolicy.default(label_space), label_space.task)
     return CalibrationFigures(
-        # No intervals: the ECE is biased upwards in every resample.
+        # No interval, since the ECE is biased upwards in every resample; what chance makes of it
+        # stands beside it instead.
         ece=expected_calibration_error(targets, probabilities),
+        ece_by_chance=calibration_error_by_chance(targets, probabilities),
         adaptive_ece=adaptive_calibration_error(targets, probabilities),
         brier=case.figure_of_known(
             brier_score(targets, probabilities), row_brier_scores(targets, probabilities)

@@ -105,14 +105,12 @@ class SlicesView:
     Attributes:
         keys: of the figures, in the order of the columns.
         names: their headings.
-        rows: with each slice whether it is worse than the rest beyond chance: the interval of the
-            difference lies below 0.
         more: how many slices are left out.
     """
 
     keys: tuple[str, ...]
     names: tuple[str, ...]
-    rows: tuple[tuple[SliceFigures, bool], ...]
+    rows: tuple[SliceFigures, ...]
     more: int
 
 
@@ -122,23 +120,15 @@ def slices_view(metrics: Metrics) -> SlicesView | None:
     if not metrics.slices:
         return None
     keys = tuple(dict.fromkeys(key for each in metrics.slices for key in each.figures))
-    worse = [each for each in metrics.slices if _is_worse(each)]
-    others = [each for each in metrics.slices if not _is_worse(each)]
-    rows = (
-        *((each, True) for each in worse),
-        *((each, False) for each in others[: max(0, SLICES - len(worse))]),
-    )
+    weak = [each for each in metrics.slices if each.is_weak]
+    others = [each for each in metrics.slices if not each.is_weak]
+    rows = (*weak, *others[: max(0, SLICES - len(weak))])
     return SlicesView(
         keys=keys,
         names=tuple(NAMES.get(key, key) for key in keys),
         rows=rows,
         more=len(metrics.slices) - len(rows),
     )
-
-
-def _is_worse(slice_: SliceFigures) -> bool:
-    interval = slice_.difference.ci95
-    return interval is not None and interval[1] < 0
 
 
 def points(share: float | None) -> str:

@@ -13,6 +13,9 @@ from taxon.evaluation.case import Case, Samples
 from taxon.evaluation.slice_columns import SliceColumn
 from taxon.evaluation.summary import SliceFigures
 from taxon.metrics import Figure, f1_averages, undefined
+from taxon.metrics.bootstrap import FloatArray
+from taxon.metrics.membership import membership_test
+from taxon.metrics.paired import holm
 
 NOTHING = "no class occurs and none is predicted"
 
@@ -44,7 +47,8 @@ def slice_figures(
     """Score every slice, the worst first.
 
     The first figure is top-1 (multilabel: micro-F1); its difference is the slice's less that of all
-    other pictures, both in the same resamples. Macro-F1 has no interval here.
+    other pictures, both in the same resamples. Where it lies below 0, a permutation test says
+    whether chance would make it, given how many slices there are. Macro-F1 has no interval here.
     """
     slices = [
         (column, value)
@@ -55,7 +59,11 @@ def slice_figures(
     if not slices:
         return ()
     members = np.array([[of == value for of in column.values] for column, value in slices])
-    inside, outside = _counts(case, members), _counts(case, ~members)
+    right, answers = _right_and_possible(case)
+    inside = _counts(case, members, right, answers)
+    outside = _counts(case, ~members, right, answers)
+    differences = [_difference(case, inside, outside, place) for place in range(len(slices))]
+    p_values = _p_values(case, members, right, answers, differences)
     first = "top1" if task == "multiclass" else "micro_f1"
     found = []
     for place, (column, value) in enumerate(slices):
@@ -72,20 +80,28 @@ def slice_figures(
                     first: case.share(figure, inside.samples[place], concerned),
                     "macro_f1": macro,
                 },
-                difference=_difference(case, inside, outside, place),
+                difference=differences[place],
+                p_value=p_values[place],
             )
         )
     return tuple(sorted(found, key=lambda entry: _order(entry.figures[first])))
 
 
-def _counts(case: Case, members: npt.NDArray[np.bool_]) -> _Counts:
+def _right_and_possible(case: Case) -> tuple[FloatArray, FloatArray]:
+    """True positives of each picture, and the mean of its true and its named labels, both [N]."""
+    right = np.asarray(case.truth.multiply(case.named).sum(axis=1), np.float64).ravel()
+    answers = np.asarray(case.truth.sum(axis=1) + case.named.sum(axis=1), np.float64).ravel() / 2
+    return right, answers
+
+
+def _counts(
+    case: Case, members: npt.NDArray[np.bool_], right: FloatArray, answers: FloatArray
+) -> _Counts:
     """Count within each slice and resample.
 
     Args:
         members: bool [S, N].
     """
-    right = np.asarray(case.truth.multiply(case.named).sum(axis=1)).ravel()
-    answers = np.asarray(case.truth.sum(axis=1) + case.named.sum(axis=1)).ravel() / 2
     sums = case.bootstrap.sums(np.concatenate([members * right, members * answers]).T)
     right_sums, answer_sums = np.split(sums, 2)
     empty = np.full(right_sums.shape, np.nan)
@@ -103,6 +119,24 @@ def _difference(case: Case, inside: _Counts, outside: _Counts, place: int) -> Fi
         return undefined(f"in the slice or outside of it {NOTHING}")
     samples = inside.samples[place] - outside.samples[place]
     return case.figure(Figure.of(ours.value - theirs.value), samples)
+
+
+def _p_values(
+    case: Case,
+    members: npt.NDArray[np.bool_],
+    right: FloatArray,
+    answers: FloatArray,
+    differences: Sequence[Figure],
+) -> list[float | None]:
+    """Test the slices whose interval lies below 0, corrected for the number of all slices."""
+    below = [each.ci95 is not None and each.ci95[1] < 0 for each in differences]
+    p_values = holm(
+        [
+            membership_test(case.bootstrap, right, answers, rows) if tested else 1.0
+            for rows, tested in zip(members, below, strict=True)
+        ]
+    )
+    return [float(value) if tested else None for value, tested in zip(p_values, below, strict=True)]
 
 
 def _order(figure: Figure) -> float:

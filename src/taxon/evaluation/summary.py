@@ -78,7 +78,9 @@ class CalibrationFigures(_Frozen):
 
     Attributes:
         ece: expected calibration error over 15 bins of equal width, 0 to 1 (Guo et al. 2017).
-        adaptive_ece: the same over 15 bins that hold equally many answers (Nguyen & O'Connor 2015;
+        ece_by_chance: the ECE that a perfectly calibrated classifier would show on as many answers,
+            and the range of 95 % of such classifiers (`calibration_error_by_chance`).
+        adaptive_ece: as `ece`, over 15 bins that hold equally many answers (Nguyen & O'Connor 2015;
             Nixon et al. 2019).
         brier: mean squared error of the probabilities.
         nll: negative log-likelihood in nats, the same as `log_loss`.
@@ -87,6 +89,7 @@ class CalibrationFigures(_Frozen):
     """
 
     ece: Figure
+    ece_by_chance: Figure = NOT_COMPUTED
     adaptive_ece: Figure = NOT_COMPUTED
     brier: Figure
     nll: Figure
@@ -195,6 +198,9 @@ class SliceFigures(_Frozen):
         figures: by their names in metrics.json, the first being the one slices are sorted by:
             `top1` (multilabel: `micro_f1`), then `macro_f1`.
         difference: of the first figure: the slice's less that of all other pictures, -1 to 1.
+        p_value: that a random part of the pictures differs as much (`membership_test`), corrected
+            for the number of slices (Holm 1979); None where it was not asked, since the interval of
+            the difference does not lie below 0.
     """
 
     column: str
@@ -202,6 +208,14 @@ class SliceFigures(_Frozen):
     n: int
     figures: dict[str, Figure]
     difference: Figure
+    p_value: float | None = None
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether it is worse than all other pictures beyond chance, though many were looked at."""
+        interval = self.difference.ci95
+        below = interval is not None and interval[1] < 0
+        return below and self.p_value is not None and self.p_value < 0.05
 
 
 class Metrics(_Frozen):

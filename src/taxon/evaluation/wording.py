@@ -78,7 +78,8 @@ def all_rows(metrics: Metrics) -> list[Row]:
         Row("Log loss", metrics.log_loss, "Penalises confident mistakes; 0 is perfect.", False),
         Row("Brier score", calibration.brier, "Squared error of the probabilities.", False),
         Row("ECE", calibration.ece, "Mean gap between confidence and accuracy."),
-        Row("Adaptive ECE", calibration.adaptive_ece, "The same, over equally filled bins."),
+        Row("ECE by chance", calibration.ece_by_chance, "Of a perfectly calibrated classifier."),
+        Row("Adaptive ECE", calibration.adaptive_ece, "As ECE, over equally filled bins."),
         *_uncalibrated_rows(calibration),
         Row("Coverage", metrics.coverage, "Share that is answered: neither unsure nor flagged."),
     ]

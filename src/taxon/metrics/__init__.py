@@ -13,6 +13,7 @@ from taxon.metrics.calibration import (
     ReliabilityBins,
     adaptive_calibration_error,
     brier_score,
+    calibration_error_by_chance,
     expected_calibration_error,
     reliability_bins,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "average_precision",
     "balanced_accuracy",
     "brier_score",
+    "calibration_error_by_chance",
     "class_scores",
     "cohen_kappa",
     "cohen_kappa_quadratic",

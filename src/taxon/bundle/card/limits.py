@@ -111,8 +111,8 @@ def _weak(sliced: SlicedFacts) -> list[str]:
     ]
     shown = f" The worst {_SHOWN_SLICES}:" if count > _SHOWN_SLICES else ""
     return [
-        f"- Of {measured}, {count} {agree(count, 'is', 'are')} weak: the whole 95 % interval of "
-        f"the difference lies below 0. By chance alone, one in forty looks weak.{shown}",
+        f"- Of {measured}, {count} {agree(count, 'is', 'are')} weak, more than chance would "
+        f"make of so many (permutation test over groups, corrected for their number).{shown}",
         "",
         *table(["Subgroup", "Pictures", "Figure", "Difference"], rows),
     ]
