@@ -224,6 +224,7 @@ class TestBlocks:
                         n=31,
                         figures={"top1": figure(0.617, 0.5, 0.7)},
                         difference=figure(-0.21, -0.3, -0.1),
+                        p_value=0.004,
                     ),
                     SliceFigures(
                         column="camera",
@@ -267,11 +268,12 @@ class TestBlocks:
             n=500,
             figures={"top1": figure(0.7, 0.68, 0.72)},
             difference=figure(-0.1, -0.12, -0.08),
+            p_value=0.01,
         )
         metrics = case.metrics.model_copy(update={"slices": (*[low] * 70, worse)})
         view = slices_view(metrics)
         assert view is not None
-        assert view.rows[0] == (worse, True) and len(view.rows) == 60 and view.more == 11
+        assert view.rows[0] == worse and len(view.rows) == 60 and view.more == 11
         assert "the worse one" in case.report(tmp_path, metrics)
         metrics = case.metrics.model_copy(update={"slices": (low, *[worse] * 70)})
         view = slices_view(metrics)

@@ -129,10 +129,3 @@ def slices_view(metrics: Metrics) -> SlicesView | None:
         rows=rows,
         more=len(metrics.slices) - len(rows),
     )
-
-
-def points(share: float | None) -> str:
-    """Write a difference of shares as `-3.2 points`; a dash for None."""
-    if share is None:
-        return "–"
-    return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}") + " points"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Template
 from markupsafe import Markup
 
 from taxon.core.files import write_text
@@ -20,11 +20,17 @@ from taxon.decision import DecisionPolicy
 from taxon.evaluation.album import Album
 from taxon.evaluation.charts import FEW
 from taxon.evaluation.confusion import confusion_view, short_names, shown_classes
-from taxon.evaluation.curves_view import curves_view
-from taxon.evaluation.decisions_view import points, scope_note, slices_view, weakest_sets
-from taxon.evaluation.explain import Explainer
+from taxon.evaluation.curves_view import CurvesView, curves_view
+from taxon.evaluation.decisions_view import scope_note, slices_view, weakest_sets
+from taxon.evaluation.explain import Explained, Explainer, Method
 from taxon.evaluation.figures import write_figures
-from taxon.evaluation.pictures_view import PicturesView, choose_pictures, pictures_view
+from taxon.evaluation.page import environment, provenance_rows, size_words
+from taxon.evaluation.pictures_view import (
+    Chosen,
+    PicturesView,
+    choose_pictures,
+    pictures_view,
+)
 from taxon.evaluation.report_charts import ReportCharts, report_charts
 from taxon.evaluation.summary import ClassFigures, Metrics
 from taxon.evaluation.wording import (
@@ -33,8 +39,6 @@ from taxon.evaluation.wording import (
     findings,
     headline_rows,
     meaning_sentence,
-    percent,
-    plain,
 )
 from taxon.metrics.bootstrap import RESAMPLES
 
@@ -104,46 +108,82 @@ def write_report(
     """
     case = (table, targets, label_space, policy)
     chosen = choose_pictures(*case, shown_classes(metrics))
-    explained = explainer(chosen.to_explain) if explainer is not None else {}
-    method = explainer.method if explainer is not None else None
-    notes = list(explainer.notes) if explainer is not None else []
     curves = curves_view(metrics, *case)
     charts = report_charts(metrics, table, targets, label_space, history)
-    pairs = confused_pairs(metrics, PAIRS)
-    template = _environment().get_template("report.html")
-    contents = _contents(metrics, charts, label_space, policy) | {
-        "scope_note": scope_note(metrics, *case),
-        "data": data,
-    }
-
-    def page(most: int, uri: Callable[[str], str | None]) -> str:
-        """The page with `most` classes, and at most as many pictures a gallery."""
-        matrix = shown_classes(metrics, most)
-        pictures = pictures_view(chosen.cut(most, matrix), uri, method, explained)
-        shown = curves[0].cut(most) if curves else None
-        return template.render(
-            **contents,
-            classes=_class_rows(metrics, most),
-            confusion=confusion_view(metrics, matrix, pictures.counts),
-            pairs=pairs[:most],
-            weakest_sets=weakest_sets(metrics)[:most],
-            pictures=pictures,
-            curves=shown,
-            page_data=_page_data(pictures, shown.data if shown else {}),
-        )
-
-    most, room = _room(lambda most: page(most, lambda _: NO_PICTURE))
-    album = Album(thumbnails, min(room, IMAGE_BYTES))
-    shown = chosen.cut(most, shown_classes(metrics, most))
-    album.add(shown.in_galleries)
-    album.add(each.id for each in shown.in_cells)
-    write_text(path, page(most, album.get))
+    contents = _contents(metrics, charts, label_space, policy)
+    page = _Page(
+        metrics=metrics,
+        template=environment().get_template("report.html"),
+        contents=contents | {"scope_note": scope_note(metrics, *case), "data": data},
+        pairs=tuple(confused_pairs(metrics, PAIRS)),
+        chosen=chosen,
+        curves=curves[0] if curves else None,
+        method=explainer.method if explainer is not None else None,
+        explained=explainer(chosen.to_explain) if explainer is not None else {},
+    )
+    most, room = page.room()
+    write_text(path, page.html(most, page.album(most, room, thumbnails).get))
+    notes = list(explainer.notes) if explainer is not None else []
     if room < 0:
         notes.append(TOO_LONG)
     if figures is not None:
         confusion = confusion_view(metrics, shown_classes(metrics), {})
         notes += write_figures(figures, charts.files(curves[1] if curves else {}), confusion)
     return tuple(notes)
+
+
+@dataclass(frozen=True)
+class _Page:
+    """The report before it is decided how many classes and pictures it has room for.
+
+    Attributes:
+        contents: what the page says whatever it has room for.
+        pairs: the most frequent confusions.
+        method, explained: how answers were explained, and by (id, position of the class) what the
+            model looked at.
+    """
+
+    metrics: Metrics
+    template: Template
+    contents: Mapping[str, Any]
+    pairs: tuple[tuple[str, str, int], ...]
+    chosen: Chosen
+    curves: CurvesView | None
+    method: Method | None
+    explained: Mapping[tuple[str, int], Explained]
+
+    def html(self, most: int, uri: Callable[[str], str | None]) -> str:
+        """Render it with `most` classes, and at most as many pictures a gallery."""
+        matrix = shown_classes(self.metrics, most)
+        pictures = pictures_view(self.chosen.cut(most, matrix), uri, self.method, self.explained)
+        curves = self.curves.cut(most) if self.curves is not None else None
+        return self.template.render(
+            **self.contents,
+            classes=_class_rows(self.metrics, most),
+            confusion=confusion_view(self.metrics, matrix, pictures.counts),
+            pairs=self.pairs[:most],
+            weakest_sets=weakest_sets(self.metrics)[:most],
+            pictures=pictures,
+            curves=curves,
+            page_data=_page_data(pictures, curves.data if curves else {}),
+        )
+
+    def room(self) -> tuple[int, int]:
+        """Return how many classes are shown, and how many bytes that leaves for pictures."""
+        most, room = SHOWN[0], 0
+        for most in SHOWN:
+            room = PAGE_BYTES - 1 - len(self.html(most, lambda _: NO_PICTURE).encode())
+            if room >= LEAST_FOR_IMAGES:
+                break
+        return most, room
+
+    def album(self, most: int, room: int, thumbnails: Callable[[str], bytes | None]) -> Album:
+        """Return the pictures that fit in: those of the galleries, then those of the matrix."""
+        album = Album(thumbnails, min(room, IMAGE_BYTES))
+        shown = self.chosen.cut(most, shown_classes(self.metrics, most))
+        album.add(shown.in_galleries)
+        album.add(each.id for each in shown.in_cells)
+        return album
 
 
 def _contents(
@@ -169,49 +209,14 @@ def _contents(
         "selective": charts.selective,
         "slices": slices_view(metrics),
         "training": charts.training,
-        "provenance": [(_label(key), _text(value)) for key, value in metrics.about.items()],
+        "provenance": provenance_rows(metrics.about),
     }
 
 
-def _room(outline: Callable[[int], str]) -> tuple[int, int]:
-    """How many classes are shown, and how many bytes that leaves for pictures.
-
-    Args:
-        outline: the page with so many classes, without pictures.
-    """
-    most, room = SHOWN[0], 0
-    for most in SHOWN:
-        room = PAGE_BYTES - 1 - len(outline(most).encode())
-        if room >= LEAST_FOR_IMAGES:
-            break
-    return most, room
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("taxon.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=percent, plain=plain, points=points, unbroken=_unbroken)
-    return environment
-
-
 def _subtitle(metrics: Metrics) -> str:
-    parts = [f"{metrics.n:,} {'picture' if metrics.n == 1 else 'pictures'}"]
-    parts.append(f"{len(metrics.classes)} classes")
-    if "part" in metrics.about:
-        parts.insert(0, f"{metrics.about['part']} part")
-    if metrics.task == "multilabel":
-        parts.append("several labels a picture")
-    return " · ".join(parts)
-
-
-def _unbroken(text: str) -> str:
-    """Keep a number and its per cent sign on one line."""
-    return text.replace(" %", "\u00a0%").replace(" points", "\u00a0points")
+    parts = [f"{metrics.about['part']} part"] if "part" in metrics.about else []
+    several = metrics.task == "multilabel"
+    return " · ".join([*parts, *size_words(metrics.n, len(metrics.classes), multilabel=several)])
 
 
 def _class_rows(metrics: Metrics, most: int) -> dict[str, ClassFigures]:
@@ -232,20 +237,3 @@ def _page_data(pictures: PicturesView, curves: dict[str, dict[str, Any]]) -> Mar
     content = {"cells": pictures.cells, "images": pictures.images, "curves": curves}
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
-
-
-def _label(key: str) -> str:
-    """Write a key of `about` for people: `left_out` -> `Left out`."""
-    words = key.replace("_", " ")
-    return words[:1].upper() + words[1:]
-
-
-def _text(value: Any) -> str:
-    """Write a value of `about` for people: a string as it is, pairs as `key: value` lines."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, dict):
-        return "\n".join(f"{key}: {_text(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        return "\n".join(value)
-    return json.dumps(value, ensure_ascii=False, default=str)

@@ -46,6 +46,13 @@ def plain(number: float | None) -> str:
     return "–" if number is None else f"{number:.3f}"
 
 
+def points(share: float | None) -> str:
+    """Write a difference of shares as `-3.2 points`; a dash for None."""
+    if share is None:
+        return "–"
+    return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}") + " points"
+
+
 def headline_rows(metrics: Metrics) -> list[Row]:
     """Return the few figures that lead the report."""
     macro_f1 = Row("Macro-F1", metrics.macro_f1, "the mean F1; every class counts the same")

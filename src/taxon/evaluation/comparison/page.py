@@ -6,16 +6,13 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from taxon.core.files import write_text
 from taxon.evaluation.comparison.summary import Change, ChangedPicture, ClassComparison
 from taxon.evaluation.comparison.summary import PairedMetrics as Metrics
 from taxon.evaluation.comparison.wording import PairedRow, p_words, paired_row, paired_rows
 from taxon.evaluation.confusion import short_names
-from taxon.evaluation.wording import percent
+from taxon.evaluation.page import environment, provenance_rows, size_words
 from taxon.metrics.bootstrap import RESAMPLES
 
 SHOWN = 60  # pictures of each kind
@@ -90,16 +87,10 @@ def write_page(
     Raises:
         OutputError: the file cannot be written.
     """
-    environment = Environment(
-        loader=PackageLoader("taxon.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=percent, unbroken=_unbroken, p_words=p_words)
+    templates = environment()
+    templates.filters["p_words"] = p_words
     rows = paired_rows(metrics)
-    html = environment.get_template("compare.html").render(
+    html = templates.get_template("compare.html").render(
         metrics=metrics,
         names=[_name(metrics, side) for side in ("a", "b")],
         subtitle=_subtitle(metrics),
@@ -111,7 +102,7 @@ def write_page(
         short=_short(metrics, taxonomy),
         resamples=RESAMPLES,
         galleries=_galleries(metrics, thumbnails),
-        provenance=_provenance(metrics.about),
+        provenance=provenance_rows(metrics.about),
     )
     write_text(path, html)
 
@@ -129,16 +120,8 @@ def _name(metrics: Metrics, side: str) -> str:
 
 def _subtitle(metrics: Metrics) -> str:
     parts = [str(metrics.about["part"])] if "part" in metrics.about else []
-    parts.append(f"{metrics.n:,} {'picture' if metrics.n == 1 else 'pictures'}")
-    parts.append(f"{len(metrics.classes)} classes")
-    if metrics.task == "multilabel":
-        parts.append("several labels a picture")
-    return " · ".join(parts)
-
-
-def _unbroken(text: str) -> str:
-    """Keep a number and its per cent sign on one line."""
-    return text.replace(" %", "\u00a0%")
+    several = metrics.task == "multilabel"
+    return " · ".join([*parts, *size_words(metrics.n, len(metrics.classes), multilabel=several)])
 
 
 def _bars(rows: list[PairedRow]) -> dict[str, Bar]:
@@ -193,20 +176,3 @@ def _data_uri(jpeg: bytes | None) -> str | None:
     if jpeg is None:
         return None
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
-
-
-def _provenance(about: dict[str, Any]) -> list[tuple[str, str]]:
-    """Write `about` for people: one row a key."""
-    rows = []
-    for key, value in about.items():
-        words = key.replace("_", " ")
-        rows.append((words[:1].upper() + words[1:], _text(value)))
-    return rows
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return "\n".join(f"{key}: {_text(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return "\n".join(_text(item) for item in value)
-    return str(value)
