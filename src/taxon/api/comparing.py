@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Any
 from taxon.api.common_pictures import ALL, Run, choose_pictures, open_run, require_same_classes
 from taxon.api.pictures import group_numbers, still_there, thumbnails_of
 from taxon.bundle.layout import COMPARISONS_FOLDER
-from taxon.core.errors import OutputError
-from taxon.core.files import require_free, require_writable, write_json, write_text
+from taxon.core.files import (
+    numbered,
+    remove_file,
+    require_free,
+    require_writable,
+    write_json,
+    write_text,
+)
 from taxon.core.versions import taxon_version
 from taxon.data import Columns, Manifest, data_path
 from taxon.data.annotations import unknown_in_words
@@ -79,7 +85,7 @@ def compare(
         DataError: another task or other classes, or no pictures that neither has seen.
         BundleError: one of them cannot be loaded.
     """
-    from taxon.evaluation.comparison import compare_answers, write_page
+    from taxon.evaluation.comparison import compare_answers
 
     source = None if data is None else data_path(data)
     a, b = open_run(Path(run_a)), open_run(Path(run_b))
@@ -111,24 +117,20 @@ def compare(
             "taxon": taxon_version(),
         },
     )
-    # It goes first and comes last: whoever finds it finds the page and the table of the same runs.
-    _remove(folder / COMPARISON_FILE)
-    write_page(
-        folder / PAGE_FILE,
-        metrics,
-        taxonomy=b.spec.label_space.is_taxonomy,
-        thumbnails=thumbnails_of(manifest.records),
-    )
-    write_text(folder / CHANGED_FILE, _changed_rows(metrics))
-    write_json(folder / COMPARISON_FILE, metrics.as_json())
+    _write(folder, metrics, manifest, taxonomy=b.spec.label_space.is_taxonomy)
     return Comparison(metrics, folder, tuple(notes))
 
 
-def _remove(file: Path) -> None:
-    try:
-        file.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot replace {file}: {error.strerror or error}") from error
+def _write(folder: Path, metrics: PairedMetrics, manifest: Manifest, *, taxonomy: bool) -> None:
+    from taxon.evaluation.comparison import write_page
+
+    # It goes first and comes last: whoever finds it finds the page and the table of the same runs.
+    remove_file(folder / COMPARISON_FILE)
+    write_page(
+        folder / PAGE_FILE, metrics, taxonomy=taxonomy, thumbnails=thumbnails_of(manifest.records)
+    )
+    write_text(folder / CHANGED_FILE, _changed_rows(metrics))
+    write_json(folder / COMPARISON_FILE, metrics.as_json())
 
 
 def _default_folder(a: Run, b: Run, data: Path | None, split: str | None) -> Path:
@@ -139,12 +141,8 @@ def _default_folder(a: Run, b: Run, data: Path | None, split: str | None) -> Pat
         *([data.resolve().stem] if data is not None else []),
         *([split] if split else []),
     ]
-    name, number = "-".join(words), 1
-    folder = home / COMPARISONS_FOLDER / name
-    while not _is_free_for(folder, a, b, data):
-        number += 1
-        folder = home / COMPARISONS_FOLDER / f"{name}-{number}"
-    return folder
+    folder = home / COMPARISONS_FOLDER / "-".join(words)
+    return numbered(folder, lambda folder: _is_free_for(folder, a, b, data))
 
 
 def _is_free_for(folder: Path, a: Run, b: Run, data: Path | None) -> bool:

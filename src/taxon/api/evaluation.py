@@ -16,12 +16,12 @@ from taxon.api.slicing import extra_columns, slice_columns
 from taxon.bundle import Bundle, read_bundle
 from taxon.bundle.layout import METRICS_FILE, REPORT_FOLDER
 from taxon.core.errors import CheckFailed, ConfigError, nearest
-from taxon.core.files import require_free, require_writable, write_json
+from taxon.core.files import remove_file, require_free, require_writable, write_json
 from taxon.core.predictions import PredictionTable
-from taxon.data import Columns, data_path
+from taxon.data import Columns, Manifest, data_path
 from taxon.data.annotations import unknown_in_words
 from taxon.data.manifest import SPLIT_WORDS
-from taxon.inference import load_predictor
+from taxon.inference import Predictor, load_predictor
 from taxon.inference.load import BackendName
 from taxon.inference.table import predict_table, write_table
 from taxon.training import Listener, silent
@@ -117,7 +117,6 @@ def evaluate(
         OutputError: `out` holds something that may not be replaced.
         DataError: no pictures to score, or classes that the model does not have.
     """
-    from taxon.evaluation import compute_metrics
     from taxon.evaluation.gates import check_gates
 
     slice_by = (slice_by,) if isinstance(slice_by, str) else slice_by
@@ -127,46 +126,11 @@ def evaluate(
 
         refit_policy(plan.bundle.path, overrides=refit, listener=listener)
         plan = replace(plan, bundle=read_bundle(plan.bundle.path))
-    bundle, source, folder = plan.bundle, plan.source, plan.folder
-    space = bundle.spec.label_space
-    columns = replace(columns or Columns(), extra=plan.extra) if plan.extra else columns
-    manifest, notes = choose_pictures(bundle, source, split, columns)
-    manifest, changed = still_there(manifest, hint="taxon evaluate RUN DATA")
-    notes += changed
-    if unknown := unknown_in_words(manifest):
-        notes.append(f"{unknown}: no figure counts them")
-    slices, said = slice_columns(manifest, slice_by, plan.extra, bundle.spec.preprocessing)
-    predictor = load_predictor(bundle.path, backend=backend)
-    table = predict_table(predictor, manifest.records)
-    metrics = compute_metrics(
-        table,
-        manifest.targets(),
-        space,
-        bundle.spec.policy,
-        groups=group_numbers(manifest.records),
-        ordered=ordered,
-        slices=slices,
-        about=_about(bundle, source, split, predictor.backend.name, notes, said),
-    )
-    notes += said
-    gates = check_gates(plan.bounds, metrics)
-    metrics = with_gates(metrics, gates)
-    # Last written and first removed: whoever finds it finds the report and the table of it too.
-    (folder / METRICS_FILE).unlink(missing_ok=True)
-    write_table(
-        table,
-        folder / REPORT_FOLDER / "predictions.parquet",
-        space,
-        bundle.spec.policy,
-        manifest.targets(),
-    )
-    notes += write_evaluation_report(
-        folder / REPORT_FILE, metrics, table, manifest, bundle, predictor, explain=explain
-    )
-    write_json(folder / METRICS_FILE, metrics.as_json())
-    if folder == bundle.path and is_of_own_test(metrics, bundle):
-        notes += write_card(bundle)
-    evaluation = Evaluation(metrics, table, folder, tuple(notes), gates)
+    scored = _score(plan, split, columns, ordered, slice_by, backend)
+    gates = check_gates(plan.bounds, scored.metrics)
+    scored = replace(scored, metrics=with_gates(scored.metrics, gates))
+    notes = _write(plan, scored, explain=explain)
+    evaluation = Evaluation(scored.metrics, scored.table, plan.folder, notes, gates)
     if not all(result.met for result in gates):
         raise GatesMissed(evaluation)
     return evaluation
@@ -219,6 +183,79 @@ def _plan(
         folder = default_folder(bundle, source, split)
     require_writable(folder / REPORT_FILE)
     return _Plan(bundle, source, folder, bounds, extra)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """The pictures, the answers to them, and how good these are."""
+
+    manifest: Manifest
+    predictor: Predictor
+    table: PredictionTable
+    metrics: Metrics
+    notes: tuple[str, ...]
+
+
+def _score(
+    plan: _Plan,
+    split: str | None,
+    columns: Columns | None,
+    ordered: Sequence[str] | None,
+    slice_by: Sequence[str],
+    backend: BackendName,
+) -> _Scored:
+    from taxon.evaluation import compute_metrics
+
+    bundle, source = plan.bundle, plan.source
+    columns = replace(columns or Columns(), extra=plan.extra) if plan.extra else columns
+    manifest, notes = choose_pictures(bundle, source, split, columns)
+    manifest, changed = still_there(manifest, hint="taxon evaluate RUN DATA")
+    notes += changed
+    if unknown := unknown_in_words(manifest):
+        notes.append(f"{unknown}: no figure counts them")
+    slices, said = slice_columns(manifest, slice_by, plan.extra, bundle.spec.preprocessing)
+    predictor = load_predictor(bundle.path, backend=backend)
+    table = predict_table(predictor, manifest.records)
+    metrics = compute_metrics(
+        table,
+        manifest.targets(),
+        bundle.spec.label_space,
+        bundle.spec.policy,
+        groups=group_numbers(manifest.records),
+        ordered=ordered,
+        slices=slices,
+        about=_about(bundle, source, split, predictor.backend.name, notes, said),
+    )
+    return _Scored(manifest, predictor, table, metrics, (*notes, *said))
+
+
+def _write(plan: _Plan, scored: _Scored, *, explain: bool) -> tuple[str, ...]:
+    """Write the table, the report, metrics.json and, of the own test part, the card; return what
+    is to be said."""
+    bundle, folder, metrics = plan.bundle, plan.folder, scored.metrics
+    # Last written and first removed: whoever finds it finds the report and the table of it too.
+    remove_file(folder / METRICS_FILE)
+    write_table(
+        scored.table,
+        folder / REPORT_FOLDER / "predictions.parquet",
+        bundle.spec.label_space,
+        bundle.spec.policy,
+        scored.manifest.targets(),
+    )
+    notes = list(scored.notes)
+    notes += write_evaluation_report(
+        folder / REPORT_FILE,
+        metrics,
+        scored.table,
+        scored.manifest,
+        bundle,
+        scored.predictor,
+        explain=explain,
+    )
+    write_json(folder / METRICS_FILE, metrics.as_json())
+    if folder == bundle.path and is_of_own_test(metrics, bundle):
+        notes += write_card(bundle)
+    return tuple(notes)
 
 
 def _about(

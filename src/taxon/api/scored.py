@@ -9,6 +9,7 @@ from taxon.api.pictures import SEEN
 from taxon.bundle import Bundle
 from taxon.bundle.layout import EVALUATIONS_FOLDER, MANIFEST_FILE, METRICS_FILE
 from taxon.core.errors import DataError
+from taxon.core.files import numbered
 from taxon.data import Columns, Manifest, load_manifest, read_manifest
 from taxon.data.manifest import SPLIT_WORDS
 
@@ -25,12 +26,8 @@ def default_folder(bundle: Bundle, data: Path | None, split: str | None) -> Path
     if data is None:
         return bundle.path / EVALUATIONS_FOLDER / f"own-{SPLIT_WORDS.get(split or ALL, ALL)}"
     name = data.resolve().stem if split is None else f"{data.resolve().stem}-{split}"
-    home = bundle.path / EVALUATIONS_FOLDER
-    folder, number = home / name, 1
-    while not _is_free_for(data, folder):
-        number += 1
-        folder = home / f"{name}-{number}"
-    return folder
+    folder = bundle.path / EVALUATIONS_FOLDER / name
+    return numbered(folder, lambda folder: _is_free_for(data, folder))
 
 
 def _is_free_for(data: Path, folder: Path) -> bool:

@@ -49,6 +49,25 @@ def atomic_file(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        OutputError: it cannot be removed.
+    """
+    with _as_output_error(path):
+        path.unlink(missing_ok=True)
+
+
+def numbered(folder: Path, is_free: Callable[[Path], bool]) -> Path:
+    """Return `folder`, or the first of `folder-2`, `folder-3`, ... that is free."""
+    found, number = folder, 1
+    while not is_free(found):
+        number += 1
+        found = folder.with_name(f"{folder.name}-{number}")
+    return found
+
+
 @contextmanager
 def atomic_folder(path: Path, *, replace_if: str | None = None) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; rename it to `path` when the block succeeds.
