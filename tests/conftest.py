@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from quick_exporter import quick_exporter, real_exporter
 
 import taxon
 from taxon.api import training
@@ -44,12 +45,22 @@ LONG = (
     "test_imbalance.py",
     "test_export.py",
 )
+# Files that are about what is exported. In all others the exporter is a quick one; what runs as a
+# process of its own (the command line) has the real one too.
+ABOUT_EXPORTS = ("test_export.py", "test_end_to_end.py", "test_backbones.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that take long first; each keeps the order of its tests."""
     order = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.name, len(LONG)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def exporter(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The real exporter where a file is about exports, else the quick one."""
+    with real_exporter() if request.path.name in ABOUT_EXPORTS else quick_exporter():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +113,8 @@ def train_tiny(data: Path, out: Path, *, seed: int = 0, epochs: int = 2) -> taxo
 @pytest.fixture(scope="session")
 def run(defects: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained multi-class model folder, evaluated; do not write into it."""
-    model = train_tiny(defects, tmp_path_factory.mktemp("runs") / "defects-model")
+    with real_exporter():
+        model = train_tiny(defects, tmp_path_factory.mktemp("runs") / "defects-model")
     model.evaluate(explain=False)
     return model.path
 
@@ -110,13 +122,15 @@ def run(defects: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tags_run(tags: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained multi-label model folder; do not write into it."""
-    return train_tiny(tags, tmp_path_factory.mktemp("runs") / "tags-model").path
+    with real_exporter():
+        return train_tiny(tags, tmp_path_factory.mktemp("runs") / "tags-model").path
 
 
 @pytest.fixture(scope="session")
 def surfaces_run(surfaces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained taxonomy model folder; do not write into it."""
-    return train_tiny(surfaces, tmp_path_factory.mktemp("runs") / "surfaces-model").path
+    with real_exporter():
+        return train_tiny(surfaces, tmp_path_factory.mktemp("runs") / "surfaces-model").path
 
 
 @pytest.fixture

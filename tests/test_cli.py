@@ -1,11 +1,13 @@
 """The command line: what a user types, sees and gets back.
 
-Each command is a process once, here or in test_readme.py; what else is asked of it needs none.
+Each command but `demo`, which is many, is a process once, here or in test_readme.py; what else is
+asked of it needs none.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import shutil
@@ -18,8 +20,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from commands import COLUMNS, fails, require_failure, taxon, taxon_process
+from commands import fails, require_failure, taxon, taxon_process
 from conftest import TINY_BACKBONE
+
+from taxon.api import sampling
 
 COMMANDS = (
     "demo",
@@ -255,23 +259,11 @@ def test_interrupt_ends_with_130_and_says_how_to_go_on(defects: Path, tmp_path: 
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoints"]
 
 
-def test_demo_does_all_of_it(tmp_path: Path) -> None:
+def test_demo_does_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Of fewer and smaller pictures, and else the command as it is.
-    code = (
-        "import functools, sys\n"
-        "from taxon.api import sampling\n"
-        "made = functools.partial(sampling.generate_samples, size=64, count=180)\n"
-        "sampling.generate_samples = made\n"
-        "from taxon.cli.main import run\n"
-        "sys.exit(run(sys.argv[1:]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "demo", "--quick", "--out", str(tmp_path / "demo")],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": COLUMNS},
-    )
+    made = functools.partial(sampling.generate_samples, size=64, count=180)
+    monkeypatch.setattr(sampling, "generate_samples", made)
+    done = taxon("demo", "--quick", "--out", tmp_path / "demo")
     assert done.returncode == 0, done.stderr
     for part in ("1. Sample data", "7. Predict", "Macro-F1", "audit.html", "Next:", "report.html"):
         assert part in done.stdout
@@ -303,22 +295,17 @@ def test_mismatched_torchvision_is_named_with_what_mends_it(defects: Path, tmp_p
 @pytest.mark.parametrize("limit", [30_000, 300_000])
 def test_full_disk_leaves_nothing_behind(defects: Path, tmp_path: Path, limit: int) -> None:
     """No file may grow beyond the limit, as on a disk that is nearly full."""
-    code = (
-        "import resource, sys\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
-        "from taxon.cli.main import run\n"
-        "sys.exit(run(sys.argv[1:]))"
-    )
-    done = subprocess.run(
-        [
-            *(sys.executable, "-c", code, "train", str(defects), "--weights", "none"),
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        done = taxon(
+            *("train", defects, "--weights", "none", "--out", tmp_path / "run"),
             *("--model", TINY_BACKBONE, "--epochs", "1", "--set", "preprocessing.size=32"),
-            *("--out", str(tmp_path / "run")),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert done.returncode == 2, done.stderr
     assert "cannot write" in done.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from taxon.core.errors import ConfigError, DataError
+from taxon.data.duplicates import hamming
 from taxon.data.duplicates.hamming import count_bits, similar_pairs
 from taxon.data.duplicates.linking import Linked, Linker, Links
 from taxon.data.duplicates.near_duplicates import (
@@ -68,6 +70,16 @@ def crowds(draw: st.DrawFn) -> Hashes:
     return rng.permutation(np.unique(hashes))
 
 
+@pytest.fixture(params=[True, False], ids=["by bands", "each with each"], scope="module")
+def search(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both ways to search; few hashes are compared each with each unless a test forbids it."""
+    with pytest.MonkeyPatch.context() as patched:
+        if request.param:
+            patched.setattr(hamming, "_FEW_PAIRS", -1)
+        yield
+
+
+@pytest.mark.usefixtures("search")
 @given(crowds(), st.integers(0, 15))
 @settings(max_examples=80, deadline=None)
 def test_the_search_finds_what_comparing_all_finds(hashes: Hashes, distance: int) -> None:
@@ -78,6 +90,7 @@ def test_the_search_finds_what_comparing_all_finds(hashes: Hashes, distance: int
     assert not found.incomplete.any()
 
 
+@pytest.mark.usefixtures("search")
 @given(crowds(), st.integers(0, 11))
 @settings(max_examples=40, deadline=None)
 def test_the_first_of_equal_hashes_stands_for_all(hashes: Hashes, distance: int) -> None:
@@ -94,6 +107,7 @@ def test_the_first_of_equal_hashes_stands_for_all(hashes: Hashes, distance: int)
     assert len(found.pairs) == len(pairs)
 
 
+@pytest.mark.usefixtures("search")
 @given(crowds(), st.integers(0, 2000))
 @settings(max_examples=60, deadline=None)
 def test_a_limited_search_names_what_it_may_have_missed(hashes: Hashes, limit: int) -> None:

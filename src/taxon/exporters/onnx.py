@@ -40,7 +40,7 @@ def export_onnx(bundle: Bundle, folder: Path) -> Path:
             part.inplace = False  # type: ignore[assignment]
     size = (_EXAMPLE_BATCH, 3, spec.preprocessing.height, spec.preprocessing.width)
     example = torch.zeros(size, dtype=torch.uint8)
-    with _quiet():
+    with _quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
                 module,

@@ -2,7 +2,8 @@
 
 Multi-index hashing (Norouzi, Punjani and Fleet, "Fast exact search in Hamming space with
 multi-index hashing", 2014): two hashes that differ in few bits differ in very few bits of at
-least one of their four 16-bit bands, so only hashes whose band lies that near are compared.
+least one of their four 16-bit bands, so only hashes whose band lies that near are compared. Up to
+1,000 hashes are compared each with each, which is faster.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ MAX_PAIRS = 10_000_000  # bounds the memory of a result to about 1 GB
 _BANDS = 4
 _BAND_BITS = 16
 _BUCKETS = 1 << _BAND_BITS
+_FEW_PAIRS = 500_000  # of 1,000 hashes; to compare all is then faster
 _CHUNK = 1 << 21  # comparisons at a time, about 100 MB
 
 Integers = npt.NDArray[np.int64]
@@ -114,20 +116,30 @@ class HammingSearch:
                 f"max_distance is {max_distance}; allowed are 0 to {LARGEST_DISTANCE} bits"
             )
         self._max_distance = max_distance
+        self._hashes = hashes
+        self.incomplete = np.zeros(len(hashes), bool)
+        all_pairs = len(hashes) * (len(hashes) - 1) // 2
+        self._each_with_each = all_pairs <= min(_FEW_PAIRS, max_comparisons)
+        if self._each_with_each:
+            return
         self._bands = [
             # If every band differed in more bits than its flips, the whole would differ in more
             # than max_distance: the sum of (flips + 1) over the bands is max_distance + 1.
             _Band(hashes, band, flips=(max_distance - band) // _BANDS)
             for band in range(_BANDS)
         ]
-        self._hashes = hashes
         self._largest_cost = _affordable(self._bands, max_comparisons)
-        self.incomplete = np.zeros(len(hashes), bool)
         for band in self._bands:
             self.incomplete |= band.crowded(self._largest_cost)[band.values]
 
     def chunks(self) -> Iterator[PairChunk]:
         """Yield every pair of positions within the distance, once, in a fixed order."""
+        if self._each_with_each:
+            left, right = np.triu_indices(len(self._hashes), 1)
+            distances = count_bits(self._hashes[left] ^ self._hashes[right])
+            within = np.flatnonzero(distances <= self._max_distance)
+            yield PairChunk(left[within], right[within], distances[within])
+            return
         for number, band in enumerate(self._bands):
             order = np.argsort(band.values, kind="stable")
             for mask in _masks(band.flips):
