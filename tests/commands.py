@@ -15,6 +15,8 @@ from taxon.cli.main import run as run_cli
 
 Done = subprocess.CompletedProcess[str]
 COLUMNS = "100"
+# In place of `-m taxon`, for a training of whose artefact nothing is asked.
+QUICK_TAXON = str(Path(__file__).with_name("quick_taxon.py"))
 
 
 def taxon_process(*arguments: str | Path, text: str | None = None) -> Done:

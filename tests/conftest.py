@@ -81,6 +81,14 @@ def defects(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Half as many, for tests that train several times."""
+    folder = tmp_path_factory.mktemp("data") / "defects"
+    generate_samples("defects", folder, size=64, count=90)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tags(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small multi-label set with a table."""
     folder = tmp_path_factory.mktemp("data") / "tags"

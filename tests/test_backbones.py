@@ -29,10 +29,10 @@ from taxon.preprocessing import Preprocessing
 
 SMALL = {
     "mobilenetv3_small_100": 64,
-    "efficientnet_lite0": 64,
     "yolo11n-cls": 64,
 }
 LARGE = {
+    "efficientnet_lite0": 64,
     "mobilenetv4_conv_small": 64,
     "mobilenetv3_large_100": 64,
     "efficientnet_b0": 64,

@@ -15,6 +15,7 @@ import psutil
 import pytest
 import torch
 import yaml
+from commands import QUICK_TAXON
 from conftest import TINY_BACKBONE, exports_left_out
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +24,6 @@ from safetensors.torch import load_file
 import taxon
 from taxon.bundle import read_bundle
 from taxon.core.errors import ConfigError
-from taxon.data.samples import generate_samples
 from taxon.training.checkpoint import Checkpoints
 from taxon.training.distributed import Team
 from taxon.training.mixing import mixing_generator
@@ -58,14 +58,6 @@ EPOCHS = sum(stage["epochs"] for stage in STAGES)
 
 
 @pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fewer pictures: most tests here train several times."""
-    folder = tmp_path_factory.mktemp("data") / "defects"
-    generate_samples("defects", folder, size=64, count=90)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("config") / "config.yaml"
     file.write_text(yaml.safe_dump(CONFIG))
@@ -89,7 +81,7 @@ def alone(few: Path, config: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def _two_processes(*arguments: str) -> subprocess.Popen[str]:
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     return subprocess.Popen(
-        [*start, "-m", "taxon", "train", *arguments],
+        [*start, QUICK_TAXON, "train", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -168,6 +168,9 @@ def test_strips_of_real_tiles_are_not_cropped(shared: Path) -> None:
     backbone, _ = load_pretrained(create_backbone(name), weights)
     table = shared / "data" / "magnetic_tile" / "labels.csv"
     train = load_manifest(table, Columns(group="tile_group")).part("train")
+    # Whole tiles, every third: enough to tell.
+    groups = sorted({record.group or "" for record in train.records})[::3]
+    train = train.where(lambda record: record.group in groups)
     spec = preprocessing_of(backbone.settings)
     chosen = choose_framing(Probes(backbone, train, seed=0, device="cpu"), spec, "last")
     assert chosen.mode in ("squash", "pad"), chosen.reason

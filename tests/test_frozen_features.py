@@ -59,39 +59,39 @@ def _train(data: Path, run: Path, *overrides: str, **options: Any) -> tuple[dict
 def test_training_on_kept_features_is_training_on_those_views(
     imbalance: str,
     pooling: str,
-    defects: Path,
+    few: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = {"imbalance": imbalance}
     overrides = [f"pooling={pooling}", "feature_cache.views=2"]
-    kept, notes = _train(defects, tmp_path / "kept", *overrides, **options)
+    kept, notes = _train(few, tmp_path / "kept", *overrides, **options)
     assert "computed once for 2 views" in notes
     monkeypatch.setattr(frozen, "cut", lambda *arguments: None)
-    again, notes = _train(defects, tmp_path / "again", *overrides, **options)
+    again, notes = _train(few, tmp_path / "again", *overrides, **options)
     assert "cannot be divided" in notes
     assert kept.keys() == again.keys()
     for name, value in kept.items():
         torch.testing.assert_close(value, again[name], rtol=1e-3, atol=1e-4, msg=name)
     # Views that are new in each epoch make another model: the two above are not equal anyway.
     overrides[1] = "feature_cache.views=0"
-    fresh, _ = _train(defects, tmp_path / "fresh", *overrides, **options)
+    fresh, _ = _train(few, tmp_path / "fresh", *overrides, **options)
     close = [torch.allclose(fresh[name], v, rtol=1e-3, atol=1e-4) for name, v in kept.items()]
     assert not all(close)
 
 
-def test_features_on_disk_are_those_in_memory(defects: Path, tmp_path: Path) -> None:
-    in_memory, notes = _train(defects, tmp_path / "memory")
+def test_features_on_disk_are_those_in_memory(few: Path, tmp_path: Path) -> None:
+    in_memory, notes = _train(few, tmp_path / "memory")
     assert "kept in memory" in notes
-    on_disk, notes = _train(defects, tmp_path / "disk", "feature_cache.gigabytes=0")
+    on_disk, notes = _train(few, tmp_path / "disk", "feature_cache.gigabytes=0")
     assert "kept in /" in notes
     assert all(torch.equal(value, on_disk[name]) for name, value in in_memory.items())
     folder = next(word for word in notes.split() if word.endswith("features,")).rstrip(",")
     assert not list(Path(folder).iterdir())
 
 
-def test_mixed_pictures_are_not_kept(defects: Path, tmp_path: Path) -> None:
-    _, notes = _train(defects, tmp_path / "run", "augment.mixup=0.2")
+def test_mixed_pictures_are_not_kept(few: Path, tmp_path: Path) -> None:
+    _, notes = _train(few, tmp_path / "run", "augment.mixup=0.2")
     assert "computed once" not in notes
 
 
@@ -159,22 +159,22 @@ def test_a_network_whose_code_looks_at_values_is_not_cut() -> None:
 
 
 def test_a_network_that_is_not_cut_still_gets_its_head_solved_for(
-    defects: Path, tmp_path: Path
+    few: Path, tmp_path: Path
 ) -> None:
     stages = "stages=[{name: head, method: logistic}, {name: last, epochs: 1, unfrozen_blocks: 1}]"
     options = {"model": "test_vit", "recipe": "probe"}
     overrides = [stages, "preprocessing.size=160", "loader.cache=none"]
-    _, notes = _train(defects, tmp_path / "run", *overrides, **options)
+    _, notes = _train(few, tmp_path / "run", *overrides, **options)
     assert "head solved for" in notes and "cannot be divided" in notes
 
 
 def test_features_for_which_there_is_no_room(
-    defects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frozen, "choose_place", lambda *arguments: (False, None, "nowhere: full"))
     with pytest.raises(taxon.InputError, match=r"can be kept nowhere: full; free some disk"):
-        _train(defects, tmp_path / "run", "stages=[{name: head, method: logistic}]", recipe="probe")
-    _, notes = _train(defects, tmp_path / "run", "stages.1.epochs=0")
+        _train(few, tmp_path / "run", "stages=[{name: head, method: logistic}]", recipe="probe")
+    _, notes = _train(few, tmp_path / "run", "stages.1.epochs=0")
     assert "are not kept: nowhere: full" in notes
 
 

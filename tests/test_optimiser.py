@@ -115,20 +115,20 @@ def _weights(data: Path, run: Path, listener: Any = None, **options: Any) -> dic
 
 
 @pytest.fixture(scope="module")
-def whole(defects: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def whole(few: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The weights of a training with no option of its own."""
     with exports_left_out():
-        return _weights(defects, tmp_path_factory.mktemp("whole") / "run")
+        return _weights(few, tmp_path_factory.mktemp("whole") / "run")
 
 
-def test_a_step_in_parts_is_the_step(defects: Path, whole: dict[str, Any], tmp_path: Path) -> None:
-    parts = _weights(defects, tmp_path / "parts", overrides=["accumulation=5"])
+def test_a_step_in_parts_is_the_step(few: Path, whole: dict[str, Any], tmp_path: Path) -> None:
+    parts = _weights(few, tmp_path / "parts", overrides=["accumulation=5"])
     for name, value in whole.items():
         torch.testing.assert_close(value, parts[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_said(
-    defects: Path, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: Path, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes: list[str] = []
     gradients = steps._gradients
@@ -145,21 +145,21 @@ def test_a_batch_that_does_not_fit_is_halved_and_said(
             notes.append(event.text)
 
     monkeypatch.setattr(steps, "_gradients", too_small)
-    halved = _weights(defects, tmp_path / "halved", listener=listen)
+    halved = _weights(few, tmp_path / "halved", listener=listen)
     said = [note for note in notes if "does not fit into the device's memory" in note]
     assert [note.split(": ")[1].split(" of")[0] for note in said] == ["2 parts", "4 parts"]
     for name, value in whole.items():
         torch.testing.assert_close(value, halved[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
-def test_a_stage_ends_when_its_patience_does(defects: Path, tmp_path: Path) -> None:
+def test_a_stage_ends_when_its_patience_does(few: Path, tmp_path: Path) -> None:
     stages = (
         "stages=[{name: still, epochs: 9, unfrozen_blocks: 0, learning_rate: 1.0e-9, patience: 2}, "
         "{name: all, epochs: 1, unfrozen_blocks: all, learning_rate: 0.003}]"
     )
     events: list[Event] = []
     model = taxon.train(
-        defects,
+        few,
         out=tmp_path / "run",
         model=TINY_BACKBONE,
         weights="none",
@@ -176,10 +176,10 @@ def test_a_stage_ends_when_its_patience_does(defects: Path, tmp_path: Path) -> N
 
 
 def test_what_is_kept_with_a_moving_average_is_the_average(
-    defects: Path, whole: dict[str, Any], tmp_path: Path
+    few: Path, whole: dict[str, Any], tmp_path: Path
 ) -> None:
-    averaged = _weights(defects, tmp_path / "averaged", overrides=["optimiser.ema=0.999"])
-    start = _weights(defects, tmp_path / "start", overrides=["stages.0.learning_rate=1e-12"])
+    averaged = _weights(few, tmp_path / "averaged", overrides=["optimiser.ema=0.999"])
+    start = _weights(few, tmp_path / "start", overrides=["stages.0.learning_rate=1e-12"])
     name = "weight"
     # An average lies between where it began and where the weights went.
     assert 0 < (averaged[name] - start[name]).norm() < (whole[name] - start[name]).norm()

@@ -77,15 +77,15 @@ def test_a_taxonomy_stopped_and_resumed(surfaces: Path, tmp_path: Path) -> None:
     )
 
 
-def test_a_student_of_a_teacher(run: Path, defects: Path, tmp_path: Path) -> None:
+def test_a_student_of_a_teacher(run: Path, few: Path, tmp_path: Path) -> None:
     # The teacher is asked there too, and on the CPU through ONNX Runtime: not to the last digit.
     with on_other_device():
-        student = _train(defects, tmp_path / "run", recipe="scratch", epochs=1, teacher=run)
+        student = _train(few, tmp_path / "run", recipe="scratch", epochs=1, teacher=run)
     assert read_bundle(student).info.provenance.history[0]["train_loss"] > 0
 
 
-def test_predictions(run: Path, defects: Path) -> None:
-    picture = min((defects / "good").iterdir())
+def test_predictions(run: Path, few: Path) -> None:
+    picture = min((few / "good").iterdir())
     here = taxon.load(run, backend="torch").predict(picture)
     with on_other_device():
         assert taxon.load(run, backend="torch", device=DEVICE.type).predict(picture) == here

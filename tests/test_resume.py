@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import QUICK_TAXON
+from commands import taxon as run_command
 from conftest import TINY_BACKBONE
 from filelock import FileLock
 from runs import StopAt, require_same_run, weights
@@ -22,7 +24,6 @@ import taxon
 from taxon.bundle import read_bundle
 from taxon.core.errors import BundleError, DivergedError, Interrupted, OutputError
 from taxon.data import read_manifest
-from taxon.data.samples import generate_samples
 from taxon.training import EpochDone, Event, Note, StepDone, trainer
 from taxon.training import checkpoint as checkpoint_module
 from taxon.training.checkpoint import Checkpoints, Progress
@@ -50,14 +51,6 @@ OPTIONS = {
 
 
 @pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fewer pictures: most tests here train several times."""
-    folder = tmp_path_factory.mktemp("data") / "defects"
-    generate_samples("defects", folder, size=64, count=90)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def uninterrupted(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return taxon.train(few, out=tmp_path_factory.mktemp("whole") / "run", **OPTIONS).path
 
@@ -71,7 +64,7 @@ def _train_process(data: Path, run: Path) -> subprocess.Popen[str]:
 
 def _process(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "taxon", *arguments],
+        [sys.executable, QUICK_TAXON, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -199,12 +192,7 @@ def test_a_finished_run_is_finished(uninterrupted: Path) -> None:
     before = weights(uninterrupted)
     aside = uninterrupted.with_name(f".{uninterrupted.name}.abcdefgh.old")
     (aside / "old").mkdir(parents=True)  # as if it had been killed while it removed that
-    done = subprocess.run(
-        [sys.executable, "-m", "taxon", "train", "--resume", str(uninterrupted)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_command("train", "--resume", uninterrupted)
     assert done.returncode == 0 and "is finished already" in done.stderr
     assert not aside.exists()
     assert all(torch.equal(value, before[name]) for name, value in weights(uninterrupted).items())

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import taxon as run_command
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -310,12 +311,7 @@ def test_trust_is_an_option_of_train(
     """Another network's file: with trust it is read, and then it does not fit."""
     weights = published / "yolo11s-cls.pt"
     command = ["train", defects, "--model", NAME, "--weights", weights, "--out", tmp_path / "run"]
-    done = subprocess.run(
-        [sys.executable, "-m", "taxon", *map(str, command), *(["--trust-pickle"] if trust else [])],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = run_command(*command, *(["--trust-pickle"] if trust else []))
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("error: ") and saying in line
