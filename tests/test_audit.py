@@ -117,6 +117,11 @@ def findings_of(manifest: Manifest, **options: Any) -> dict[str, Finding]:
     return {finding.check: finding for finding in findings}
 
 
+def quick_findings_of(manifest: Manifest, **options: Any) -> dict[str, Finding]:
+    """The same without the checks that cross-validate, which take most of the time."""
+    return findings_of(manifest, checks=QUICK, **options)
+
+
 # Clean data -----------------------------------------------------------------------------------
 
 
@@ -208,7 +213,7 @@ def test_reason_for_missing_features_is_given() -> None:
 )
 def test_what_was_left_out_is_listed_with_its_reason(kind: ImageProblem, check: str) -> None:
     rows = (Skipped("x.png", "for a reason", kind), Skipped("y.png", "another", kind))
-    finding = findings_of(replace(CLEAN, skipped=rows))[check]
+    finding = quick_findings_of(replace(CLEAN, skipped=rows))[check]
     assert finding.severity == "warning"
     assert finding.record_ids == ("x.png", "y.png")
     assert finding.details == ("for a reason", "another")
@@ -233,7 +238,7 @@ def test_advice_on_pictures_that_are_too_large_can_be_followed(
     reasons: Sequence[str], said: str, options: bool
 ) -> None:
     rows = tuple(Skipped(f"{n}.png", reason, "too-large") for n, reason in enumerate(reasons))
-    advice = findings_of(replace(CLEAN, skipped=rows))["too_large"].advice
+    advice = quick_findings_of(replace(CLEAN, skipped=rows))["too_large"].advice
     assert said in advice
     assert ("--max-pixels" in advice and "preprocessing.max_pixels=90000000" in advice) is options
 
@@ -242,7 +247,7 @@ def test_limit_that_the_advice_names_is_that_of_the_look(tmp_path: Path) -> None
     write_folders(tmp_path, {"a": 1, "b": 1})
     (tmp_path / "a" / "large.png").write_bytes(encode(plain(400, 300, (9, 9, 9))))
     manifest = load_manifest(tmp_path, spec=Preprocessing(max_pixels=100_000))
-    advice = findings_of(manifest)["too_large"].advice
+    advice = quick_findings_of(manifest)["too_large"].advice
     assert "--max-pixels 120000;" in advice
     assert not load_manifest(tmp_path, spec=Preprocessing(max_pixels=120_000)).skipped
 
@@ -250,31 +255,31 @@ def test_limit_that_the_advice_names_is_that_of_the_look(tmp_path: Path) -> None
 @pytest.mark.parametrize(("count", "said"), [(1, "Fetch it again."), (2, "Fetch them again.")])
 def test_one_file_is_not_called_them(count: int, said: str) -> None:
     rows = tuple(Skipped(f"{n}.png", "empty", "empty") for n in range(count))
-    advice = findings_of(replace(CLEAN, skipped=rows))["empty_files"].advice
+    advice = quick_findings_of(replace(CLEAN, skipped=rows))["empty_files"].advice
     assert advice.endswith(said)
     assert ("(say " in advice) is (count > 1)
 
 
 def test_many_unreadable_pictures_are_an_error() -> None:
     rows = tuple(Skipped(f"{n}.png", "ends early", "truncated") for n in range(100))
-    assert findings_of(replace(CLEAN, skipped=rows))["truncated"].severity == "error"
+    assert quick_findings_of(replace(CLEAN, skipped=rows))["truncated"].severity == "error"
 
 
 def test_pictures_that_a_plan_dropped_are_but_mentioned() -> None:
     manifest = replace(CLEAN, skipped=(Skipped("x.png", "plan: bad", "plan"),))
-    assert findings_of(manifest)["dropped_by_plan"].severity == "info"
+    assert quick_findings_of(manifest)["dropped_by_plan"].severity == "info"
 
 
 def test_filled_pictures_may_be_dropped() -> None:
     manifest = ordinary({"a": 300, "b": 300}, lambda row, _: {"truncated": row == 5})
-    finding = findings_of(manifest)["filled"]
+    finding = quick_findings_of(manifest)["filled"]
     assert finding.record_ids == ("00005.jpg",)
     assert "00005.jpg" not in {record.id for record in finding.apply(manifest).records}
 
 
 def test_wrong_suffix_is_named() -> None:
     manifest = ordinary({"a": 300, "b": 300}, lambda row, _: {"format": "PNG"} if row == 3 else {})
-    finding = findings_of(manifest)["wrong_suffix"]
+    finding = quick_findings_of(manifest)["wrong_suffix"]
     assert finding.record_ids == ("00003.jpg",)
     assert finding.details == (".jpg holds PNG",)
 
@@ -289,7 +294,7 @@ def test_tiny_pictures_come_smallest_first() -> None:
         width, height = sizes.get(row, (400, 400))
         return {"width": width, "height": height}
 
-    findings = findings_of(ordinary({"a": 300, "b": 300}, change))
+    findings = quick_findings_of(ordinary({"a": 300, "b": 300}, change))
     assert findings["tiny"].record_ids == ("00009.jpg", "00007.jpg")
     assert findings["tiny"].details == ("12x12", "20x300")
     assert findings["extreme_aspect"].record_ids == ("00007.jpg",)
@@ -297,7 +302,7 @@ def test_tiny_pictures_come_smallest_first() -> None:
 
 def test_strips_are_not_extreme_where_all_pictures_are_strips() -> None:
     manifest = ordinary({"a": 300, "b": 300}, lambda *_: {"width": 1200, "height": 300})
-    assert "extreme_aspect" not in findings_of(manifest)
+    assert "extreme_aspect" not in quick_findings_of(manifest)
 
 
 def test_centre_crop_that_loses_much_is_reported() -> None:
@@ -340,7 +345,7 @@ def test_small_pictures_are_mentioned_where_the_model_is_larger() -> None:
 )
 def test_odd_picture_among_ordinary_ones(check: str, changes: dict[str, Any]) -> None:
     manifest = ordinary({"a": 300, "b": 300}, lambda row, _: changes if row == 17 else {})
-    findings = findings_of(manifest)
+    findings = quick_findings_of(manifest)
     assert set(findings) == {check}
     assert findings[check].record_ids == ("00017.jpg",)
     assert findings[check].details[0]
@@ -350,7 +355,7 @@ def test_odd_picture_among_ordinary_ones(check: str, changes: dict[str, Any]) ->
     "changes", [{"brightness": 0.05, "contrast": 0.03}, {"sharpness": 8.0}, {"mode": "I;16"}]
 )
 def test_what_all_pictures_have_is_not_odd(changes: dict[str, Any]) -> None:
-    assert findings_of(ordinary({"a": 300, "b": 300}, lambda *_: changes)) == {}
+    assert quick_findings_of(ordinary({"a": 300, "b": 300}, lambda *_: changes)) == {}
 
 
 # Duplicates -----------------------------------------------------------------------------------
@@ -360,7 +365,7 @@ def test_equal_files_are_listed_with_their_share_and_dropped_but_one() -> None:
     copies = [make_record(900 + position, "a", content="same") for position in range(3)]
     copies += [make_record(910 + position, "b", content="other") for position in range(2)]
     manifest = make_manifest([*CLEAN.records, *copies])
-    findings = findings_of(manifest)
+    findings = quick_findings_of(manifest)
     assert list(findings) == ["equal_files"]
     finding = findings["equal_files"]
     assert finding.severity == "info"
@@ -374,7 +379,7 @@ def test_equal_files_are_listed_with_their_share_and_dropped_but_one() -> None:
 
 def test_one_copy_is_told_in_the_singular() -> None:
     pair = [make_record(900 + position, "a", content="same") for position in range(2)]
-    assert findings_of(make_manifest([*CLEAN.records, *pair]))["equal_files"].advice == (
+    assert quick_findings_of(make_manifest([*CLEAN.records, *pair]))["equal_files"].advice == (
         "1 picture is a copy of another, byte for byte; a split by taxon keeps both together, but "
         "it adds nothing: leave it out."
     )
@@ -386,13 +391,13 @@ def test_of_copies_in_several_parts_the_one_that_measures_stays() -> None:
         make_record(901, "a", content="same", split="test"),
     ]
     manifest = with_records(in_parts(CLEAN), *pair)
-    kept = findings_of(manifest)["equal_files"].apply(manifest)
+    kept = quick_findings_of(manifest)["equal_files"].apply(manifest)
     assert {record.id for record in kept.records} & {"00900.png", "00901.png"} == {"00901.png"}
 
 
 def test_same_file_under_two_labels_contradicts() -> None:
     pair = [make_record(900, "a", content="same"), make_record(901, "b", content="same")]
-    findings = findings_of(make_manifest([*CLEAN.records, *pair]))
+    findings = quick_findings_of(make_manifest([*CLEAN.records, *pair]))
     finding = findings["contradicting_labels"]
     assert finding.severity == "error"
     assert finding.record_ids == (pair[0].id, pair[1].id)
@@ -406,7 +411,7 @@ def test_same_file_under_two_labels_contradicts() -> None:
 def test_same_file_with_tags(tags: tuple[str, ...], contradicts: bool) -> None:
     tagged = [make_record(n, ("x", "y")) for n in range(300)]
     pair = [make_record(900, ("x", "y"), content="same"), make_record(901, tags, content="same")]
-    found = findings_of(make_manifest([*tagged, *pair], "multilabel"))
+    found = quick_findings_of(make_manifest([*tagged, *pair], "multilabel"))
     assert ("contradicting_labels" in found) is contradicts
 
 
@@ -426,7 +431,7 @@ def _near_pair(manifest: Manifest, labels: tuple[str, str], *parts: Split) -> Ma
 
 def test_near_duplicates_are_grouped_and_the_plan_keeps_them_together() -> None:
     manifest = _near_pair(ordinary({"a": 300, "b": 300}), ("a", "a"))
-    findings = findings_of(manifest)
+    findings = quick_findings_of(manifest)
     assert set(findings) == {"near_duplicates"}
     assert findings["near_duplicates"].groups == (("00900.jpg", "00901.jpg"),)
     regrouped = findings["near_duplicates"].apply(manifest)
@@ -437,7 +442,7 @@ def test_near_duplicates_are_grouped_and_the_plan_keeps_them_together() -> None:
 
 
 def test_near_duplicates_under_two_labels() -> None:
-    findings = findings_of(_near_pair(ordinary({"a": 300, "b": 300}), ("a", "b")))
+    findings = quick_findings_of(_near_pair(ordinary({"a": 300, "b": 300}), ("a", "b")))
     assert findings["contradicting_near_duplicates"].severity == "warning"
     assert findings["contradicting_near_duplicates"].details == ("a", "b")
 
@@ -447,7 +452,7 @@ def test_near_duplicates_under_two_labels() -> None:
 )  # the last with a full-width letter
 def test_classes_that_are_one_class_spelt_twice(other: str) -> None:
     manifest = make_classes({"t-shirt": 300, other: 20, "dress": 300})
-    finding = findings_of(manifest)["similar_class_names"]
+    finding = quick_findings_of(manifest)["similar_class_names"]
     assert finding.severity == "error"
     assert f"'{other}'" in finding.advice
     assert finding.apply(manifest).counts() == {"t-shirt": 320, "dress": 300}
@@ -455,13 +460,13 @@ def test_classes_that_are_one_class_spelt_twice(other: str) -> None:
 
 @pytest.mark.parametrize("pair", [("-1", "1"), ("A-", "A"), ("step -1", "step 1"), ("A+", "A")])
 def test_signs_are_no_hyphens_between_words(pair: tuple[str, str]) -> None:
-    assert findings_of(make_classes(dict.fromkeys(pair, 300))) == {}
+    assert quick_findings_of(make_classes(dict.fromkeys(pair, 300))) == {}
 
 
 def test_parents_of_a_taxonomy_spelt_twice() -> None:
     space = LabelSpace.taxonomy([("Fruit", "apple"), ("fruit", "pear"), ("tools", "saw")])
     records = [make_record(n, space.names[n % 3]) for n in range(900)]
-    findings = findings_of(Manifest(tuple(records), space, Path("data")))
+    findings = quick_findings_of(Manifest(tuple(records), space, Path("data")))
     assert set(findings) == {"similar_class_names"}
     assert not findings["similar_class_names"].plan  # the leaves are different classes
 
@@ -474,7 +479,7 @@ def test_copy_in_another_part_is_leaked() -> None:
         make_record(900, "a", content="same", split="train"),
         make_record(901, "a", content="same", split="test"),
     ]
-    findings = findings_of(with_records(in_parts(CLEAN), *pair))
+    findings = quick_findings_of(with_records(in_parts(CLEAN), *pair))
     assert set(findings) == {"equal_files", "leaked_files"}
     assert findings["leaked_files"].severity == "error"
     assert findings["leaked_files"].record_ids == (pair[0].id, pair[1].id)
@@ -484,7 +489,7 @@ def test_copy_in_another_part_is_leaked() -> None:
 
 def test_copy_in_the_same_part_is_not_leaked() -> None:
     pair = [make_record(900 + n, "a", content="same", split="test") for n in range(2)]
-    assert set(findings_of(with_records(in_parts(CLEAN), *pair))) == {"equal_files"}
+    assert set(quick_findings_of(with_records(in_parts(CLEAN), *pair))) == {"equal_files"}
 
 
 def test_group_in_two_parts_is_leaked() -> None:
@@ -493,24 +498,24 @@ def test_group_in_two_parts_is_leaked() -> None:
         make_record(901, "b", group="patient", split="train"),
         make_record(902, "b", group="patient", split="test"),
     ]
-    findings = findings_of(with_records(in_parts(CLEAN), *group))
+    findings = quick_findings_of(with_records(in_parts(CLEAN), *group))
     assert set(findings) == {"leaked_groups"}
     assert findings["leaked_groups"].record_ids == tuple(record.id for record in group)
 
 
 def test_group_in_one_part_is_not_leaked() -> None:
     group = [make_record(900 + n, "a", group="patient", split="train") for n in range(3)]
-    assert findings_of(with_records(in_parts(CLEAN), *group)) == {}
+    assert quick_findings_of(with_records(in_parts(CLEAN), *group)) == {}
 
 
 def test_group_and_copies_without_a_split_are_not_leaked() -> None:
     records = [make_record(900 + n, "a", group="patient", content="same") for n in range(3)]
-    assert set(findings_of(with_records(CLEAN, *records))) == {"equal_files"}
+    assert set(quick_findings_of(with_records(CLEAN, *records))) == {"equal_files"}
 
 
 def test_near_duplicates_in_two_parts_are_leaked() -> None:
     manifest = _near_pair(in_parts(ordinary({"a": 300, "b": 300})), ("a", "a"), "train", "test")
-    finding = findings_of(manifest)["leaked_near_duplicates"]
+    finding = quick_findings_of(manifest)["leaked_near_duplicates"]
     assert finding.record_ids == ("00900.jpg", "00901.jpg")
     assert finding.plan
 
@@ -535,7 +540,7 @@ def _leaking(share: float, seed: int) -> tuple[Manifest, FloatArray]:
 
 def test_optimism_of_leaks_is_found_and_said() -> None:
     manifest, features = _leaking(0.6, seed=0)
-    findings = findings_of(manifest, features=features, features_from="noise")
+    findings = quick_findings_of(manifest, features=features, features_from="noise")
     advice = findings["leaked_groups"].advice
     assert "Scores are about " in advice and " too good (95 % interval " in advice
     assert "a nearest-neighbour classifier on features of noise" in advice
@@ -569,7 +574,7 @@ def test_groups_that_do_not_help_have_no_optimism() -> None:
         ),
     )
     noise = np.random.default_rng(3).normal(size=(400, 16)).astype(np.float32)
-    advice = findings_of(grouped, features=noise)["leaked_groups"].advice
+    advice = quick_findings_of(grouped, features=noise)["leaked_groups"].advice
     assert "There is no sign that it makes scores better" in advice
 
 
@@ -578,7 +583,7 @@ def test_groups_that_do_not_help_have_no_optimism() -> None:
 
 def test_small_classes_are_counted_and_the_smallest_is_named() -> None:
     manifest = make_classes({"a": FEW_PICTURES - 1, "b": FEW_PICTURES - 2, "c": FEW_PICTURES})
-    finding = findings_of(manifest)["small_classes"]
+    finding = quick_findings_of(manifest)["small_classes"]
     assert finding.score == FEW_PICTURES - 2
     assert "2 classes" in finding.advice
     assert f"'b' with {FEW_PICTURES - 2}" in finding.advice
@@ -586,7 +591,7 @@ def test_small_classes_are_counted_and_the_smallest_is_named() -> None:
 
 @pytest.mark.parametrize(("largest", "fires"), [(899, False), (900, True), (3000, True)])
 def test_imbalance_is_named_from_three_to_one_on(largest: int, fires: bool) -> None:
-    findings = findings_of(make_classes({"a": largest, "b": 300}))
+    findings = quick_findings_of(make_classes({"a": largest, "b": 300}))
     assert set(findings) == ({"imbalance"} if fires else set())
     if fires:
         assert findings["imbalance"].score == largest / 300 >= HIGH_IMBALANCE
@@ -595,7 +600,7 @@ def test_imbalance_is_named_from_three_to_one_on(largest: int, fires: bool) -> N
 
 
 def test_classes_too_small_for_a_split() -> None:
-    finding = findings_of(make_classes({"a": 300, "b": 300, "c": 2}))["unsplittable_classes"]
+    finding = quick_findings_of(make_classes({"a": 300, "b": 300, "c": 2}))["unsplittable_classes"]
     assert finding.severity == "error"
     assert len(finding.record_ids) == 2
     assert "'c' has 2" in finding.advice
@@ -604,12 +609,12 @@ def test_classes_too_small_for_a_split() -> None:
 def test_pictures_of_one_group_count_once_for_the_split() -> None:
     together = [make_record(900 + n, "c", group="one") for n in range(30)]
     manifest = make_manifest([*CLEAN.records, *together])
-    assert "'c' has 1" in findings_of(manifest)["unsplittable_classes"].advice
+    assert "'c' has 1" in quick_findings_of(manifest)["unsplittable_classes"].advice
 
 
 def test_class_that_a_part_lacks() -> None:
     alone = [make_record(900 + n, "c", split="test") for n in range(30)]
-    finding = findings_of(make_manifest([*in_parts(CLEAN).records, *alone]))["absent_classes"]
+    finding = quick_findings_of(make_manifest([*in_parts(CLEAN).records, *alone]))["absent_classes"]
     assert finding.severity == "error"
     assert "train has no 'c'" in finding.advice
 
