@@ -106,7 +106,7 @@ def _block(card: str) -> dict[str, Any]:
 
 
 def _slice(
-    value: str, difference: float, ci95: tuple[float, float], p_value: float | None = None
+    value: str, difference: float, ci95: tuple[float, float] | None, p_value: float | None = None
 ) -> dict[str, Any]:
     """One slice of metrics.json."""
     return {
@@ -368,6 +368,7 @@ class TestWords:
         metrics = json.loads((copy / "metrics.json").read_text())
         metrics["slices"] = [
             _slice("most blurred", -0.272, (-0.518, -0.075), p_value=0.01),
+            _slice("turned", -1.0, None, p_value=0.001),  # the same in every resample
             _slice("smallest", -0.2, (-0.4, -0.01), p_value=0.2),  # one of many, by chance
             _slice("darkest", -0.1, (-0.3, 0.1)),  # lower, but not beyond chance
             _slice("brightest", 0.1, (-0.1, 0.3)),
@@ -375,11 +376,12 @@ class TestWords:
         (copy / "metrics.json").write_text(json.dumps(metrics))
         write_card(read_bundle(copy))
         card = (copy / "README.md").read_text()
-        assert "Of 4 subgroups that were measured, 1 is weak" in card
+        assert "Of 5 subgroups that were measured, 2 are weak" in card
         assert (
             "| `look` `most blurred` | 23 | Top-1 65.2 % | 27.2 points below all others "
             "(51.8 to 7.5) |"
         ) in card
+        assert "| `look` `turned` | 23 | Top-1 65.2 % | 100.0 points below all others |" in card
         assert not any(
             f"| `look` `{name}` |" in card for name in ("darkest", "brightest", "smallest")
         )

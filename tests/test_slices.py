@@ -194,6 +194,24 @@ def test_of_many_slices_by_chance_none_is_weak() -> None:
     assert not weak_slices(metrics)
 
 
+def test_a_slice_that_is_wrong_throughout_is_weak() -> None:
+    """Every resample has the same difference, so that it has no interval."""
+    space = LabelSpace.flat("multiclass", ["a", "b"])
+    targets = np.arange(60) % 2
+    broken = np.arange(60) < 20
+    logits = np.where((targets == 1) != broken, 2.0, -2.0)[:, None] * np.array([-1.0, 1.0])
+    logits = logits.astype(np.float32)
+    policy = DecisionPolicy.default(space)
+    probabilities = calibrate(logits, policy, space.task)
+    table = PredictionTable(tuple(map(str, range(60))), space.names, logits, probabilities)
+    column = SliceColumn("lamp", tuple("off" if each else "on" for each in broken))
+    metrics = compute_metrics(table, targets, space, policy, slices=[column], about={})
+    [weak] = weak_slices(metrics)
+    assert (weak.value, weak.difference.value, weak.difference.ci95) == ("off", -1.0, None)
+    [row] = weak_slice_rows(metrics)
+    assert row[3:] == ("0.0 %", "-100.0", "")
+
+
 # Whether a slice is worse by chance
 
 

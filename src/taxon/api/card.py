@@ -190,9 +190,11 @@ def _below(difference: Figure) -> str:
     Points, because per cent of a share would read as relative.
     """
     assert difference.value is not None
-    assert difference.ci95 is not None
-    points, low, high = (f"{-100 * share:.1f}" for share in (difference.value, *difference.ci95))
-    return f"{points} points below all others ({low} to {high})"
+    words = f"{-100 * difference.value:.1f} points below all others"
+    if difference.ci95 is None:
+        return words
+    low, high = (f"{-100 * end:.1f}" for end in difference.ci95)
+    return f"{words} ({low} to {high})"
 
 
 def _in_words(figure: Figure) -> str:

@@ -128,8 +128,8 @@ def _p_values(
     answers: FloatArray,
     differences: Sequence[Figure],
 ) -> list[float | None]:
-    """Test the slices whose interval lies below 0, corrected for the number of all slices."""
-    below = [each.ci95 is not None and each.ci95[1] < 0 for each in differences]
+    """Test the slices that lie below 0, corrected for the number of all slices."""
+    below = [_is_below(difference) for difference in differences]
     p_values = holm(
         [
             membership_test(case.bootstrap, right, answers, rows) if tested else 1.0
@@ -137,6 +137,13 @@ def _p_values(
         ]
     )
     return [float(value) if tested else None for value, tested in zip(p_values, below, strict=True)]
+
+
+def _is_below(difference: Figure) -> bool:
+    """Whether the whole interval lies below 0; where every resample says the same, the value."""
+    if difference.value is None:
+        return False
+    return (difference.ci95[1] if difference.ci95 is not None else difference.value) < 0
 
 
 def _order(figure: Figure) -> float:

@@ -199,8 +199,8 @@ class SliceFigures(_Frozen):
             `top1` (multilabel: `micro_f1`), then `macro_f1`.
         difference: of the first figure: the slice's less that of all other pictures, -1 to 1.
         p_value: that a random part of the pictures differs as much (`membership_test`), corrected
-            for the number of slices (Holm 1979); None where it was not asked, since the interval of
-            the difference does not lie below 0.
+            for the number of slices (Holm 1979); None where it was not asked: the difference, with
+            all of its interval, does not lie below 0.
     """
 
     column: str
@@ -213,9 +213,7 @@ class SliceFigures(_Frozen):
     @property
     def is_weak(self) -> bool:
         """Whether it is worse than all other pictures beyond chance, though many were looked at."""
-        interval = self.difference.ci95
-        below = interval is not None and interval[1] < 0
-        return below and self.p_value is not None and self.p_value < 0.05
+        return self.p_value is not None and self.p_value < 0.05
 
 
 class Metrics(_Frozen):
