@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -19,10 +21,11 @@ from taxon.decision.answers import answer_confidence, named_classes, wrong_answe
 from taxon.decision.fit import PolicyFit, fit_policy
 from taxon.decision.fitting.abstention import fit_abstention
 from taxon.decision.fitting.calibration import best_platt
+from taxon.decision.fitting.f1_thresholds import best_f1_threshold
 from taxon.decision.fitting.part import CalibrationPart
 from taxon.decision.fitting.scope import ScopeEvidence, fit_scope, leave_class_out
 from taxon.decision.fitting.sets import conformal_limit
-from taxon.decision.fitting.thresholds import best_f1_threshold, recall_threshold
+from taxon.decision.fitting.thresholds import recall_threshold
 from taxon.decision.policy import DecisionPolicy, PredictionSets
 from taxon.decision.scope import scope_scores
 from taxon.decision.sets import prediction_sets, set_scores
@@ -225,20 +228,56 @@ def test_rare_tag_takes_the_shared_threshold_and_is_named() -> None:
     part = tags(400, rates=(0.02, 0.3, 0.3))
     positives = int(part.targets[:, 0].sum())
     fit = fitted(part, threshold_support=positives + 1)
-    assert any("'a'" in note and "the shared threshold" in note for note in fit.notes)
     rare = fit.policy.thresholds[0]
+    said = f"the shared threshold {rare:.2f}"
+    assert any("'a'" in note and said in note for note in fit.notes)
     everywhere = part.targets.copy()
     everywhere[:, 1] = 1
-    assert rare in fitted(part, threshold_support=10**6).policy.thresholds
+    assert len(set(fitted(part, threshold_support=10**6).policy.thresholds)) == 1
     assert fitted(part_of(part.logits, everywhere, TAGS)).policy.thresholds[1] > 0
 
 
 def test_own_threshold_needs_to_be_better_on_held_out_folds() -> None:
     """Of tags that are all alike, own thresholds would follow the noise of a small part."""
-    part = tags(60)
-    fit = fitted(part)
+    fit = fitted(mistaken(tags(60)), calibrate=False)
+    assert "by the labels, surely better" in " ".join(fit.notes)
     assert len(set(fit.policy.thresholds)) < 3
     assert any("not better on held-out folds" in note for note in fit.notes)
+
+
+def mistaken(part: CalibrationPart) -> CalibrationPart:
+    """The same order of pictures, but far too low probabilities."""
+    return replace(part, logits=part.logits - np.float32(5))
+
+
+def mean_f1(part: CalibrationPart, policy: DecisionPolicy) -> float:
+    named = calibrate(part.logits, policy, "multilabel") >= np.float32(policy.thresholds)
+    return float(np.mean([f1(*columns) for columns in zip(part.targets.T, named.T, strict=True)]))
+
+
+def test_few_pictures_do_not_lead_thresholds_astray() -> None:
+    """Those by the labels alone follow their noise: every sixth is worse than one half."""
+    other, gains, by_labels = tags(4000, seed=1000), [], []
+    for seed in range(25):
+        part = tags(40, seed=seed)
+        policy = fitted(part).policy
+        half = mean_f1(other, policy.model_copy(update={"thresholds": (0.5,) * 3}))
+        gains.append(mean_f1(other, policy) - half)
+        probabilities = calibrate(part.logits, policy, "multilabel")
+        own = tuple(map(best_f1_threshold, part.targets.T, probabilities.T))
+        by_labels.append(mean_f1(other, policy.model_copy(update={"thresholds": own})) - half)
+    assert np.mean(gains) > np.mean(by_labels) and min(gains) > min(by_labels)
+    assert np.mean(np.array(gains) < 0) <= 0.1
+
+
+def test_where_probabilities_are_mistaken_the_labels_decide() -> None:
+    part, other = mistaken(tags(200)), mistaken(tags(4000, seed=1))
+    fit = fitted(part, calibrate=False)
+    probabilities = calibrate(other.logits, fit.policy, "multilabel")
+    best = tuple(map(best_f1_threshold, other.targets.T, probabilities.T))
+    reachable = mean_f1(other, fit.policy.model_copy(update={"thresholds": best}))
+    assert mean_f1(other, fit.policy) > reachable - 0.03
+    assert "by the labels, surely better on held-out folds" in fit.notes[0]
 
 
 def test_recall_that_is_asked_for_holds_on_new_pictures() -> None:

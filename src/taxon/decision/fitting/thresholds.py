@@ -11,7 +11,9 @@ import numpy.typing as npt
 from taxon.config.decision import DecisionConfig, Target
 from taxon.core.labels import UNKNOWN
 from taxon.core.predictions import FloatArray
-from taxon.decision.fitting.part import CalibrationPart, Targets, listed, stratified_folds
+from taxon.decision.fitting.cuts import below_cut
+from taxon.decision.fitting.f1_thresholds import fit_f1_thresholds
+from taxon.decision.fitting.part import CalibrationPart, Targets, listed
 
 Scores = npt.NDArray[np.floating]
 NEVER = float(np.nextafter(np.float32(1.0), np.float32(2.0)))  # above every probability
@@ -41,21 +43,28 @@ class TargetFit:
 def fit_thresholds(
     part: CalibrationPart, probabilities: FloatArray, config: DecisionConfig
 ) -> ThresholdFit:
-    """Choose a threshold for every tag.
+    """Choose a threshold for every tag, by F1 or by the recall or precision that is asked for.
 
     A tag with fewer than `threshold_support` examples (or counter-examples) takes the threshold
-    that is chosen on all tags together. By F1, so does a tag whose own threshold would not do
-    better on held-out folds; an own threshold is the median of those of the folds.
+    that is chosen on all tags together.
 
     Args:
         probabilities: float32 [N, C], calibrated.
     """
-    names = part.label_space.names
+    if config.target != "f1":
+        return _by_target(part, probabilities, config)
+    fit = fit_f1_thresholds(part, probabilities, config.threshold_support)
+    return ThresholdFit(fit.thresholds, fit.notes)
+
+
+def _by_target(
+    part: CalibrationPart, probabilities: FloatArray, config: DecisionConfig
+) -> ThresholdFit:
     known = part.targets != UNKNOWN
-    shared = shared_threshold(part.targets, probabilities, config)
+    shared = _shared_threshold(part.targets[known], probabilities[known], config)
     thresholds: list[float] = []
-    rare, pooled, notes, broken = [], [], [], []
-    for column, name in enumerate(names):
+    rare, notes, broken = [], [], []
+    for column, name in enumerate(part.label_space.names):
         rows = known[:, column]
         truth, scores = part.targets[rows, column], probabilities[rows, column]
         positives = int(truth.sum())
@@ -64,91 +73,24 @@ def fit_thresholds(
         elif min(positives, len(truth) - positives) < config.threshold_support:
             rare.append(name)
             thresholds.append(shared)
-        elif config.target == "f1":
-            own = own_f1_threshold(truth, scores, part.groups[rows], shared)
-            if own is None:
-                pooled.append(name)
-            thresholds.append(shared if own is None else own)
         else:
             found = threshold_for(truth, scores, config.target, config.target_value)
             thresholds.append(found.threshold)
             start = f"named from {found.threshold:.3g} on, " if found.kept else ""
             notes.append(f"'{name}': {start}{found.words}")
             broken += [] if found.kept else notes[-1:]
-    what = "F1" if config.target == "f1" else f"{config.target} of {config.target_value:g}"
-    lead = f"thresholds by {what} on {part.name}"
+    lead = f"thresholds by {config.target} of {config.target_value:g} on {part.name}"
     if rare:
         few = f"fewer than {config.threshold_support} examples or counter-examples"
         notes.append(f"{listed(rare)}: {few}: the shared threshold {shared:.2f}")
-    if pooled:
-        better = "own thresholds are not better on held-out folds"
-        notes.append(f"{listed(pooled)}: {better}: the shared threshold {shared:.2f}")
     return ThresholdFit(tuple(thresholds), (lead, *notes), tuple(broken))
 
 
-def shared_threshold(targets: Targets, probabilities: FloatArray, config: DecisionConfig) -> float:
-    """Return one threshold for all tags: by the highest macro-F1, or the target over all answers.
-
-    Args:
-        targets: int64 [N, C], -1 is unknown.
-        probabilities: float32 [N, C].
-    """
-    known = targets != UNKNOWN
-    truth, scores = targets[known], probabilities[known]
+def _shared_threshold(truth: Targets, scores: Scores, config: DecisionConfig) -> float:
+    """One threshold that reaches the target over all answers together, both [K]."""
     if not 0 < truth.sum() < len(truth):
         return 0.5
-    if config.target != "f1":
-        return threshold_for(truth, scores, config.target, config.target_value).threshold
-    grid = np.arange(1, 100) / 100
-    curves = [
-        _f1_at(targets[known[:, column], column], probabilities[known[:, column], column], grid)
-        for column in range(targets.shape[1])
-        if (targets[:, column] == 1).any()
-    ]
-    means = np.mean(curves, axis=0)
-    # Of equally good ones the middle: the ends lie next to a mistake.
-    best = np.flatnonzero(means >= means.max() - 1e-12)
-    return float(grid[best[len(best) // 2]])
-
-
-def own_f1_threshold(
-    truth: Targets, scores: Scores, groups: Targets, shared: float
-) -> float | None:
-    """Return a tag's own threshold by F1, or None where the shared one is as good.
-
-    Args:
-        truth: int64 [N] of 0 and 1.
-        scores: [N].
-        groups: int64 [N].
-    """
-    found: list[float] = []
-    named_own, named_shared, held_truth = [], [], []
-    for rest, held in stratified_folds(truth, groups):
-        found.append(best_f1_threshold(truth[rest], scores[rest]))
-        named_own.append(scores[held] >= np.float32(found[-1]))
-        named_shared.append(scores[held] >= np.float32(shared))
-        held_truth.append(truth[held])
-    if not found:
-        return None
-    held = np.concatenate(held_truth)
-    own, other = (_f1(held, np.concatenate(named)) for named in (named_own, named_shared))
-    return float(np.median(found)) if own > other else None
-
-
-def best_f1_threshold(truth: Targets, scores: Scores) -> float:
-    """Return the threshold with the highest F1, midway between two neighbouring scores.
-
-    Args:
-        truth: int64 [N] of 0 and 1, with at least one 1.
-        scores: [N].
-    """
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order].astype(np.float64)
-    hits = np.cumsum(truth[order])
-    f1 = 2 * hits / (np.arange(1, len(order) + 1) + truth.sum())
-    # A cut between two equal scores cannot be made by any threshold.
-    possible = np.append(ranked[:-1] > ranked[1:], True)
-    return _below_cut(ranked, int(np.argmax(np.where(possible, f1, -1.0))))
+    return threshold_for(truth, scores, config.target, config.target_value).threshold
 
 
 def threshold_for(truth: Targets, scores: Scores, target: Target, value: float | None) -> TargetFit:
@@ -200,16 +142,8 @@ def precision_threshold(truth: Targets, scores: Scores, precision: float) -> Tar
     if not len(good):
         words = f"no threshold has a precision of {precision:g}: never named"
         return TargetFit(NEVER, words, kept=False)
-    threshold = _below_cut(ranked, int(good[-1]))
+    threshold = below_cut(ranked, int(good[-1]))
     return TargetFit(threshold, _words(truth, scores, threshold))
-
-
-def _below_cut(ranked: npt.NDArray[np.float64], cut: int) -> float:
-    """A threshold between a falling sequence's element `cut` and the next."""
-    below = ranked[cut + 1] if cut + 1 < len(ranked) else 0.0
-    middle = (ranked[cut] + below) / 2
-    # Probabilities are float32: between two neighbours the middle may round to the lower one.
-    return float(middle if np.float32(middle) > below else ranked[cut])
 
 
 def _words(truth: Targets, scores: Scores, threshold: float) -> str:
@@ -219,14 +153,3 @@ def _words(truth: Targets, scores: Scores, threshold: float) -> str:
         f"recall {hits / positives:.0%} of {positives} examples, "
         f"precision {hits / max(1, int(named.sum())):.0%}"
     )
-
-
-def _f1_at(truth: Targets, scores: Scores, grid: npt.NDArray[np.float64]) -> Scores:
-    named = scores[None, :] >= grid.astype(np.float32)[:, None]
-    hits = (named & (truth == 1)[None, :]).sum(axis=1)
-    return np.asarray(2 * hits / np.maximum(1, named.sum(axis=1) + truth.sum()))
-
-
-def _f1(truth: Targets, named: npt.NDArray[np.bool_]) -> float:
-    hits = int((named & (truth == 1)).sum())
-    return 2 * hits / max(1, int(named.sum()) + int(truth.sum()))
