@@ -46,20 +46,28 @@ def fit_thresholds(
     """Choose a threshold for every tag, by F1 or by the recall or precision that is asked for.
 
     A tag with fewer than `threshold_support` examples (or counter-examples) takes the threshold
-    that is chosen on all tags together.
+    that is chosen on all tags together. Where one tag has a target, the others keep theirs by F1.
 
     Args:
         probabilities: float32 [N, C], calibrated.
     """
-    if config.target != "f1":
+    if config.target != "f1" and config.target_class is None:
         return _by_target(part, probabilities, config)
-    fit = fit_f1_thresholds(part, probabilities, config.threshold_support)
-    return ThresholdFit(fit.thresholds, fit.notes)
+    by_f1 = fit_f1_thresholds(part, probabilities, config.threshold_support)
+    if config.target_class is None:
+        return ThresholdFit(by_f1.thresholds, by_f1.notes)
+    asked = _by_target(part, probabilities, config)
+    thresholds = tuple(
+        asked.thresholds[column] if name == config.target_class else by_f1.thresholds[column]
+        for column, name in enumerate(part.label_space.names)
+    )
+    return ThresholdFit(thresholds, (*asked.notes, *by_f1.notes), asked.broken)
 
 
 def _by_target(
     part: CalibrationPart, probabilities: FloatArray, config: DecisionConfig
 ) -> ThresholdFit:
+    """The thresholds of a recall or precision; of tags that have no target they mean nothing."""
     known = part.targets != UNKNOWN
     shared = _shared_threshold(part.targets[known], probabilities[known], config)
     thresholds: list[float] = []
@@ -69,7 +77,7 @@ def _by_target(
         truth, scores = part.targets[rows, column], probabilities[rows, column]
         positives = int(truth.sum())
         if config.target_class not in (None, name):
-            thresholds.append(0.5)
+            thresholds.append(shared)
         elif min(positives, len(truth) - positives) < config.threshold_support:
             rare.append(name)
             thresholds.append(shared)
