@@ -36,9 +36,11 @@ def size_words(pictures: int, classes: int, *, multilabel: bool) -> list[str]:
 
 
 def provenance_rows(about: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Write `about` for people, a row a key: `left_out` -> `Left out`."""
+    """Write `about` for people, a row a key: `left_out` -> `Left out`; without what is empty."""
     rows = []
     for key, value in about.items():
+        if value in ("", [], (), {}):
+            continue
         words = key.replace("_", " ")
         rows.append((words[:1].upper() + words[1:], _text(value)))
     return rows
