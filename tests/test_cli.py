@@ -297,6 +297,7 @@ def test_full_disk_leaves_nothing_behind(defects: Path, tmp_path: Path, limit: i
     """No file may grow beyond the limit, as on a disk that is nearly full."""
     import resource
 
+    # Of this process, which writes no other file meanwhile: what is printed is kept in memory.
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:

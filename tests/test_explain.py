@@ -244,6 +244,18 @@ class TestReport:
         assert text.count('class="heat" ') >= 24
         assert "Show what the model looked at" not in make().report(tmp_path)
 
+    def test_the_method_that_was_used_is_named(self, tmp_path: Path) -> None:
+        class Sound(Broken):
+            name, words = "a sound method", "made as well"
+
+            def heat(self, image: np.ndarray, column: int) -> Heat:
+                return Heat(np.eye(4, dtype=np.float32))
+
+        error = RuntimeError("no more")
+        explainer = Explainer(Broken(error), lambda _: picture("top left", 0), Sound(error))
+        text = multiclass().report(tmp_path, explainer=explainer)
+        assert "a sound method" in text and "made as well" in text and "made up" not in text
+
     def test_evaluate_explains_unless_told_not_to(self, run: Path, tmp_path: Path) -> None:
         with_maps = taxon.evaluate(run, out=tmp_path / "a").report.read_text("utf-8")
         without = taxon.evaluate(run, out=tmp_path / "b", explain=False).report.read_text("utf-8")

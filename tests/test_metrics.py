@@ -165,7 +165,7 @@ class TestByHand:
 
     @pytest.mark.parametrize("several", [False, True])
     def test_ece_of_calibrated_answers_is_what_chance_makes_of_it(self, several: bool) -> None:
-        """With a known truth: in 95 of 100 cases within the range, and never far above it."""
+        """With a known truth: in 95 of 100 cases within the range, and in the mean its middle."""
         within, above = 0, []
         for seed in range(200):
             generator = np.random.default_rng(seed)
@@ -186,6 +186,15 @@ class TestByHand:
         # The middle 99 % of a binomial of 200 with 0.95, a little wider for the drawn range.
         assert 180 <= within <= 198
         assert abs(np.mean(above)) < 0.003
+
+    def test_ece_by_chance_of_many_answers(self) -> None:
+        """Above 1,000 in a bin they are drawn from a normal distribution, to the same end."""
+        probabilities = np.tile(np.array([[0.6, 0.4]], np.float32), (4000, 1))
+        chance = calibration_error_by_chance(np.zeros(4000, np.int64), probabilities)
+        error = math.sqrt(0.24 / 4000)
+        assert chance.value == pytest.approx(error * math.sqrt(2 / math.pi), rel=0.1)
+        assert chance.ci95 is not None
+        assert chance.ci95[1] == pytest.approx(error * 2.24, rel=0.15)
 
     def test_ece_by_chance_leaves_out_what_is_unknown(self) -> None:
         probabilities = np.random.default_rng(0).random((50, 2)).astype(np.float32)

@@ -14,7 +14,6 @@ from conftest import exports_left_out, train_tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import encode, write_table
-from scipy.stats import binom, fisher_exact, permutation_test
 from sklearn import metrics as sk
 
 from taxon import evaluate
@@ -34,8 +33,6 @@ from taxon.evaluation.slice_columns import (
     quarters,
 )
 from taxon.evaluation.terminal import weak_slice_rows, weak_slices
-from taxon.metrics import GroupBootstrap
-from taxon.metrics.membership import membership_test
 
 pytestmark = pytest.mark.filterwarnings("error:::taxon")
 COLOURS = {"blue": (60, 60, 200), "green": (60, 200, 60), "red": (200, 60, 60)}
@@ -210,59 +207,6 @@ def test_a_slice_that_is_wrong_throughout_is_weak() -> None:
     assert (weak.value, weak.difference.value, weak.difference.ci95) == ("off", -1.0, None)
     [row] = weak_slice_rows(metrics)
     assert row[3:] == ("0.0 %", "-100.0", "")
-
-
-# Whether a slice is worse by chance
-
-
-def test_the_p_value_is_that_of_fisher_and_of_scipy() -> None:
-    inside = np.arange(60) < 30
-    right = np.r_[np.ones(12), np.zeros(18), np.ones(23), np.zeros(7)]
-    found = membership_test(GroupBootstrap(60), right, np.ones(60), inside)
-    # Halves: Fisher's order by probability and ours by difference are the same.
-    assert found == pytest.approx(fisher_exact([[12, 18], [23, 7]]).pvalue, abs=0.004)
-
-    rng = np.random.default_rng(0)
-    answers = rng.integers(1, 4, 40).astype(float)
-    hits = rng.binomial(answers.astype(int), 0.6).astype(float)
-    inside = np.arange(40) < 12
-
-    def difference(rows: np.ndarray) -> float:
-        rows = rows.astype(bool)
-        return float(
-            hits[rows].sum() / answers[rows].sum() - hits[~rows].sum() / answers[~rows].sum()
-        )
-
-    theirs = permutation_test(
-        (inside.astype(int),), difference, permutation_type="pairings", n_resamples=9999, rng=rng
-    )
-    ours = membership_test(GroupBootstrap(40), hits, answers, inside)
-    assert ours == pytest.approx(theirs.pvalue, abs=0.02)
-
-
-@pytest.mark.parametrize("crossing", [False, True], ids=["whole groups", "groups on both sides"])
-def test_slices_of_groups_are_worse_by_chance_in_at_most_one_in_twenty(crossing: bool) -> None:
-    """All pictures of a group are right, or all wrong: a test of pictures would cry wolf."""
-    rng = np.random.default_rng(0)
-    groups = np.repeat(np.arange(40), 8)
-    called = naive = 0
-    for _ in range(200):
-        right = rng.integers(0, 2, 40)[groups].astype(float)
-        inside = rng.random(320) < 0.3 if crossing else (rng.random(40) < 0.3)[groups]
-        called += membership_test(GroupBootstrap(320, groups), right, np.ones(320), inside) < 0.05
-        naive += membership_test(GroupBootstrap(320), right, np.ones(320), inside) < 0.05
-    assert called <= binom.ppf(0.99, 200, 0.05)
-    assert crossing or naive > 50
-
-
-def test_an_empty_side_is_no_evidence() -> None:
-    everything = np.ones(5, np.bool_)
-    assert membership_test(GroupBootstrap(5), np.ones(5), np.ones(5), everything) == 1.0
-    assert membership_test(GroupBootstrap(5), np.ones(5), np.ones(5), ~everything) == 1.0
-    # Those outside have no answers at all, here and in no other draw: nothing is shown.
-    answers = np.array([1.0, 1.0, 0.0])
-    found = membership_test(GroupBootstrap(3), np.zeros(3), answers, answers > 0)
-    assert found == 1.0
 
 
 # Columns of a table, and looks

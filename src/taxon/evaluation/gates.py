@@ -25,7 +25,7 @@ SLICE = re.compile(r"slices\..+\.(top1|micro_f1|macro_f1|difference)")
 EXAMPLE = "top1: 0.85, macro_f1: {value: 0.8, low: 0.75}, calibration.ece: {at_most: 0.05}"
 # Of these less is better: a bare number, which is a floor, would let bad models pass.
 LESS_IS_BETTER = re.compile(
-    r"log_loss|hamming_loss|calibration\.((uncalibrated\.)?(ece|brier|nll)|adaptive_ece)"
+    r"log_loss|hamming_loss|calibration\.((uncalibrated\.)?(ece|brier|nll)|adaptive_ece|ece_by_chance)"
     r"|selective\.(area|risk)|sets\.size|scope\.flagged|taxonomy\.(mistake_height|average_distance)"
 )
 ROUNDING = 1e-9  # a figure of 0.85 passes 0.85, however its last bit was rounded

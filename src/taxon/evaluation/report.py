@@ -108,6 +108,8 @@ def write_report(
     """
     case = (table, targets, label_space, policy)
     chosen = choose_pictures(*case, shown_classes(metrics))
+    # First, since it is what says by which method: it may have to fall back on another.
+    explained = explainer(chosen.to_explain) if explainer is not None else {}
     curves = curves_view(metrics, *case)
     charts = report_charts(metrics, table, targets, label_space, history)
     contents = _contents(metrics, charts, label_space, policy)
@@ -119,7 +121,7 @@ def write_report(
         chosen=chosen,
         curves=curves[0] if curves else None,
         method=explainer.method if explainer is not None else None,
-        explained=explainer(chosen.to_explain) if explainer is not None else {},
+        explained=explained,
     )
     most, room = page.room()
     write_text(path, page.html(most, page.album(most, room, thumbnails).get))

@@ -199,8 +199,9 @@ class SliceFigures(_Frozen):
             `top1` (multilabel: `micro_f1`), then `macro_f1`.
         difference: of the first figure: the slice's less that of all other pictures, -1 to 1.
         p_value: that a random part of the pictures differs as much (`membership_test`), corrected
-            for the number of slices (Holm 1979); None where it was not asked: the difference, with
-            all of its interval, does not lie below 0.
+            for the number of slices (Holm 1979); None where it was not asked: the difference does
+            not lie below 0 with all of its interval (or itself, where it has none). A slice of one
+            or two groups can hardly have a small one.
     """
 
     column: str

@@ -76,6 +76,7 @@ def all_rows(metrics: Metrics) -> list[Row]:
     """Return every overall figure that the task has, for the table."""
     average = metrics.average_precision.macro
     calibration = metrics.calibration
+    by_chance = "Of perfectly calibrated classifiers: the mean, and where 95 % of them lie."
     shared = [
         Row("Macro-F1", metrics.macro_f1, "Mean F1; a rare class counts as much as a common one."),
         Row("Micro-F1", metrics.micro_f1, "F1 over all decisions together."),
@@ -85,7 +86,7 @@ def all_rows(metrics: Metrics) -> list[Row]:
         Row("Log loss", metrics.log_loss, "Penalises confident mistakes; 0 is perfect.", False),
         Row("Brier score", calibration.brier, "Squared error of the probabilities.", False),
         Row("ECE", calibration.ece, "Mean gap between confidence and accuracy."),
-        Row("ECE by chance", calibration.ece_by_chance, "Of a perfectly calibrated classifier."),
+        Row("ECE by chance", calibration.ece_by_chance, by_chance),
         Row("Adaptive ECE", calibration.adaptive_ece, "As ECE, over equally filled bins."),
         *_uncalibrated_rows(calibration),
         Row("Coverage", metrics.coverage, "Share that is answered: neither unsure nor flagged."),

@@ -13,7 +13,7 @@ from taxon.core.errors import ConfigError, nearest
 from taxon.core.labels import LabelSpace
 from taxon.core.predictions import FloatArray
 from taxon.decision.fitting.part import CalibrationPart
-from taxon.decision.fitting.thresholds import threshold_for
+from taxon.decision.fitting.targets import threshold_for
 
 Matrix = tuple[tuple[float, ...], ...]
 MOST_CLASSES = 300  # a matrix over more would make decision.json megabytes large

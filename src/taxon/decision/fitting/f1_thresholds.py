@@ -1,9 +1,10 @@
 """Thresholds by F1: from the probabilities themselves, or from the labels where that is better.
 
 With few pictures the threshold of the highest F1 follows the noise of their labels. Where the
-probabilities can be taken at their word, the labels are not needed: the F1 that a threshold is
-expected to have follows from them (Dembczyński et al. 2013, "Optimizing the F-measure in
-multi-label classification"; Lipton et al. 2014: the best threshold is half of the best F1).
+probabilities can be taken at their word, the labels are not needed: how many are right above a
+threshold, and how many there are, follows from them, and so does its F1 (the ratio of what is
+expected; Ye et al. 2012, "Optimizing F-measures: a tale of two approaches"). The best threshold is
+half of the best F1 (Lipton et al. 2014, "Thresholding classifiers to maximize F1 score").
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from taxon.core.labels import UNKNOWN
 from taxon.core.predictions import FloatArray
@@ -23,7 +25,9 @@ from taxon.metrics.paired import swap_test
 
 Scores = npt.NDArray[np.floating]
 GRID = np.arange(1, 100) / 100
-SURE = 0.05
+LEVEL = 0.05
+SMALLEST = 1e-6  # a probability of 0 names nothing
+EXPECTED = ": the highest expected F1 of the probabilities"
 
 
 @dataclass(frozen=True)
@@ -61,30 +65,36 @@ class _Tags:
         return range(self.targets.shape[1])
 
 
-def fit_f1_thresholds(part: CalibrationPart, probabilities: FloatArray, support: int) -> F1Fit:
+def fit_f1_thresholds(
+    part: CalibrationPart, probabilities: FloatArray, support: int, *, besides: str | None = None
+) -> F1Fit:
     """Choose a threshold for every tag, by the expected F1 or by the labels.
 
-    Both ways are tried on held-out folds, groups together. The labels decide where their macro-F1
-    is higher by more than chance (a swap test over groups): probabilities that are not what they
-    say.
+    Both ways are tried on held-out folds, groups together. Where the macro-F1 of thresholds by the
+    labels is higher by more than chance (a swap test over groups), the probabilities are not what
+    they say, and the labels decide. (The calibration, a scale and a bias a tag, has seen the held
+    out labels.)
 
     Args:
         probabilities: float32 [N, C], calibrated.
         support: a tag with fewer examples, or counter-examples, has no threshold of its own.
+        besides: a tag that has a target of its own; the sentences are on the others.
     """
     positives, negatives = ((part.targets == value).sum(axis=0) for value in (1, 0))
     rare = np.minimum(positives, negatives) < support
     tags = _Tags(part.targets, probabilities, part.groups, rare)
-    verdict = _compare(tags) if positives.any() else _Verdict()
+    verdict = _compare(tags)
     chosen = _by_labels(tags) if verdict.by_labels else _by_expectation(tags)
-    notes = [f"thresholds by F1 on {part.name}{verdict.words}"]
+    others = np.array([name != besides for name in part.label_space.names])
+    of = "" if besides is None else " of the other tags"
+    notes = [f"thresholds{of} by F1 on {part.name}{verdict.words}"]
     reasons = {
         f"fewer than {support} examples or counter-examples": rare,
         "own thresholds are not better on held-out folds": chosen.pooled,
     }
     for reason, which in reasons.items():
-        if which.any():
-            names = listed(list(compress(part.label_space.names, which)))
+        if (which & others).any():
+            names = listed(list(compress(part.label_space.names, which & others)))
             notes.append(f"{names}: {reason}: the shared threshold {chosen.shared:.2f}")
     return F1Fit(chosen.each, tuple(notes))
 
@@ -102,8 +112,11 @@ def _by_expectation(tags: _Tags) -> _Way:
     """The threshold of the highest expected F1: every picture counts as much as is probable."""
     scores = [tags.known(column)[1] for column in tags.columns]
     shared = _shared([(each, each) for each in scores if len(each)])
+    # A fold's rest may know nothing of a tag, all of whose pictures are of one group.
     each = tuple(
-        shared if tags.rare[column] else best_f1_threshold(scores[column], scores[column])
+        expected_f1_threshold(scores[column])
+        if len(scores[column]) and not tags.rare[column]
+        else shared
         for column in tags.columns
     )
     return _Way(each, shared, np.zeros(len(each), np.bool_))
@@ -121,11 +134,11 @@ def _by_labels(tags: _Tags) -> _Way:
     return _Way(tuple(shared if value is None else value for value in own), shared, pooled)
 
 
-def _shared(tags: list[tuple[Scores | Targets, Scores]]) -> float:
+def _shared(pairs: list[tuple[Scores | Targets, Scores]]) -> float:
     """The threshold with the highest macro-F1, from (truth, scores) of each tag."""
-    if not tags:
+    if not pairs:
         return 0.5
-    means = np.mean([_f1_at(truth, scores) for truth, scores in tags], axis=0)
+    means = np.mean([_f1_at(truth, scores) for truth, scores in pairs], axis=0)
     # Of equally good ones the middle: the ends lie next to a mistake.
     best = np.flatnonzero(means >= means.max() - 1e-12)
     return float(GRID[best[len(best) // 2]])
@@ -135,16 +148,16 @@ def _shared(tags: list[tuple[Scores | Targets, Scores]]) -> float:
 class _Verdict:
     """Which way is taken, and why."""
 
-    by_labels: bool = False
-    words: str = ""
+    by_labels: bool
+    words: str
 
 
 def _compare(tags: _Tags) -> _Verdict:
     """Try both ways on held-out folds; the labels must be surely better."""
     divisions = list(folds(tags.groups))
-    if not divisions:
-        return _Verdict()
-    held = np.concatenate([held for _, held in divisions])
+    if not divisions or not (tags.targets == 1).any():
+        return _Verdict(False, f"{EXPECTED} (nothing to compare with the labels on)")
+    all_held = np.concatenate([held for _, held in divisions])
     by_expectation, by_labels = (
         np.concatenate(
             [
@@ -154,12 +167,12 @@ def _compare(tags: _Tags) -> _Verdict:
         )
         for way in (_by_expectation, _by_labels)
     )
-    expected, labels, p_value = _macro_f1_of_both(tags.select(held), by_expectation, by_labels)
-    if labels > expected and p_value < SURE:
+    expected, labels, p_value = _macro_f1_of_both(tags.select(all_held), by_expectation, by_labels)
+    if labels > expected and p_value < LEVEL:
         reason = f"macro-F1 {100 * labels:.1f} %, by the expected F1 {100 * expected:.1f} %"
         return _Verdict(True, f" by the labels, surely better on held-out folds ({reason})")
     reason = f"macro-F1 on held-out folds {100 * expected:.1f} %, by the labels {100 * labels:.1f}"
-    return _Verdict(False, f": the highest expected F1 of the probabilities ({reason} %)")
+    return _Verdict(False, f"{EXPECTED} ({reason} %)")
 
 
 def _macro_f1_of_both(
@@ -175,12 +188,13 @@ def _macro_f1_of_both(
         return np.asarray((2 * hits / np.maximum(1, named + positives))[occurs].mean(axis=0))
 
     ours, theirs = (
-        np.concatenate([named & is_true, named & is_known], axis=1).astype(np.float64)
+        sparse.csr_matrix(np.concatenate([named & is_true, named & is_known], axis=1))
         for named in (expected, labels)
     )
     bootstrap = GroupBootstrap(len(tags.targets), tags.groups)
     p_value = swap_test(bootstrap, ours, theirs, macro_f1)
-    return macro_f1(ours.sum(axis=0)).item(), macro_f1(theirs.sum(axis=0)).item(), p_value
+    scores = [macro_f1(np.asarray(each.sum(axis=0), np.float64)).item() for each in (ours, theirs)]
+    return scores[0], scores[1], p_value
 
 
 def own_f1_threshold(
@@ -207,17 +221,28 @@ def own_f1_threshold(
     return float(np.median(found)) if own > other else None
 
 
-def best_f1_threshold(truth: Scores | Targets, scores: Scores) -> float:
+def expected_f1_threshold(probabilities: Scores) -> float:
+    """Return the threshold with the highest expected F1: half of it.
+
+    Args:
+        probabilities: [N], at least one.
+    """
+    hits = np.cumsum(-np.sort(-probabilities.astype(np.float64)))
+    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + hits[-1])
+    return max(float(f1.max() / 2), SMALLEST)
+
+
+def best_f1_threshold(truth: Targets, scores: Scores) -> float:
     """Return the threshold with the highest F1, midway between two neighbouring scores.
 
     Args:
-        truth: [N], 0 or 1, or between: how probable it is; not all 0.
+        truth: int64 [N] of 0 and 1, with at least one 1.
         scores: [N].
     """
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order].astype(np.float64)
-    hits = np.cumsum(truth[order], dtype=np.float64)
-    f1 = 2 * hits / (np.arange(1, len(order) + 1) + hits[-1])
+    hits = np.cumsum(truth[order])
+    f1 = 2 * hits / (np.arange(1, len(order) + 1) + truth.sum())
     # A cut between two equal scores cannot be made by any threshold.
     possible = np.append(ranked[:-1] > ranked[1:], True)
     return below_cut(ranked, int(np.argmax(np.where(possible, f1, -1.0))))
