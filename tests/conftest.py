@@ -137,7 +137,7 @@ def tags_run(tags: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def surfaces_run(surfaces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained taxonomy model folder; do not write into it."""
-    with real_exporter():
+    with quick_exporter():
         return train_tiny(surfaces, tmp_path_factory.mktemp("runs") / "surfaces-model").path
 
 

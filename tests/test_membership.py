@@ -38,6 +38,7 @@ def test_the_p_value_is_that_of_fisher_and_of_scipy() -> None:
 
 
 GROUPS = np.repeat(np.arange(40), 20)
+REPETITIONS = 50
 Division = Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 
@@ -65,13 +66,13 @@ def test_by_chance_at_most_one_in_twenty_is_worse(divide: Division, alike: bool)
     """With a known truth: whether pictures of a group are right together, or each by itself."""
     rng = np.random.default_rng(0)
     called = 0
-    for _ in range(100):
+    for _ in range(REPETITIONS):
         groups, inside = divide(rng)
         right = rng.random(len(groups)) < 0.7
         right = right[np.unique(groups, return_index=True)[1]][groups] if alike else right
         bootstrap = GroupBootstrap(len(groups), groups)
         called += membership_test(bootstrap, right, np.ones(len(groups)), inside) < 0.05
-    assert called <= binom.ppf(0.995, 100, 0.05)
+    assert called <= binom.ppf(0.995, REPETITIONS, 0.05)
 
 
 def test_groups_that_are_right_together_are_not_so_many_pictures() -> None:
