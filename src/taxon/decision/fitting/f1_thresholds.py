@@ -20,12 +20,12 @@ from taxon.core.labels import UNKNOWN
 from taxon.core.predictions import FloatArray
 from taxon.decision.fitting.cuts import below_cut
 from taxon.decision.fitting.part import CalibrationPart, Targets, folds, listed, stratified_folds
+from taxon.decision.fitting.targets import Scores
 from taxon.metrics import GroupBootstrap
 from taxon.metrics.paired import swap_test
 
-Scores = npt.NDArray[np.floating]
 GRID = np.arange(1, 100) / 100
-LEVEL = 0.05
+LEVEL = 0.05  # of the test that lets the labels decide
 SMALLEST = 1e-6  # a probability of 0 names nothing
 EXPECTED = ": the highest expected F1 of the probabilities"
 
