@@ -18,7 +18,7 @@ from taxon.bundle.layout import Provenance
 from taxon.bundle.write import seal, write_parts
 from taxon.core.labels import LabelSpace
 from taxon.decision import DecisionPolicy
-from taxon.exporters.onnx import export_onnx
+from taxon.exporters.onnx import write_onnx
 from taxon.inference.onnx_runtime import OnnxRuntimeBackend
 from taxon.inference.pytorch import PyTorchBackend
 from taxon.models import Classifier, build_classifier
@@ -126,7 +126,7 @@ def test_build_train_export_and_compare(name: str, size: int, tmp_path: Path) ->
     bundle = read_bundle(tmp_path)
     images = _batch(5, size, seed=1)
     expected = PyTorchBackend(bundle).run(images)
-    actual = OnnxRuntimeBackend(export_onnx(bundle, tmp_path)).run(images)
+    actual = OnnxRuntimeBackend(write_onnx(bundle, tmp_path)).run(images)
     # Relative to the spread of the logits: an absolute tolerance proves nothing on small ones.
     spread = float(expected.logits.std())
     assert spread > 1e-3

@@ -73,7 +73,7 @@ def test_verify_on_golden_and_on_data(run: Path, defects: Path) -> None:
 
 def test_export_elsewhere(run: Path, tmp_path: Path) -> None:
     (info,) = taxon.export(run, ["onnx"], out=tmp_path)
-    assert sha256_file(tmp_path / "onnx" / info.file) == info.sha256
+    assert info.files == {info.file: sha256_file(tmp_path / "onnx" / info.file)}
     (report,) = taxon.verify(run, tmp_path / "onnx")
     assert report.passed
 
@@ -98,7 +98,9 @@ def test_verify_says_no_to_other_weights(run: Path, copy_of: Copy) -> None:
     with pytest.raises(CheckFailed, match="does not have the sha256"):
         taxon.verify(copy)
     info = json.loads((copy / ARTEFACT).read_text())
-    info["sha256"] = sha256_file(copy / ONNX)  # as if the exporter itself had gone wrong
+    info["files"]["model.onnx"] = sha256_file(
+        copy / ONNX
+    )  # as if the exporter itself had gone wrong
     (copy / ARTEFACT).write_text(json.dumps(info))
     (report,) = taxon.verify(copy)
     assert not report.passed and report.largest_difference > 1e-4
@@ -113,7 +115,7 @@ def test_verify_says_no_to_swapped_class_names(run: Path, copy_of: Copy) -> None
     onnx.helper.set_model_props(model, {"taxon.spec": json.dumps(spec)})
     onnx.save(model, copy / ONNX)
     info = json.loads((copy / ARTEFACT).read_text())
-    info["sha256"] = sha256_file(copy / ONNX)
+    info["files"]["model.onnx"] = sha256_file(copy / ONNX)
     (copy / ARTEFACT).write_text(json.dumps(info))
     with pytest.raises(CheckFailed, match="other class names"):
         taxon.verify(copy)

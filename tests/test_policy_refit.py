@@ -155,7 +155,7 @@ def test_failure_on_the_way_leaves_the_old_folder(
     def fail(*_: Any) -> None:
         raise TaxonError("no export today")
 
-    monkeypatch.setattr(refitting, "export", fail)
+    monkeypatch.setattr(refitting, "export_own_onnx", fail)
     with pytest.raises(TaxonError, match="no export today"):
         taxon.refit_policy(copy, overrides=["decision.set_coverage=0.6"])
     assert files(copy) == before

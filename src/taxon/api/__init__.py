@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from taxon.api.comparing import Comparison, compare
     from taxon.api.evaluation import Evaluation, evaluate
-    from taxon.api.exporting import export, verify
+    from taxon.api.exporting import export
     from taxon.api.inspection import audit
     from taxon.api.model import Model, load
     from taxon.api.prediction import predict
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from taxon.api.serving import serve
     from taxon.api.splitting import Splitting, split
     from taxon.api.training import resume, train
+    from taxon.api.verifying import verify
 
 _MODULES = {
     "Comparison": "comparing",
@@ -37,7 +38,7 @@ _MODULES = {
     "show_batch": "previewing",
     "split": "splitting",
     "train": "training",
-    "verify": "exporting",
+    "verify": "verifying",
 }
 
 __all__ = [

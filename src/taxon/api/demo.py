@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taxon.api.evaluation import REPORT_FILE, evaluate
-from taxon.api.exporting import verify
 from taxon.api.inspection import PAGE_FILE, audit
 from taxon.api.model import Model
 from taxon.api.prediction import predict
 from taxon.api.sampling import sample_data
 from taxon.api.training import train
+from taxon.api.verifying import verify
 from taxon.auditing import text_lines
 from taxon.bundle.layout import MANIFEST_FILE, WEIGHTS_FILE
 from taxon.core.files import require_free

@@ -1,162 +1,226 @@
-"""Export a bundle and prove that the artefact is equal to it."""
+"""Export a bundle and prove that each artefact is equal to it."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from taxon.api.artefact_checks import Reference, check_artefact, measure_speed
+from taxon.api.export_pictures import OwnPictures
 from taxon.bundle import ArtefactInfo, Bundle, read_bundle
-from taxon.bundle.artefact import artefact_folder, read_artefact
-from taxon.bundle.golden import read_golden
+from taxon.bundle.artefact import artefact_folder, hash_files, read_artefact
 from taxon.bundle.layout import ARTEFACT_FILE
-from taxon.bundle.read import read_model
-from taxon.core.errors import BundleError, CheckFailed, ConfigError, nearest
+from taxon.core.errors import BundleError, CheckFailed, ConfigError
 from taxon.core.files import atomic_folder, write_json
-from taxon.core.fingerprint import sha256_file
-from taxon.data import Columns, data_path, load_manifest
-from taxon.exporters import ParityReport, compare_backends, compare_golden
-from taxon.inference.onnx_runtime import OnnxRuntimeBackend
+from taxon.core.machine import machine
+from taxon.data import Columns, data_path
+from taxon.exporters import artefact_reports
+from taxon.exporters.formats import NAMES, Format, find_format, require_packages
+from taxon.exporters.job import MAX_DROP, ExportJob, ExportOptions, Written
+from taxon.inference.artefacts import open_artefact
 from taxon.models.stack import require_torch_stack
 
-FORMATS = ("onnx",)
+REJECTED = "rejected"
 
 
 def export(
-    path: str | Path, formats: str | Sequence[str] = "onnx", *, out: str | Path | None = None
-) -> list[ArtefactInfo]:
-    """Export a model folder and verify each artefact on the golden pictures.
-
-    Args:
-        formats: one or several of `onnx`.
-        out: a folder that gets one sub-folder a format; None is the bundle's `artefacts`.
-
-    Raises:
-        ConfigError: an unknown format.
-        CheckFailed: an artefact is not equal to the model; it was moved to `rejected/`.
-    """
-    formats = [formats] if isinstance(formats, str) else formats
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown or not formats:
-        received = unknown[0] if unknown else ""
-        raise ConfigError(
-            f"unknown format '{received}'; allowed: {', '.join(FORMATS)}."
-            f"{nearest(received, FORMATS)}"
-        )
-    require_torch_stack()
-    bundle = read_bundle(Path(path))
-    return [
-        _export_onnx(bundle, Path(out) / name if out else artefact_folder(bundle.path, name))
-        for name in formats
-    ]
-
-
-def _export_onnx(bundle: Bundle, folder: Path) -> ArtefactInfo:
-    from taxon.exporters.onnx import export_onnx
-
-    with atomic_folder(folder, replace_if=ARTEFACT_FILE) as temporary:
-        file = export_onnx(bundle, temporary)
-        backend = OnnxRuntimeBackend(file)
-        report = compare_golden(backend, read_golden(bundle.path), bundle.spec)
-        info = _describe(bundle, file, report)
-        write_json(temporary / ARTEFACT_FILE, info.model_dump(mode="json"))
-        if not report.passed:
-            rejected = folder.parent / "rejected" / folder.name
-            with atomic_folder(rejected, replace_if=ARTEFACT_FILE) as copy:
-                shutil.copytree(temporary, copy, dirs_exist_ok=True)
-            raise CheckFailed(f"{report.sentence()}; the artefact was moved to {rejected}")
-    return info
-
-
-def _describe(bundle: Bundle, file: Path, report: ParityReport) -> ArtefactInfo:
-    spec = bundle.spec
-    size = f"[N, 3, {spec.preprocessing.height}, {spec.preprocessing.width}]"
-    classes = f"float32 [N, {len(spec.label_space.names)}]"
-    return ArtefactInfo(
-        format="onnx",
-        file=file.name,
-        sha256=sha256_file(file),
-        spec=spec,
-        inputs={"images": f"uint8 {size}, RGB"},
-        outputs={
-            "probabilities": classes,
-            "logits": classes,
-            **({} if spec.policy.scope is None else {"scope": "float32 [N]"}),
-        },
-        parity=report.model_dump(mode="json"),
-    )
-
-
-def verify(
     path: str | Path,
-    artefact: str | Path | None = None,
+    formats: str | Sequence[str] = "onnx",
     *,
+    out: str | Path | None = None,
     data: str | Path | None = None,
     columns: Columns | None = None,
-) -> list[ParityReport]:
-    """Compare an artefact with the model: on the golden pictures, and on `data` where given.
+    max_drop: float = MAX_DROP,
+    frame: tuple[int, int] | None = None,
+    max_batch_size: int = 16,
+    max_delay_ms: int = 5,
+    tell: Callable[[str], None] | None = None,
+) -> list[ArtefactInfo]:
+    """Export a model folder, and compare each artefact with the model on the user's pictures.
+
+    They are compared on the golden pictures, and on those of the run that it was not trained on,
+    as far as they are still there; speed is measured in turns with a rival.
 
     Args:
-        artefact: an artefact's folder or an .onnx file; None is the bundle's own ONNX.
+        formats: one or several of `taxon.exporters.FORMATS`.
+        out: a folder that gets one sub-folder a format; None is the bundle's `artefacts`.
+        data: labelled pictures to compare on in place of the run's own; calibration falls back on
+            them where the run's own are gone.
+        columns: the columns of a table `data`.
+        max_drop: what macro-F1 may lose by eight bits, 0 to 1.
+        frame: (width, height): whole pictures of this size go in, the resize is in the graph.
+        max_batch_size, max_delay_ms: of formats for servers that gather requests.
+        tell: is told what is found on the way.
 
     Raises:
-        BundleError: no model folder, or no artefact there.
-        CheckFailed: the artefact was altered, comes from another model or another state of it,
-            or carries other class names, preprocessing or thresholds.
+        ConfigError: an unknown format, or a choice that it does not have.
+        MissingDependencyError: a converter is not installed.
+        DataError: eight bits are asked for and there are no pictures to calibrate on.
+        CheckFailed: artefacts are not equal to the model; they were moved to `rejected/`.
     """
-    bundle = read_bundle(Path(path))
-    backend = _artefact_backend(bundle, Path(artefact) if artefact is not None else None)
-    carried = backend.spec()
-    if carried.fingerprint != bundle.spec.fingerprint:
-        raise CheckFailed(
-            f"the artefact was exported from another model than {path} (fingerprints "
-            f"{carried.fingerprint[:12]} and {bundle.spec.fingerprint[:12]}); "
-            f"export again: taxon export {path} --to onnx"
-        )
-    if carried != bundle.spec:
-        raise CheckFailed(
-            f"the artefact carries other class names, preprocessing or thresholds than {path}; "
-            f"export again: taxon export {path} --to onnx"
-        )
-    reports = [compare_golden(backend, read_golden(bundle.path), bundle.spec)]
-    if data is not None:
-        reports.append(_compare_on_data(bundle, backend, data_path(data), columns))
-    return reports
-
-
-def _artefact_backend(bundle: Bundle, artefact: Path | None) -> OnnxRuntimeBackend:
-    """Load the very file that was named; a folder's file is checked against artefact.json."""
-    if artefact is not None and artefact.is_file():
-        return OnnxRuntimeBackend(artefact)
-    folder = artefact or artefact_folder(bundle.path, "onnx")
-    if not folder.exists():
-        raise BundleError(
-            f"no artefact at {folder}; make one: taxon export {bundle.path} --to onnx"
-        )
-    info = read_model(folder / ARTEFACT_FILE, ArtefactInfo)
-    try:
-        read_artefact(folder)
-    except BundleError as error:
-        raise CheckFailed(str(error)) from error
-    return OnnxRuntimeBackend(folder / info.file)
-
-
-def _compare_on_data(
-    bundle: Bundle, backend: OnnxRuntimeBackend, data: Path, columns: Columns | None
-) -> ParityReport:
+    wanted = _wanted([formats] if isinstance(formats, str) else formats, frame)
+    if not 0 <= max_drop <= 1:
+        raise ConfigError(f"--max-drop is a share, 0 to 1 (0.01 is one point), not {max_drop}")
     require_torch_stack()
-    from taxon.data.loading.loader import evaluation_batches
-    from taxon.inference.pytorch import PyTorchBackend
+    bundle = read_bundle(Path(path))
+    own = OwnPictures(bundle, None if data is None else data_path(data), columns)
+    options = ExportOptions(max_drop, frame, max_batch_size, max_delay_ms)
+    with ExitStack() as stack:
+        exporting = _Exporting(bundle, own, options, tell or _nothing, stack)
+        return exporting.write_all(wanted, Path(out) if out else None)
 
-    spec = bundle.spec
-    manifest = load_manifest(data, columns, label_space=spec.label_space)
-    targets: Any = manifest.targets() if spec.label_space.task == "multiclass" else None
-    return compare_backends(
-        backend,
-        PyTorchBackend(bundle),
-        evaluation_batches(manifest.records, spec.preprocessing, batch_size=32),
-        [record.id for record in manifest.records],
-        spec,
-        targets=targets,
-    )
+
+def export_own_onnx(path: Path) -> ArtefactInfo:
+    """Write the ONNX that every model folder has, compared on the golden pictures alone.
+
+    Raises:
+        CheckFailed: it is not equal to the model; it was moved to `rejected/`.
+    """
+    require_torch_stack()
+    bundle = read_bundle(path)
+    with ExitStack() as stack:
+        exporting = _Exporting(bundle, None, ExportOptions(), _nothing, stack)
+        return exporting.write_all([find_format("onnx")], None)[0]
+
+
+class _Exporting:
+    """One export of one model: what several formats share is made once.
+
+    Args:
+        own: the user's pictures; None: only the golden ones are compared, and nothing is timed.
+        stack: removes what is temporary when the export is over.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        own: OwnPictures | None,
+        options: ExportOptions,
+        tell: Callable[[str], None],
+        stack: ExitStack,
+    ) -> None:
+        self._bundle = bundle
+        self._own = own
+        self._options = options
+        self._tell = tell
+        self._stack = stack
+
+    def write_all(self, formats: Sequence[Format], out: Path | None) -> list[ArtefactInfo]:
+        """Write all formats; those that are not equal to the model go to `rejected/`.
+
+        Raises:
+            CheckFailed: after the last one, if any was rejected.
+        """
+        written, rejected = [], []
+        for wanted in formats:
+            folder = out / wanted.name if out else artefact_folder(self._bundle.path, wanted.name)
+            try:
+                written.append(self._write(wanted, folder))
+            except CheckFailed as error:
+                if len(formats) > 1:
+                    self._tell(str(error))
+                rejected.append(str(error))
+        if rejected:
+            raise CheckFailed("; ".join(rejected))
+        return written
+
+    def _write(self, wanted: Format, folder: Path) -> ArtefactInfo:
+        from taxon.exporters.writers import WRITERS
+
+        rejected = folder.parent / REJECTED / folder.name
+        with atomic_folder(folder, replace_if=ARTEFACT_FILE) as temporary:
+            written = WRITERS[wanted.name](self._job, temporary)
+            info = self._describe(wanted, temporary, written)
+            failed = [report for report in artefact_reports(info) if not report.passed]
+            write_json(temporary / ARTEFACT_FILE, info.model_dump(mode="json"))
+            if failed:
+                with atomic_folder(rejected, replace_if=ARTEFACT_FILE) as copy:
+                    shutil.copytree(temporary, copy, dirs_exist_ok=True)
+                raise CheckFailed(f"{failed[0].sentence()}; the artefact was moved to {rejected}")
+        shutil.rmtree(rejected, ignore_errors=True)  # of an earlier try
+        return info
+
+    def _describe(self, wanted: Format, folder: Path, written: Written) -> ArtefactInfo:
+        spec = self._bundle.spec
+        files = hash_files(folder, written.file)
+        info = ArtefactInfo(
+            format=wanted.name,
+            precision=wanted.precision,
+            file=written.file,
+            files=files,
+            spec=spec,
+            inputs=dict(written.inputs),
+            outputs=dict(written.outputs),
+            adapter=written.adapter,
+            frame=self._options.frame,
+            made_with=dict(written.made_with),
+            size=sum((folder / name).stat().st_size for name in files),
+            parity=(),
+            notes=written.notes,
+            details=dict(written.details),
+        )
+        backend = written.backend or open_artefact(folder, info)
+        reports = check_artefact(
+            backend, self._bundle, wanted.precision, self._reference, self._options.max_drop
+        )
+        update: dict[str, Any] = {
+            "parity": tuple(report.model_dump(mode="json") for report in reports)
+        }
+        if self._reference is not None and written.backend is None:
+            rival = written.rival or self._reference.backend
+            speed = measure_speed(backend, rival, spec.preprocessing)
+            update |= {"speed": speed, "machine": machine()}
+        return info.model_copy(update=update)
+
+    @cached_property
+    def _reference(self) -> Reference | None:
+        """The trained model in PyTorch with what it says of the user's pictures."""
+        return None if self._own is None else Reference(self._bundle, self._own.compared())
+
+    @cached_property
+    def _job(self) -> ExportJob:
+        own = self._own or OwnPictures(self._bundle)
+        return ExportJob(self._bundle, own, self._options, self._tell, self._float_onnx)
+
+    def _float_onnx(self) -> Path:
+        return self._onnx_file
+
+    @cached_property
+    def _onnx_file(self) -> Path:
+        """The bundle's own ONNX where it is fresh, else a temporary one."""
+        from taxon.exporters.onnx import write_onnx
+
+        folder = artefact_folder(self._bundle.path, "onnx")
+        if folder.is_dir():
+            try:
+                info = read_artefact(folder)
+                if info.spec == self._bundle.spec and info.frame is None:
+                    return folder / info.file
+            except BundleError as error:
+                self._tell(f"not started from the ONNX that is there: {error}")
+        temporary = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="taxon-"))
+        return write_onnx(self._bundle, Path(temporary))
+
+
+def _wanted(formats: Sequence[str], frame: tuple[int, int] | None) -> list[Format]:
+    """The formats, each once, all of which can be made here."""
+    if not formats:
+        raise ConfigError(f"no format; name one or several of: {', '.join(NAMES)}")
+    wanted = [find_format(name) for name in dict.fromkeys(formats)]
+    for each in wanted:
+        require_packages(each)
+        if frame is not None and not each.takes_frames:
+            able = ", ".join(other for other in NAMES if find_format(other).takes_frames)
+            raise ConfigError(
+                f"the format {each.name} takes no whole frames (--frame); those that do: {able}"
+            )
+    return wanted
+
+
+def _nothing(_: str) -> None:
+    """Tell nobody."""

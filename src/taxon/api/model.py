@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from taxon.api.evaluation import Evaluation, evaluate
-from taxon.api.exporting import export, verify
+from taxon.api.exporting import export
+from taxon.api.verifying import verify
 from taxon.bundle import ArtefactInfo, ModelSpec
 from taxon.core.predictions import Prediction
 from taxon.data import Columns

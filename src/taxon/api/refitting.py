@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from taxon.api.card import write_card
-from taxon.api.exporting import export
+from taxon.api.exporting import export_own_onnx
 from taxon.bundle import Bundle, read_bundle
 from taxon.bundle.artefact import artefact_folder
 from taxon.bundle.layout import (
@@ -30,7 +30,7 @@ from taxon.data.presence import is_unchanged
 from taxon.decision import DecisionPolicy
 from taxon.decision.fit import PolicyFit
 from taxon.decision.fitting.requirements import require_decidable
-from taxon.exporters import ParityReport
+from taxon.exporters import artefact_reports
 from taxon.models.stack import require_torch_stack
 from taxon.training import Listener, Note, silent
 
@@ -144,12 +144,11 @@ def _write(bundle: Bundle, fitted: PolicyFit, config: TrainConfig, listener: Lis
             provenance=provenance.model_copy(update=update),
         )
         try:
-            artefacts = export(temporary, ["onnx"])
+            artefact = export_own_onnx(temporary)
         except CheckFailed as error:
             reason = str(error).partition("; the artefact was moved")[0]
             raise CheckFailed(f"{reason}. Nothing was changed") from error
-        for artefact in artefacts:
-            report = ParityReport.model_validate(artefact.parity)
+        for report in artefact_reports(artefact):
             listener(Note(f"ONNX exported: {report.sentence()}"))
         for note in write_card(read_bundle(temporary)):
             listener(Note(note))

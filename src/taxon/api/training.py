@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taxon.api.card import write_card
-from taxon.api.exporting import export
+from taxon.api.exporting import export_own_onnx
 from taxon.api.following import hand_out, shared_out
 from taxon.api.model import Model
 from taxon.api.reading import read_training_data, require_task
@@ -35,7 +35,7 @@ from taxon.core.versions import versions
 from taxon.data import Columns, data_path, read_source, write_manifest
 from taxon.data.loading.rare_augmentation import with_pipeline
 from taxon.data.sources import Listing
-from taxon.exporters import ParityReport
+from taxon.exporters import artefact_reports
 from taxon.models.stack import require_torch_stack
 from taxon.training import Listener, Note, silent
 from taxon.training.trackers import track
@@ -220,8 +220,7 @@ def _write(trained: Trained, workspace: Workspace, listener: Listener, start: fl
     with atomic_folder(folder, replace_if=marker) as temporary:
         _write_bundle(trained, temporary, folder.name, workspace.request.command, start)
         try:
-            for artefact in export(temporary, ["onnx"]):
-                report = ParityReport.model_validate(artefact.parity)
+            for report in artefact_reports(export_own_onnx(temporary)):
                 listener(Note(f"ONNX exported: {report.sentence()}"))
         except CheckFailed as error:
             failed = CheckFailed(str(error).replace(str(temporary), str(folder)))

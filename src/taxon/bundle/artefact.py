@@ -1,9 +1,10 @@
-"""Exported artefacts: a file in some runtime's format, with artefact.json beside it."""
+"""Exported artefacts: a file or folder in some runtime's format, with artefact.json beside it."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,44 +13,125 @@ from taxon.bundle.read import Bundle, read_model
 from taxon.core.errors import BundleError
 from taxon.core.fingerprint import sha256_file
 
+ARTEFACT_VERSION = 2
+Precision = Literal["float32", "float16", "int8"]
+
+
+class Speed(BaseModel):
+    """How fast an artefact answered, measured in turns with a rival.
+
+    Attributes:
+        batch: pictures a call.
+        p50_ms, p95_ms: milliseconds a call, median and 95th percentile.
+        rival: what it took turns with.
+        rival_p50_ms: its median.
+        ratio: time of the artefact by that of the rival, in the median; below 1 it is faster.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch: int
+    p50_ms: float
+    p95_ms: float
+    rival: str
+    rival_p50_ms: float
+    ratio: float
+
 
 class ArtefactInfo(BaseModel):
     """The content of artefact.json.
 
     Attributes:
-        format: `onnx`, ...
-        file: the artefact's file name, beside artefact.json.
-        sha256: of that file.
+        format_version: raised when an older taxon could misread the folder.
+        format: a name of `taxon export --to`.
+        precision: of weights and arithmetic.
+        file: the artefact, a file or a folder, beside artefact.json.
+        files: sha256 of each file that it consists of, by path relative to artefact.json.
         spec: class names, preprocessing, policy and the fingerprint of the bundle.
         inputs, outputs: name -> type and shape, `N` for the batch.
-        parity: the report of `verify` when it was exported.
+        adapter: in words, what stands between the format's input and outputs and those of the
+            core graph; empty where there is nothing.
+        frame: (width, height) of the pictures that go in where the resize is in the graph.
+        made_with: versions of the libraries that converted it.
+        size: bytes of all files.
+        parity: the comparisons with the trained model when it was exported.
+        speed: where it was measured, one a batch size.
+        machine: where speed was measured.
+        notes: what a user must know, in sentences.
+        details: what the format has to tell beside, such as the layers kept in float.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    format_version: int = ARTEFACT_VERSION
     format: str
+    precision: Precision
     file: str
-    sha256: str
+    files: dict[str, str]
     spec: ModelSpec
     inputs: dict[str, str]
     outputs: dict[str, str]
-    parity: dict[str, Any]
+    adapter: str = ""
+    frame: tuple[int, int] | None = None
+    made_with: dict[str, str] = {}
+    size: int
+    parity: tuple[dict[str, Any], ...]
+    speed: tuple[Speed, ...] = ()
+    machine: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+    details: dict[str, Any] = {}
+
+
+def hash_files(folder: Path, file: str) -> dict[str, str]:
+    """Return the sha256 of an artefact's file, or of every file in it where it is a folder."""
+    start = folder / file
+    files = [start] if start.is_file() else sorted(each for each in start.rglob("*"))
+    return {
+        each.relative_to(folder).as_posix(): sha256_file(each) for each in files if each.is_file()
+    }
+
+
+def read_info(path: Path) -> ArtefactInfo:
+    """Read artefact.json in a folder, and nothing else.
+
+    Raises:
+        BundleError: absent, damaged, or of another version.
+    """
+    file = path / ARTEFACT_FILE
+    try:
+        version = json.loads(file.read_bytes()).get("format_version", 1)
+    except OSError as error:
+        raise BundleError(f"cannot read {file}: {error.strerror or error}") from error
+    except (ValueError, AttributeError) as error:
+        raise BundleError(f"{file} is damaged: {error}; export it again") from error
+    if not isinstance(version, int) or version > ARTEFACT_VERSION:
+        raise BundleError(
+            f"{file} has format version {version}, this taxon reads up to {ARTEFACT_VERSION}; "
+            "upgrade with `pip install --upgrade taxon-vision`, or export again"
+        )
+    if version < ARTEFACT_VERSION:
+        raise BundleError(
+            f"{file} was written by an older taxon (format version {version}, this one reads "
+            f"{ARTEFACT_VERSION}); export again: taxon export RUN --to {path.name}"
+        )
+    return read_model(file, ArtefactInfo)
 
 
 def read_artefact(path: Path) -> ArtefactInfo:
-    """Read artefact.json in a folder and check the artefact's hash.
+    """Read artefact.json in a folder and check the hash of every file of the artefact.
 
     Raises:
-        BundleError: absent, damaged or altered.
+        BundleError: absent, damaged, altered or of another version.
     """
-    info = read_model(path / ARTEFACT_FILE, ArtefactInfo)
-    file = path / info.file
-    if not file.is_file():
-        raise BundleError(f"{file} is missing, though {path / ARTEFACT_FILE} names it")
-    if sha256_file(file) != info.sha256:
-        raise BundleError(
-            f"{file} does not have the sha256 that {ARTEFACT_FILE} states; export it again"
-        )
+    info = read_info(path)
+    for name, expected in info.files.items():
+        file = path / name
+        if not file.is_file():
+            raise BundleError(f"{file} is missing, though {path / ARTEFACT_FILE} names it")
+        if sha256_file(file) != expected:
+            raise BundleError(
+                f"{file} does not have the sha256 that {ARTEFACT_FILE} states; export it again"
+            )
     return info
 
 

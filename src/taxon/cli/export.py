@@ -8,12 +8,25 @@ from typing import Annotated
 import typer
 
 from taxon.cli import options
+from taxon.core.errors import ConfigError
+
+# Those of taxon.exporters.formats, whose import would make every command start later.
+FORMATS = (
+    "onnx, onnx-fp16, onnx-int8, torch-export, executorch, openvino, openvino-fp16, "
+    "openvino-int8, coreml, coreml-fp16, tflite, tflite-fp16, tflite-int8, torchserve, triton"
+)
 
 
 def command(
     run: options.RunArgument,
     to: Annotated[
-        str, typer.Option("--to", help="Formats, separated by commas: onnx.", show_default=False)
+        str,
+        typer.Option(
+            "--to",
+            metavar="FORMAT[,FORMAT...]",
+            help=f"Formats, separated by commas: {FORMATS}.",
+            show_default=False,
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -23,16 +36,79 @@ def command(
             readable=False,
         ),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labelled pictures to compare on, in place of the run's own.",
+            show_default="the run's own, held out",
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float,
+        typer.Option(
+            metavar="<0-1>",
+            help="What macro-F1 may lose by fewer bits; layers stay in float until it holds.",
+        ),
+    ] = 0.01,
+    frame: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WxH",
+            help="Put the resize into the graph: whole pictures of this size go in (a camera's "
+            "frames, say 640x480). For ONNX and TFLite.",
+            show_default=False,
+        ),
+    ] = None,
+    max_batch_size: Annotated[
+        int, typer.Option(help="Of torchserve and triton: pictures a batch, at most.")
+    ] = 16,
+    max_delay_ms: Annotated[
+        int, typer.Option(help="Of torchserve and triton: how long a batch waits to be filled.")
+    ] = 5,
+    path_column: options.PathColumn = "path",
+    label_column: options.LabelColumn = None,
+    tag_columns: options.TagColumns = None,
+    split_column: options.SplitColumn = "split",
+    group_column: options.GroupColumn = "group",
+    weight_column: options.WeightColumn = "weight",
+    image_root: options.ImageRoot = None,
+    parents: options.Parents = None,
 ) -> None:
-    """Export a model, and prove that the artefact gives the same answers.
+    """Export a model, and prove that each artefact gives the same answers.
 
-    An artefact that does not is moved to rejected/, and the command ends with 3.
+    They are compared on pictures that the run was not trained on, and timed. One that does not
+    agree is moved to rejected/, and the command ends with 3.
     """
     from taxon.api import export
-    from taxon.bundle.artefact import artefact_folder
-    from taxon.exporters import ParityReport
+    from taxon.cli.artefact_table import show_artefacts
 
-    for info in export(run, [name.strip() for name in to.split(",") if name.strip()], out=out):
-        folder = out / info.format if out is not None else artefact_folder(run, info.format)
-        typer.echo(f"{info.format}: {folder / info.file}")
-        typer.echo(f"  {ParityReport.model_validate(info.parity).sentence()}")
+    table = options.columns(
+        path_column,
+        label_column,
+        tag_columns,
+        split_column,
+        group_column,
+        weight_column,
+        image_root,
+        parents,
+    )
+    written = export(
+        run,
+        [name.strip() for name in to.split(",") if name.strip()],
+        out=out,
+        data=data,
+        columns=table,
+        max_drop=max_drop,
+        frame=None if frame is None else _frame(frame),
+        max_batch_size=max_batch_size,
+        max_delay_ms=max_delay_ms,
+        tell=lambda text: typer.echo(text, err=True),
+    )
+    show_artefacts(run, written, out)
+
+
+def _frame(text: str) -> tuple[int, int]:
+    width, separator, height = text.lower().partition("x")
+    if not separator or not width.isdigit() or not height.isdigit():
+        raise ConfigError(f"--frame is WIDTHxHEIGHT in pixels, say 640x480, not '{text}'")
+    return int(width), int(height)

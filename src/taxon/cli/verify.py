@@ -50,10 +50,11 @@ def command(
     reports = verify(run, artefact, data=data, columns=table)
     for report in reports:
         typer.echo(report.sentence())
-        if report.top1 is not None:
-            typer.echo(
-                f"  top-1: {report.top1['reference']:.2%} with {report.reference}, "
-                f"{report.top1['artefact']:.2%} with {report.artefact}"
-            )
+        for name, figure in (("top-1", report.top1), ("macro-F1", report.macro_f1)):
+            if figure is not None:
+                typer.echo(
+                    f"  {name}: {figure['reference']:.2%} with {report.reference}, "
+                    f"{figure['artefact']:.2%} with {report.artefact}"
+                )
     if not all(report.passed for report in reports):
         raise CheckFailed("the artefact is not equal to the model; export it again")

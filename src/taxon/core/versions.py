@@ -41,3 +41,10 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         **{library: text for library, text in found.items() if text is not None},
     }
+
+
+def made_with(*packages: str) -> dict[str, str]:
+    """Return name -> version of those packages that are installed, and of taxon."""
+    found = {package: installed_version(package) for package in packages}
+    known = {package: text for package, text in found.items() if text is not None}
+    return {"taxon": taxon_version(), **known}

@@ -1,5 +1,18 @@
 """Export: one module a format; `parity` compares every artefact with the bundle."""
 
-from taxon.exporters.parity import ParityReport, compare_backends, compare_golden
+from taxon.exporters.formats import FORMATS, Format
+from taxon.exporters.parity import (
+    ParityReport,
+    artefact_reports,
+    compare_backends,
+    compare_golden,
+)
 
-__all__ = ["ParityReport", "compare_backends", "compare_golden"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "ParityReport",
+    "artefact_reports",
+    "compare_backends",
+    "compare_golden",
+]

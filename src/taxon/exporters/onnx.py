@@ -14,7 +14,10 @@ import torch
 from taxon.bundle import Bundle, ModelSpec
 from taxon.core.errors import TaxonError
 from taxon.core.files import atomic_file
+from taxon.core.versions import made_with
+from taxon.exporters.job import ExportJob, Written, tensor_inputs, tensor_outputs
 from taxon.inference.onnx_runtime import OUTPUTS, SCOPE_OUTPUT, SPEC_KEY
+from taxon.models.classifier import InferenceModule
 from taxon.models.restore import restore_inference_module
 
 OPSET = 20
@@ -23,7 +26,18 @@ FILE_NAME = "model.onnx"
 _EXAMPLE_BATCH = 2
 
 
-def export_onnx(bundle: Bundle, folder: Path) -> Path:
+def export_onnx(job: ExportJob, folder: Path) -> Written:
+    """Write model.onnx: batch dynamic, float32, checked, class names and policy in its metadata."""
+    path = write_onnx(job.bundle, folder)
+    return Written(
+        file=path.name,
+        inputs=tensor_inputs(job.bundle),
+        outputs=tensor_outputs(job.bundle),
+        made_with=made_with("torch", "onnx", "onnxscript"),
+    )
+
+
+def write_onnx(bundle: Bundle, folder: Path) -> Path:
     """Write model.onnx into a folder and return its path.
 
     Input `images`, outputs `probabilities`, `logits` and, where the policy flags what is out of
@@ -33,11 +47,7 @@ def export_onnx(bundle: Bundle, folder: Path) -> Path:
         TaxonError: the exporter or ONNX's checker refuses the model.
     """
     spec = bundle.spec
-    module = restore_inference_module(bundle)
-    for part in module.modules():
-        # The same values; torch.export takes much longer to see that nothing else is changed.
-        if getattr(part, "inplace", False):
-            part.inplace = False  # type: ignore[assignment]
+    module = exportable_module(bundle)
     size = (_EXAMPLE_BATCH, 3, spec.preprocessing.height, spec.preprocessing.width)
     example = torch.zeros(size, dtype=torch.uint8)
     with _quiet(), torch.no_grad():
@@ -60,6 +70,18 @@ def export_onnx(bundle: Bundle, folder: Path) -> Path:
         program.save(temporary, external_data=False)
         _finish(temporary, spec)
     return path
+
+
+def exportable_module(bundle: Bundle) -> InferenceModule:
+    """Restore the graph for a converter: nothing in it is changed in place.
+
+    The values are the same; torch.export takes much longer to see that nothing else is changed.
+    """
+    module = restore_inference_module(bundle)
+    for part in module.modules():
+        if getattr(part, "inplace", False):
+            part.inplace = False  # type: ignore[assignment]
+    return module
 
 
 def _finish(path: Path, spec: ModelSpec) -> None:

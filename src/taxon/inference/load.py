@@ -9,6 +9,7 @@ from taxon.bundle import read_bundle
 from taxon.bundle.artefact import artefact_folder, read_artefact, require_fresh
 from taxon.bundle.layout import ARTEFACT_FILE, BUNDLE_FILE
 from taxon.core.errors import BundleError
+from taxon.inference.artefacts import open_artefact
 from taxon.inference.onnx_runtime import OnnxRuntimeBackend
 from taxon.inference.predictor import Predictor
 
@@ -34,7 +35,8 @@ def load_predictor(
     if (path / BUNDLE_FILE).is_file():
         return _from_bundle(path, backend, device)
     if (path / ARTEFACT_FILE).is_file():
-        return _from_onnx(path / read_artefact(path).file)
+        info = read_artefact(path)
+        return Predictor(info.spec, open_artefact(path, info))
     if path.is_file() and path.suffix == ".onnx":
         return _from_onnx(path)
     raise BundleError(

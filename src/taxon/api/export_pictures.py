@@ -1,0 +1,124 @@
+"""The user's pictures for an export: to calibrate on, to choose layers by, and to compare on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from taxon.bundle import Bundle
+from taxon.bundle.layout import MANIFEST_FILE
+from taxon.core.cores import available_cores
+from taxon.core.errors import DataError
+from taxon.core.predictions import ImageBatch
+from taxon.data import Columns, Manifest, Record, load_manifest, read_manifest
+from taxon.data.presence import is_unchanged
+from taxon.exporters.job import Labelled
+from taxon.preprocessing import prepare
+from taxon.preprocessing.decode import read_picture
+
+CALIBRATION_PICTURES = 128
+VALIDATION_PICTURES = 400
+COMPARED_PICTURES = 500
+
+
+class OwnPictures:
+    """Pictures of the run's own manifest, or of a data set that the user names.
+
+    Every picture goes through the bundle's one preprocessing.
+
+    Args:
+        data: a labelled set to compare on, and to calibrate on where the run's own pictures are
+            gone; None: the run's own.
+    """
+
+    def __init__(
+        self, bundle: Bundle, data: Path | None = None, columns: Columns | None = None
+    ) -> None:
+        self._bundle = bundle
+        self._data = data
+        self._columns = columns
+
+    def training(self) -> ImageBatch:
+        """Pictures of the training part, classes in turn; of `data` where those are gone."""
+        records = self._there(_in_turn(self._own.part("train").records)[:CALIBRATION_PICTURES])
+        return self._prepare(records or self._named_or_refused(CALIBRATION_PICTURES))
+
+    def validation(self) -> Labelled:
+        """Pictures of the validation and calibration parts; of `data` where those are gone."""
+        own = self._own.part("validation", "calibration").records
+        records = self._there(_spread(own, VALIDATION_PICTURES))
+        return self._labelled(records or self._named_or_refused(VALIDATION_PICTURES))
+
+    def compared(self) -> Labelled | None:
+        """The pictures that artefact and model are compared on; None where there are none.
+
+        Those of `data`, else the run's own that it was not trained on.
+        """
+        if self._data is not None:
+            return self._labelled(self._named_or_refused(COMPARED_PICTURES))
+        own = self._own.part("test", "validation", "calibration").records
+        records = self._there(_spread(own, COMPARED_PICTURES))
+        return self._labelled(records) if records else None
+
+    def _labelled(self, records: Sequence[Record]) -> Labelled:
+        space = self._bundle.spec.label_space
+        targets = space.targets(
+            [record.labels for record in records], [record.unknown for record in records]
+        )
+        names = tuple(record.id for record in records)
+        return Labelled(self._prepare(records), targets, names)
+
+    @cached_property
+    def _own(self) -> Manifest:
+        return read_manifest(self._bundle.path / MANIFEST_FILE)
+
+    @cached_property
+    def _named(self) -> Sequence[Record]:
+        if self._data is None:
+            return ()
+        spec = self._bundle.spec
+        return load_manifest(
+            self._data, self._columns, label_space=spec.label_space, spec=spec.preprocessing
+        ).records
+
+    def _there(self, records: Sequence[Record]) -> list[Record]:
+        """Those whose files are where they were, with the content that they had."""
+        return [record for record in records if is_unchanged(record)]
+
+    def _named_or_refused(self, most: int) -> list[Record]:
+        if not self._named:
+            raise DataError(
+                f"none of the pictures of {self._bundle.path} is where it was, and they are needed "
+                "here; name a labelled data set with --data"
+            )
+        return _spread(self._named, most)
+
+    def _prepare(self, records: Sequence[Record]) -> ImageBatch:
+        spec = self._bundle.spec.preprocessing
+
+        def load(record: Record) -> ImageBatch:
+            return prepare(read_picture(record.path), spec, record.id)
+
+        with ThreadPoolExecutor(available_cores()) as pool:
+            return np.stack(list(pool.map(load, records)))
+
+
+def _spread(records: Sequence[Record], most: int) -> list[Record]:
+    """At most so many, evenly from all."""
+    if len(records) <= most:
+        return list(records)
+    return [records[place] for place in np.linspace(0, len(records) - 1, most).astype(int)]
+
+
+def _in_turn(records: Sequence[Record]) -> list[Record]:
+    """One of each label set, then the next of each: the first K show all classes."""
+    by_label: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        by_label.setdefault(record.labels, []).append(record)
+    turns = zip_longest(*by_label.values())
+    return [record for turn in turns for record in turn if record is not None]

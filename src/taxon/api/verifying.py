@@ -1,0 +1,105 @@
+"""Verify: is an artefact that lies somewhere still equal to the model?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from taxon.api.artefact_checks import check_artefact
+from taxon.bundle import Bundle, ModelSpec, read_bundle
+from taxon.bundle.artefact import Precision, artefact_folder, read_artefact, read_info
+from taxon.core.errors import BundleError, CheckFailed
+from taxon.data import Columns, Manifest, data_path, load_manifest
+from taxon.exporters import ParityReport, compare_backends
+from taxon.exporters.parity import MAX_DROP
+from taxon.inference import Backend
+from taxon.inference.artefacts import open_artefact
+from taxon.inference.onnx_runtime import OnnxRuntimeBackend
+from taxon.models.stack import require_torch_stack
+
+
+def verify(
+    path: str | Path,
+    artefact: str | Path | None = None,
+    *,
+    data: str | Path | None = None,
+    columns: Columns | None = None,
+    max_drop: float = MAX_DROP,
+) -> list[ParityReport]:
+    """Compare an artefact with the model: on the golden pictures, and on `data` where given.
+
+    Args:
+        artefact: an artefact's folder or an .onnx file; None is the bundle's own ONNX.
+        data: a labelled folder or table.
+        columns: the columns of a table.
+        max_drop: what macro-F1 may lose by fewer bits, 0 to 1.
+
+    Raises:
+        BundleError: no model folder, or no artefact there.
+        CheckFailed: the artefact was altered, comes from another model or another state of it,
+            or carries other class names, preprocessing or thresholds.
+    """
+    bundle = read_bundle(Path(path))
+    backend, precision = _open(bundle, Path(artefact) if artefact is not None else None)
+    reports = check_artefact(backend, bundle, precision, None)
+    if data is not None:
+        manifest = load_manifest(data_path(data), columns, label_space=bundle.spec.label_space)
+        reports.append(_compare_on_data(bundle, backend, precision, manifest, max_drop))
+    return reports
+
+
+def _compare_on_data(
+    bundle: Bundle, backend: Backend, precision: Precision, manifest: Manifest, max_drop: float
+) -> ParityReport:
+    require_torch_stack()
+    from taxon.data.loading.loader import evaluation_batches
+    from taxon.inference.pytorch import PyTorchBackend
+
+    spec = bundle.spec
+    return compare_backends(
+        backend,
+        PyTorchBackend(bundle),
+        evaluation_batches(manifest.records, spec.preprocessing, batch_size=32),
+        [record.id for record in manifest.records],
+        spec,
+        targets=manifest.targets(),
+        precision=precision,
+        max_drop=max_drop,
+    )
+
+
+def _open(bundle: Bundle, artefact: Path | None) -> tuple[Backend, Precision]:
+    """Load the very file that was named; a folder's files are checked against artefact.json."""
+    if artefact is not None and artefact.is_file():
+        alone = OnnxRuntimeBackend(artefact)
+        _require_same(bundle, alone.spec(), "onnx")
+        return alone, "float32"
+    folder = artefact or artefact_folder(bundle.path, "onnx")
+    if not folder.exists():
+        raise BundleError(
+            f"no artefact at {folder}; make one: taxon export {bundle.path} --to onnx"
+        )
+    info = read_info(folder)
+    try:
+        read_artefact(folder)
+    except BundleError as error:
+        raise CheckFailed(str(error)) from error
+    _require_same(bundle, info.spec, info.format)
+    backend = open_artefact(folder, info)
+    # What the file itself carries counts too: it is what travels.
+    if isinstance(backend, OnnxRuntimeBackend):
+        _require_same(bundle, backend.spec(), info.format)
+    return backend, info.precision
+
+
+def _require_same(bundle: Bundle, carried: ModelSpec, format_name: str) -> None:
+    again = f"export again: taxon export {bundle.path} --to {format_name}"
+    if carried.fingerprint != bundle.spec.fingerprint:
+        raise CheckFailed(
+            f"the artefact was exported from another model than {bundle.path} (fingerprints "
+            f"{carried.fingerprint[:12]} and {bundle.spec.fingerprint[:12]}); {again}"
+        )
+    if carried != bundle.spec:
+        raise CheckFailed(
+            f"the artefact carries other class names, preprocessing or thresholds than "
+            f"{bundle.path}; {again}"
+        )

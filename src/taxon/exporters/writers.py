@@ -1,0 +1,10 @@
+"""Which function writes which format; imported where something is exported: it needs torch."""
+
+from __future__ import annotations
+
+from taxon.exporters.job import Exporter
+from taxon.exporters.onnx import export_onnx
+
+WRITERS: dict[str, Exporter] = {
+    "onnx": export_onnx,
+}
