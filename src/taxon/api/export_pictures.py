@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
 from taxon.bundle import Bundle
 from taxon.bundle.layout import MANIFEST_FILE
@@ -18,8 +20,10 @@ from taxon.core.predictions import ImageBatch
 from taxon.data import Columns, Manifest, Record, load_manifest, read_manifest
 from taxon.data.presence import is_unchanged
 from taxon.exporters.job import Labelled
-from taxon.preprocessing import prepare
+from taxon.preprocessing import decode, prepare
 from taxon.preprocessing.decode import read_picture
+from taxon.preprocessing.frames import fit_frame
+from taxon.preprocessing.transform import resize, to_chw
 
 CALIBRATION_PICTURES = 128
 VALIDATION_PICTURES = 400
@@ -32,16 +36,23 @@ class OwnPictures:
     Every picture goes through the bundle's one preprocessing.
 
     Args:
+        frame: (width, height) of whole pictures, where the artefact takes them.
         data: a labelled set to compare on, and to calibrate on where the run's own pictures are
             gone; None: the run's own.
     """
 
     def __init__(
-        self, bundle: Bundle, data: Path | None = None, columns: Columns | None = None
+        self,
+        bundle: Bundle,
+        data: Path | None = None,
+        columns: Columns | None = None,
+        *,
+        frame: tuple[int, int] | None = None,
     ) -> None:
         self._bundle = bundle
         self._data = data
         self._columns = columns
+        self._frame = frame
 
     def training(self) -> ImageBatch:
         """Pictures of the training part, classes in turn; of `data` where those are gone."""
@@ -57,21 +68,42 @@ class OwnPictures:
     def compared(self) -> Labelled | None:
         """The pictures that artefact and model are compared on; None where there are none.
 
-        Those of `data`, else the run's own that it was not trained on.
+        Those of `data`, else the run's own that it was not trained on. Where the artefact takes
+        whole pictures, they are first brought to its frame.
         """
         if self._data is not None:
-            return self._labelled(self._named_or_refused(COMPARED_PICTURES))
-        own = self._own.part("test", "validation", "calibration").records
-        records = self._there(_spread(own, COMPARED_PICTURES))
-        return self._labelled(records) if records else None
+            records = self._named_or_refused(COMPARED_PICTURES)
+        else:
+            held_out = self._own.part("test", "validation", "calibration").records
+            # The difference that the resize makes is told of the test part, where there is one.
+            test = self._own.part("test").records if self._frame is not None else ()
+            records = self._there(_spread(test or held_out, COMPARED_PICTURES))
+        if not records:
+            return None
+        return self._labelled(records) if self._frame is None else self._framed(records)
+
+    def _framed(self, records: Sequence[Record]) -> Labelled:
+        """Pictures as a camera with this frame would give them, before and after the resize."""
+        frame, spec = cast(tuple[int, int], self._frame), self._bundle.spec.preprocessing
+
+        def load(record: Record) -> tuple[ImageBatch, ImageBatch]:
+            whole = fit_frame(decode(read_picture(record.path), spec, record.id), frame)
+            return to_chw(whole), to_chw(resize(whole, spec))
+
+        with ThreadPoolExecutor(available_cores()) as pool:
+            frames, images = zip(*pool.map(load, records), strict=True)
+        names = tuple(record.id for record in records)
+        return Labelled(np.stack(images), self._targets(records), names, np.stack(frames))
 
     def _labelled(self, records: Sequence[Record]) -> Labelled:
+        names = tuple(record.id for record in records)
+        return Labelled(self._prepare(records), self._targets(records), names)
+
+    def _targets(self, records: Sequence[Record]) -> npt.NDArray[np.int64]:
         space = self._bundle.spec.label_space
-        targets = space.targets(
+        return space.targets(
             [record.labels for record in records], [record.unknown for record in records]
         )
-        names = tuple(record.id for record in records)
-        return Labelled(self._prepare(records), targets, names)
 
     @cached_property
     def _own(self) -> Manifest:

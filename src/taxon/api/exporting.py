@@ -13,7 +13,7 @@ from typing import Any
 from taxon.api.artefact_checks import Reference, check_artefact, measure_speed
 from taxon.api.export_pictures import OwnPictures
 from taxon.bundle import ArtefactInfo, Bundle, read_bundle
-from taxon.bundle.artefact import artefact_folder, hash_files, read_artefact
+from taxon.bundle.artefact import Speed, artefact_folder, hash_files, read_artefact
 from taxon.bundle.layout import ARTEFACT_FILE
 from taxon.core.errors import BundleError, CheckFailed, ConfigError
 from taxon.core.files import atomic_folder, write_json
@@ -40,6 +40,7 @@ def export(
     max_batch_size: int = 16,
     max_delay_ms: int = 5,
     tell: Callable[[str], None] | None = None,
+    each: Callable[[ArtefactInfo], None] | None = None,
 ) -> list[ArtefactInfo]:
     """Export a model folder, and compare each artefact with the model on the user's pictures.
 
@@ -56,6 +57,8 @@ def export(
         frame: (width, height): whole pictures of this size go in, the resize is in the graph.
         max_batch_size, max_delay_ms: of formats for servers that gather requests.
         tell: is told what is found on the way.
+        each: is given each artefact as soon as it is there, so that the others are not lost where
+            one is rejected.
 
     Raises:
         ConfigError: an unknown format, or a choice that it does not have.
@@ -68,11 +71,12 @@ def export(
         raise ConfigError(f"--max-drop is a share, 0 to 1 (0.01 is one point), not {max_drop}")
     require_torch_stack()
     bundle = read_bundle(Path(path))
-    own = OwnPictures(bundle, None if data is None else data_path(data), columns)
+    named = None if data is None else data_path(data)
+    own = OwnPictures(bundle, named, columns, frame=frame)
     options = ExportOptions(max_drop, frame, max_batch_size, max_delay_ms)
     with ExitStack() as stack:
         exporting = _Exporting(bundle, own, options, tell or _nothing, stack)
-        return exporting.write_all(wanted, Path(out) if out else None)
+        return exporting.write_all(wanted, Path(out) if out else None, each or _nothing)
 
 
 def export_own_onnx(path: Path) -> ArtefactInfo:
@@ -85,7 +89,7 @@ def export_own_onnx(path: Path) -> ArtefactInfo:
     bundle = read_bundle(path)
     with ExitStack() as stack:
         exporting = _Exporting(bundle, None, ExportOptions(), _nothing, stack)
-        return exporting.write_all([find_format("onnx")], None)[0]
+        return exporting.write_all([find_format("onnx")], None, _nothing)[0]
 
 
 class _Exporting:
@@ -110,7 +114,12 @@ class _Exporting:
         self._tell = tell
         self._stack = stack
 
-    def write_all(self, formats: Sequence[Format], out: Path | None) -> list[ArtefactInfo]:
+    def write_all(
+        self,
+        formats: Sequence[Format],
+        out: Path | None,
+        each: Callable[[ArtefactInfo], None],
+    ) -> list[ArtefactInfo]:
         """Write all formats; those that are not equal to the model go to `rejected/`.
 
         Raises:
@@ -121,6 +130,7 @@ class _Exporting:
             folder = out / wanted.name if out else artefact_folder(self._bundle.path, wanted.name)
             try:
                 written.append(self._write(wanted, folder))
+                each(written[-1])
             except CheckFailed as error:
                 if len(formats) > 1:
                     self._tell(str(error))
@@ -165,22 +175,29 @@ class _Exporting:
             details=dict(written.details),
         )
         backend = written.backend or open_artefact(folder, info)
+        frame = self._options.frame
         reports = check_artefact(
-            backend, self._bundle, wanted.precision, self._reference, self._options.max_drop
+            backend,
+            self._bundle,
+            wanted.precision,
+            self._reference,
+            frame=frame,
+            max_drop=self._options.max_drop,
         )
         update: dict[str, Any] = {
             "parity": tuple(report.model_dump(mode="json") for report in reports)
         }
-        if self._reference is not None and written.backend is None:
+        if self._own is not None and written.backend is None:
             rival = written.rival or self._reference.backend
-            speed = measure_speed(backend, rival, spec.preprocessing)
-            update |= {"speed": speed, "machine": machine()}
+            speed = measure_speed(backend, rival, spec.preprocessing, frame)
+            notes = (*written.notes, *_speed_notes(wanted, speed))
+            update |= {"speed": speed, "machine": machine(), "notes": notes}
         return info.model_copy(update=update)
 
     @cached_property
-    def _reference(self) -> Reference | None:
+    def _reference(self) -> Reference:
         """The trained model in PyTorch with what it says of the user's pictures."""
-        return None if self._own is None else Reference(self._bundle, self._own.compared())
+        return Reference(self._bundle, None if self._own is None else self._own.compared())
 
     @cached_property
     def _job(self) -> ExportJob:
@@ -207,6 +224,17 @@ class _Exporting:
         return write_onnx(self._bundle, Path(temporary))
 
 
+def _speed_notes(wanted: Format, speed: Sequence[Speed]) -> list[str]:
+    """Fewer bits are chosen for speed: where they bring none, it is said."""
+    if wanted.precision == "float32" or any(each.ratio < 0.97 for each in speed):
+        return []
+    ratios = " and ".join(f"{each.ratio:.2f}x the time at batch {each.batch}" for each in speed)
+    return [
+        f"It is not faster than float32 on this machine ({ratios} of {speed[0].rival}): here it "
+        "saves space alone; measure where it will run."
+    ]
+
+
 def _wanted(formats: Sequence[str], frame: tuple[int, int] | None) -> list[Format]:
     """The formats, each once, all of which can be made here."""
     if not formats:
@@ -222,5 +250,5 @@ def _wanted(formats: Sequence[str], frame: tuple[int, int] | None) -> list[Forma
     return wanted
 
 
-def _nothing(_: str) -> None:
+def _nothing(_: object) -> None:
     """Tell nobody."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from taxon.api.artefact_checks import check_artefact
+from taxon.api.artefact_checks import Reference, check_artefact
+from taxon.api.export_pictures import OwnPictures
 from taxon.bundle import Bundle, ModelSpec, read_bundle
 from taxon.bundle.artefact import Precision, artefact_folder, read_artefact, read_info
 from taxon.core.errors import BundleError, CheckFailed
@@ -39,40 +41,62 @@ def verify(
             or carries other class names, preprocessing or thresholds.
     """
     bundle = read_bundle(Path(path))
-    backend, precision = _open(bundle, Path(artefact) if artefact is not None else None)
-    reports = check_artefact(backend, bundle, precision, None)
+    opened = _open(bundle, Path(artefact) if artefact is not None else None)
+    manifest = None
     if data is not None:
+        require_torch_stack()
         manifest = load_manifest(data_path(data), columns, label_space=bundle.spec.label_space)
-        reports.append(_compare_on_data(bundle, backend, precision, manifest, max_drop))
+    own = None
+    if data is not None and opened.frame is not None:
+        own = OwnPictures(bundle, data_path(data), columns, frame=opened.frame)
+    reports = check_artefact(
+        opened.backend,
+        bundle,
+        opened.precision,
+        Reference(bundle, own.compared() if own else None),
+        frame=opened.frame,
+        max_drop=max_drop,
+    )
+    if manifest is not None and opened.frame is None:
+        reports.append(_compare_on_data(bundle, opened, manifest, max_drop))
     return reports
 
 
 def _compare_on_data(
-    bundle: Bundle, backend: Backend, precision: Precision, manifest: Manifest, max_drop: float
+    bundle: Bundle, opened: _Opened, manifest: Manifest, max_drop: float
 ) -> ParityReport:
-    require_torch_stack()
+    """All pictures of a data set, however many: batch by batch."""
     from taxon.data.loading.loader import evaluation_batches
     from taxon.inference.pytorch import PyTorchBackend
 
     spec = bundle.spec
     return compare_backends(
-        backend,
+        opened.backend,
         PyTorchBackend(bundle),
         evaluation_batches(manifest.records, spec.preprocessing, batch_size=32),
         [record.id for record in manifest.records],
         spec,
         targets=manifest.targets(),
-        precision=precision,
+        precision=opened.precision,
         max_drop=max_drop,
     )
 
 
-def _open(bundle: Bundle, artefact: Path | None) -> tuple[Backend, Precision]:
+@dataclass(frozen=True)
+class _Opened:
+    """An artefact with its backend; `frame` is (width, height) where it takes whole pictures."""
+
+    backend: Backend
+    precision: Precision
+    frame: tuple[int, int] | None = None
+
+
+def _open(bundle: Bundle, artefact: Path | None) -> _Opened:
     """Load the very file that was named; a folder's files are checked against artefact.json."""
     if artefact is not None and artefact.is_file():
         alone = OnnxRuntimeBackend(artefact)
         _require_same(bundle, alone.spec(), "onnx")
-        return alone, "float32"
+        return _Opened(alone, "float32")
     folder = artefact or artefact_folder(bundle.path, "onnx")
     if not folder.exists():
         raise BundleError(
@@ -88,7 +112,7 @@ def _open(bundle: Bundle, artefact: Path | None) -> tuple[Backend, Precision]:
     # What the file itself carries counts too: it is what travels.
     if isinstance(backend, OnnxRuntimeBackend):
         _require_same(bundle, backend.spec(), info.format)
-    return backend, info.precision
+    return _Opened(backend, info.precision, info.frame)
 
 
 def _require_same(bundle: Bundle, carried: ModelSpec, format_name: str) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from taxon.cli import options
 from taxon.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from taxon.bundle import ArtefactInfo
 
 # Those of taxon.exporters.formats, whose import would make every command start later.
 FORMATS = (
@@ -92,19 +95,23 @@ def command(
         image_root,
         parents,
     )
-    written = export(
-        run,
-        [name.strip() for name in to.split(",") if name.strip()],
-        out=out,
-        data=data,
-        columns=table,
-        max_drop=max_drop,
-        frame=None if frame is None else _frame(frame),
-        max_batch_size=max_batch_size,
-        max_delay_ms=max_delay_ms,
-        tell=lambda text: typer.echo(text, err=True),
-    )
-    show_artefacts(run, written, out)
+    written: list[ArtefactInfo] = []
+    try:
+        export(
+            run,
+            [name.strip() for name in to.split(",") if name.strip()],
+            out=out,
+            data=data,
+            columns=table,
+            max_drop=max_drop,
+            frame=None if frame is None else _frame(frame),
+            max_batch_size=max_batch_size,
+            max_delay_ms=max_delay_ms,
+            tell=lambda text: typer.echo(text, err=True),
+            each=written.append,
+        )
+    finally:
+        show_artefacts(run, written, out)
 
 
 def _frame(text: str) -> tuple[int, int]:

@@ -25,11 +25,14 @@ class Labelled:
         images: uint8 [K, 3, H, W], through the bundle's preprocessing.
         targets: int64 [K] or [K, C]; -1 where unknown.
         names: of the pictures, for reports.
+        frames: uint8 [K, 3, h, w], the same before the resize, for artefacts that have it in
+            their graph; None for others.
     """
 
     images: ImageBatch
     targets: npt.NDArray[np.int64]
     names: tuple[str, ...]
+    frames: ImageBatch | None = None
 
 
 class ExportPictures(Protocol):
@@ -118,10 +121,16 @@ class Written:
 Exporter = Callable[[ExportJob, Path], Written]
 
 
-def tensor_inputs(bundle: Bundle) -> dict[str, str]:
+def tensor_inputs(bundle: Bundle, frame: tuple[int, int] | None = None) -> dict[str, str]:
     """The input of the core graph, in words."""
+    width, height = input_size(bundle, frame)
+    return {"images": f"uint8 [N, 3, {height}, {width}], RGB"}
+
+
+def input_size(bundle: Bundle, frame: tuple[int, int] | None = None) -> tuple[int, int]:
+    """The (width, height) of what goes in."""
     spec = bundle.spec.preprocessing
-    return {"images": f"uint8 [N, 3, {spec.height}, {spec.width}], RGB"}
+    return frame or (spec.width, spec.height)
 
 
 def tensor_outputs(bundle: Bundle) -> dict[str, str]:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
+import onnx
 import torch
 
-from taxon.bundle import Bundle, ModelSpec
+from taxon.bundle import Bundle
 from taxon.core.errors import TaxonError
-from taxon.core.files import atomic_file
 from taxon.core.versions import made_with
-from taxon.exporters.job import ExportJob, Written, tensor_inputs, tensor_outputs
-from taxon.inference.onnx_runtime import OUTPUTS, SCOPE_OUTPUT, SPEC_KEY
+from taxon.exporters.job import ExportJob, Written, input_size, tensor_inputs, tensor_outputs
+from taxon.exporters.onnx_graph import save_checked
+from taxon.inference.onnx_runtime import OUTPUTS, SCOPE_OUTPUT
 from taxon.models.classifier import InferenceModule
+from taxon.models.frame import FrameModule
 from taxon.models.restore import restore_inference_module
 
 OPSET = 20
@@ -28,16 +31,16 @@ _EXAMPLE_BATCH = 2
 
 def export_onnx(job: ExportJob, folder: Path) -> Written:
     """Write model.onnx: batch dynamic, float32, checked, class names and policy in its metadata."""
-    path = write_onnx(job.bundle, folder)
+    path = write_onnx(job.bundle, folder, frame=job.options.frame)
     return Written(
         file=path.name,
-        inputs=tensor_inputs(job.bundle),
+        inputs=tensor_inputs(job.bundle, job.options.frame),
         outputs=tensor_outputs(job.bundle),
         made_with=made_with("torch", "onnx", "onnxscript"),
     )
 
 
-def write_onnx(bundle: Bundle, folder: Path) -> Path:
+def write_onnx(bundle: Bundle, folder: Path, *, frame: tuple[int, int] | None = None) -> Path:
     """Write model.onnx into a folder and return its path.
 
     Input `images`, outputs `probabilities`, `logits` and, where the policy flags what is out of
@@ -47,9 +50,9 @@ def write_onnx(bundle: Bundle, folder: Path) -> Path:
         TaxonError: the exporter or ONNX's checker refuses the model.
     """
     spec = bundle.spec
-    module = exportable_module(bundle)
-    size = (_EXAMPLE_BATCH, 3, spec.preprocessing.height, spec.preprocessing.width)
-    example = torch.zeros(size, dtype=torch.uint8)
+    module = exportable_module(bundle, frame=frame)
+    width, height = input_size(bundle, frame)
+    example = torch.zeros((_EXAMPLE_BATCH, 3, height, width), dtype=torch.uint8)
     with _quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
@@ -66,41 +69,29 @@ def write_onnx(bundle: Bundle, folder: Path) -> Path:
             raise TaxonError(f"{spec.backbone} could not be exported to ONNX: {error}") from error
     assert program is not None
     path = folder / FILE_NAME
-    with atomic_file(path) as temporary:
-        program.save(temporary, external_data=False)
-        _finish(temporary, spec)
+    with tempfile.TemporaryDirectory(prefix="taxon-") as scratch:
+        raw = Path(scratch) / FILE_NAME
+        program.save(raw, external_data=False)
+        model = onnx.load(raw)
+    save_checked(model, path, spec)
     return path
 
 
-def exportable_module(bundle: Bundle) -> InferenceModule:
+def exportable_module(
+    bundle: Bundle, *, frame: tuple[int, int] | None = None
+) -> InferenceModule | FrameModule:
     """Restore the graph for a converter: nothing in it is changed in place.
 
     The values are the same; torch.export takes much longer to see that nothing else is changed.
+
+    Args:
+        frame: (width, height) of whole pictures, where the resize shall be in the graph.
     """
     module = restore_inference_module(bundle)
     for part in module.modules():
         if getattr(part, "inplace", False):
             part.inplace = False  # type: ignore[assignment]
-    return module
-
-
-def _finish(path: Path, spec: ModelSpec) -> None:
-    """Check the file and put the class names, preprocessing and policy into its metadata."""
-    import onnx
-
-    model = onnx.load(path)
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except Exception as error:  # the checker's own error, or a shape inference error
-        raise TaxonError(f"ONNX's checker refuses the exported model: {error}") from error
-    # Traces of the exporter (source lines, node scopes) would double the file's size.
-    for node in model.graph.node:
-        node.ClearField("metadata_props")
-        node.ClearField("doc_string")
-    model.graph.ClearField("metadata_props")
-    model.producer_name = "taxon"
-    onnx.helper.set_model_props(model, {SPEC_KEY: spec.model_dump_json()})
-    onnx.save(model, path)
+    return module if frame is None else FrameModule(module, frame, bundle.spec.preprocessing)
 
 
 @contextmanager

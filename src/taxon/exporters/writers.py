@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from taxon.exporters.executorch import export_executorch
 from taxon.exporters.job import Exporter
 from taxon.exporters.onnx import export_onnx
+from taxon.exporters.onnx_half import export_onnx_half
+from taxon.exporters.onnx_int8 import export_onnx_int8
+from taxon.exporters.openvino import (
+    export_openvino,
+    export_openvino_half,
+    export_openvino_int8,
+)
+from taxon.exporters.torch_export import export_torch_program
 
 WRITERS: dict[str, Exporter] = {
     "onnx": export_onnx,
+    "onnx-fp16": export_onnx_half,
+    "onnx-int8": export_onnx_int8,
+    "torch-export": export_torch_program,
+    "executorch": export_executorch,
+    "openvino": export_openvino,
+    "openvino-fp16": export_openvino_half,
+    "openvino-int8": export_openvino_int8,
 }

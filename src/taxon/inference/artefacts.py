@@ -33,11 +33,35 @@ def open_artefact(folder: Path, info: ArtefactInfo) -> Backend:
 
 
 def _onnx(folder: Path, info: ArtefactInfo) -> Backend:
-    return OnnxRuntimeBackend(folder / info.file)
+    name = "onnxruntime" if info.format == "onnx" else info.format
+    return OnnxRuntimeBackend(folder / info.file, name=name)
+
+
+def _openvino(folder: Path, info: ArtefactInfo) -> Backend:
+    from taxon.inference.openvino import OpenVinoBackend
+
+    return OpenVinoBackend(folder / info.file / "model.xml", info.precision, name=info.format)
+
+
+def _torch_export(folder: Path, info: ArtefactInfo) -> Backend:
+    from taxon.inference.torch_program import TorchProgramBackend
+
+    return TorchProgramBackend(folder / info.file)
+
+
+def _executorch(folder: Path, info: ArtefactInfo) -> Backend:
+    from taxon.inference.executorch import ExecuTorchBackend
+
+    return ExecuTorchBackend(folder / info.file)
 
 
 OPENERS: dict[str, Opener] = {
     "onnx": _onnx,
     "onnx-fp16": _onnx,
     "onnx-int8": _onnx,
+    "torch-export": _torch_export,
+    "executorch": _executorch,
+    "openvino": _openvino,
+    "openvino-fp16": _openvino,
+    "openvino-int8": _openvino,
 }

@@ -36,7 +36,7 @@ def load_predictor(
         return _from_bundle(path, backend, device)
     if (path / ARTEFACT_FILE).is_file():
         info = read_artefact(path)
-        return Predictor(info.spec, open_artefact(path, info))
+        return Predictor(info.spec, open_artefact(path, info), frame=info.frame)
     if path.is_file() and path.suffix == ".onnx":
         return _from_onnx(path)
     raise BundleError(

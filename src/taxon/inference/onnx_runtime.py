@@ -23,14 +23,14 @@ class OnnxRuntimeBackend:
 
     Args:
         file: the .onnx file.
+        name: how logs and reports call it.
 
     Raises:
         BundleError: not readable as ONNX.
     """
 
-    name = "onnxruntime"
-
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, name: str = "onnxruntime") -> None:
+        self.name = name
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = available_cores()
         options.log_severity_level = 3

@@ -18,6 +18,7 @@ from taxon.decision import decide
 from taxon.inference.backend import Backend, Outputs
 from taxon.preprocessing import prepare
 from taxon.preprocessing.decode import read_picture
+from taxon.preprocessing.frames import prepare_frame
 
 DEFAULT_BATCH_SIZE = 16
 
@@ -28,18 +29,25 @@ class Predictor:
     Args:
         spec: class names, preprocessing and policy.
         backend: what computes the graph.
+        frame: (width, height) of the pictures, where the resize is in the graph; None: this
+            predictor resizes.
     """
 
-    def __init__(self, spec: ModelSpec, backend: Backend) -> None:
+    def __init__(
+        self, spec: ModelSpec, backend: Backend, *, frame: tuple[int, int] | None = None
+    ) -> None:
         self.spec = spec
         self.backend = backend
+        self._frame = frame
 
     def prepare(self, data: bytes, source: str = "picture") -> ImageBatch:
-        """Bytes of one picture -> uint8 [3, H, W].
+        """Bytes of one picture -> uint8 [3, H, W], what the backend takes.
 
         Raises:
-            ImageError: it cannot be decoded.
+            ImageError: it cannot be decoded, or has not the size that the graph takes.
         """
+        if self._frame is not None:
+            return prepare_frame(data, self.spec.preprocessing, self._frame, source)
         return prepare(data, self.spec.preprocessing, source)
 
     def run(self, images: ImageBatch) -> Outputs:

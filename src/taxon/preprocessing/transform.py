@@ -39,7 +39,7 @@ def resize(image: Image.Image, spec: Preprocessing) -> Image.Image:
     if spec.resize == "pad":
         return _pad(image, spec, method)
     # One resize of the cropped region does the work of "resize, then crop" on fewer pixels.
-    return image.resize(size, method, box=_crop_box(image.size, spec))
+    return image.resize(size, method, box=crop_box(image.size, spec))
 
 
 def resize_region(image: Image.Image, spec: Preprocessing, box: Box) -> Image.Image:
@@ -62,7 +62,7 @@ def shrink(image: Image.Image, size: tuple[int, int], spec: Preprocessing) -> Im
 
 def kept_area(size: tuple[int, int], spec: Preprocessing) -> float:
     """The share of a picture of (width, height) that a centre crop of the spec would show."""
-    left, top, right, bottom = _crop_box(size, spec)
+    left, top, right, bottom = crop_box(size, spec)
     return (right - left) * (bottom - top) / (size[0] * size[1])
 
 
@@ -71,9 +71,7 @@ def to_chw(image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
 
 
-def _crop_box(
-    image_size: tuple[int, int], spec: Preprocessing
-) -> tuple[float, float, float, float]:
+def crop_box(image_size: tuple[int, int], spec: Preprocessing) -> tuple[float, float, float, float]:
     """The centred region, of the input's aspect, of which one side is `crop_fraction` long."""
     width, height = image_size
     scale = min(width / spec.width, height / spec.height) * spec.crop_fraction
@@ -81,6 +79,13 @@ def _crop_box(
     crop_width, crop_height = min(spec.width * scale, width), min(spec.height * scale, height)
     left, top = (width - crop_width) / 2, (height - crop_height) / 2
     return left, top, left + crop_width, top + crop_height
+
+
+def padded_size(region: tuple[float, float], spec: Preprocessing) -> tuple[int, int]:
+    """The (width, height) in pixels that a region of (width, height) has within the border."""
+    width, height = region
+    scale = min(spec.width / width, spec.height / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _pad(
@@ -91,9 +96,7 @@ def _pad(
     reducing_gap: float | None = None,
 ) -> Image.Image:
     left, top, right, bottom = box or (0, 0, *image.size)
-    width, height = right - left, bottom - top
-    scale = min(spec.width / width, spec.height / height)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    size = padded_size((right - left, bottom - top), spec)
     canvas = Image.new("RGB", (spec.width, spec.height), (spec.background,) * 3)
     canvas.paste(
         image.resize(size, method, box=box, reducing_gap=reducing_gap),

@@ -1,0 +1,68 @@
+"""The ExecuTorch backend: runs .pte files with XNNPACK."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from taxon.bundle import ModelSpec
+from taxon.core.errors import BundleError
+from taxon.core.predictions import ImageBatch
+from taxon.inference.backend import Outputs
+
+LARGEST_BATCH = 8
+SPEC_METHOD = "taxon_spec"
+
+
+class ExecuTorchBackend:
+    """A .pte file that `taxon export` wrote.
+
+    Args:
+        file: the .pte file.
+
+    Raises:
+        BundleError: it does not load.
+    """
+
+    name = "executorch"
+
+    def __init__(self, file: Path) -> None:
+        from executorch.runtime import Runtime
+
+        self._file = file
+        try:
+            self._program = Runtime.get().load_program(file)
+            self._method = self._program.load_method("forward")
+        except Exception as error:  # RuntimeError with a number
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise BundleError(f"{file} cannot be loaded by ExecuTorch: {reason}") from error
+        self._lock = threading.Lock()  # one method has one plan of its memory
+
+    def run(self, images: ImageBatch) -> Outputs:
+        """Compute a batch, uint8 [N, 3, H, W]; more than it was planned for in several steps."""
+        import torch
+
+        parts: list[list[Any]] = []
+        for start in range(0, len(images), LARGEST_BATCH):
+            batch = torch.from_numpy(np.ascontiguousarray(images[start : start + LARGEST_BATCH]))
+            with self._lock:
+                # Outputs lie in the method's memory, which the next call writes anew.
+                parts.append([each.numpy().copy() for each in self._method.execute([batch])])
+        probabilities, logits, *scope = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return Outputs(logits, probabilities, *scope)
+
+    def spec(self) -> ModelSpec:
+        """Return the class names, preprocessing and policy that the file carries.
+
+        Raises:
+            BundleError: it carries none.
+        """
+        try:
+            (text,) = self._program.load_method(SPEC_METHOD).execute([])
+            return ModelSpec.model_validate_json(text)
+        except (RuntimeError, ValueError, ValidationError) as error:
+            raise BundleError(f"{self._file} carries no class names or preprocessing") from error
