@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from taxon.api.evaluation import REPORT_FILE, evaluate
+from taxon.api.evaluation import evaluate
 from taxon.api.inspection import PAGE_FILE, audit
 from taxon.api.model import Model
 from taxon.api.prediction import predict
@@ -16,7 +16,7 @@ from taxon.api.sampling import sample_data
 from taxon.api.training import train
 from taxon.api.verifying import verify
 from taxon.auditing import text_lines
-from taxon.bundle.layout import MANIFEST_FILE, WEIGHTS_FILE
+from taxon.bundle.layout import MANIFEST_FILE, REPORT_FILE, WEIGHTS_FILE
 from taxon.core.files import require_free
 from taxon.core.predictions import Prediction
 from taxon.data import read_manifest

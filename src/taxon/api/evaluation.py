@@ -14,7 +14,7 @@ from taxon.api.reporting import write_evaluation_report
 from taxon.api.scored import ALL, choose_pictures, default_folder
 from taxon.api.slicing import extra_columns, slice_columns
 from taxon.bundle import Bundle, read_bundle
-from taxon.bundle.layout import METRICS_FILE, REPORT_FOLDER
+from taxon.bundle.layout import METRICS_FILE, REPORT_FILE, REPORT_FOLDER
 from taxon.core.errors import CheckFailed, ConfigError, nearest
 from taxon.core.files import remove_file, require_free, require_writable, write_json
 from taxon.core.predictions import PredictionTable
@@ -29,8 +29,6 @@ from taxon.training import Listener, silent
 if TYPE_CHECKING:
     from taxon.evaluation import Metrics
     from taxon.evaluation.gates import Bound, GateResult
-
-REPORT_FILE = f"{REPORT_FOLDER}/report.html"
 
 
 @dataclass(frozen=True)

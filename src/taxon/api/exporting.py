@@ -13,10 +13,16 @@ from typing import Any
 from taxon.api.artefact_checks import Reference, check_artefact, measure_speed
 from taxon.api.export_pictures import OwnPictures
 from taxon.bundle import ArtefactInfo, Bundle, read_bundle
-from taxon.bundle.artefact import Speed, artefact_folder, hash_files, read_artefact
-from taxon.bundle.layout import ARTEFACT_FILE
+from taxon.bundle.artefact import (
+    Speed,
+    artefact_folder,
+    hash_files,
+    own_artefacts,
+    read_artefact,
+)
+from taxon.bundle.layout import ARTEFACT_FILE, REPORT_FILE
 from taxon.core.errors import BundleError, CheckFailed, ConfigError
-from taxon.core.files import atomic_folder, write_json
+from taxon.core.files import atomic_folder, write_json, write_text
 from taxon.core.machine import machine
 from taxon.data import Columns, data_path
 from taxon.exporters import artefact_reports
@@ -76,7 +82,10 @@ def export(
     options = ExportOptions(max_drop, frame, max_batch_size, max_delay_ms)
     with ExitStack() as stack:
         exporting = _Exporting(bundle, own, options, tell or _nothing, stack)
-        return exporting.write_all(wanted, Path(out) if out else None, each or _nothing)
+        try:
+            return exporting.write_all(wanted, Path(out) if out else None, each or _nothing)
+        finally:
+            _refresh_report(bundle)
 
 
 def export_own_onnx(path: Path) -> ArtefactInfo:
@@ -222,6 +231,17 @@ class _Exporting:
                 self._tell(f"not started from the ONNX that is there: {error}")
         temporary = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="taxon-"))
         return write_onnx(self._bundle, Path(temporary))
+
+
+def _refresh_report(bundle: Bundle) -> None:
+    """Write the section on artefacts of the model's report anew, if there is a report."""
+    from taxon.evaluation.artefacts_view import place_artefacts
+
+    file = bundle.path / REPORT_FILE
+    if file.is_file():
+        page = place_artefacts(file.read_text(encoding="utf-8"), own_artefacts(bundle))
+        if page is not None:
+            write_text(file, page)
 
 
 def _speed_notes(wanted: Format, speed: Sequence[Speed]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from taxon.api.pictures import count_groups, thumbnails_of
 from taxon.bundle import Bundle
+from taxon.bundle.artefact import own_artefacts
 from taxon.bundle.layout import MANIFEST_FILE
 from taxon.core.predictions import ImageBatch, PredictionTable
 from taxon.data import Manifest, Record, read_manifest
@@ -57,6 +58,7 @@ def write_evaluation_report(
         thumbnails=thumbnails_of(manifest.records),
         explainer=explainer,
         data=_data_facts(bundle),
+        artefacts=own_artefacts(bundle),
         figures=path.parent / "figures",
     )
     return (failed, *notes) if failed else notes

@@ -152,3 +152,20 @@ def require_fresh(info: ArtefactInfo, bundle: Bundle) -> None:
             f"(fingerprints {info.spec.fingerprint[:12]} and {bundle.spec.fingerprint[:12]}); "
             f"export again: taxon export {bundle.path} --to {info.format}"
         )
+
+
+def own_artefacts(bundle: Bundle) -> list[ArtefactInfo]:
+    """Return what lies in the bundle's own folder and belongs to this state of the model.
+
+    Hashes are not checked; what cannot be read or is stale is left out: it is no artefact of this
+    model, and using it is refused by name.
+    """
+    found = []
+    for file in sorted((bundle.path / ARTEFACTS_FOLDER).glob(f"*/{ARTEFACT_FILE}")):
+        try:
+            info = read_info(file.parent)
+        except BundleError:
+            continue
+        if info.spec == bundle.spec:
+            found.append(info)
+    return found

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from taxon.bundle import ArtefactInfo
-from taxon.bundle.artefact import Speed, artefact_folder
+from taxon.bundle.artefact import artefact_folder
 from taxon.core.machine import machine_sentence
 
 
@@ -26,29 +24,34 @@ def show_artefacts(run: Path, written: Sequence[ArtefactInfo], out: Path | None)
         for note in info.notes:
             typer.echo(f"  {note}")
     if any(info.speed for info in written):
-        console = Console(highlight=False)
-        console.print(_table(written))
-        measured = next(info for info in written if info.speed)
-        console.print(f"Measured here: {machine_sentence(measured.machine)}.")
+        _show_table(written)
 
 
-def _table(written: Sequence[ArtefactInfo]) -> Table:
+def _show_table(written: Sequence[ArtefactInfo]) -> None:
+    """Rows a format; times beside those of the rival that it took turns with."""
     from taxon.exporters import artefact_reports
 
-    table = Table("format", "size", "batch 1", "batch 8", "changed answers", "macro-F1", box=None)
+    headings = ("format", "MB", "ms, 1", "ms, 8", "times", "rival", "changed", "macro-F1")
+    rows: list[tuple[str, ...]] = [headings]
     for info in written:
         report = artefact_reports(info)[-1]
-        changed = f"{report.changed_decisions} of {report.pictures}"
         figure = "-"
         if report.macro_f1 is not None:
             before, after = report.macro_f1["reference"], report.macro_f1["artefact"]
-            figure = f"{before:.2%} -> {after:.2%}"
-        speeds = {speed.batch: _speed(speed) for speed in info.speed}
-        size = f"{info.size / 1e6:.1f} MB"
-        table.add_row(info.format, size, speeds.get(1, "-"), speeds.get(8, "-"), changed, figure)
-    return table
-
-
-def _speed(speed: Speed) -> str:
-    """Milliseconds, and how they compare with the rival's."""
-    return f"{speed.p50_ms:.1f} ms ({speed.ratio:.2f}x {speed.rival})"
+            figure = f"{before:.1%} -> {after:.1%}"
+        times = [f"{speed.p50_ms:.1f}" for speed in info.speed] or ["-", "-"]
+        ratios = ", ".join(f"{speed.ratio:.2f}x" for speed in info.speed) or "-"
+        rival = info.speed[0].rival if info.speed else "-"
+        changed = f"{report.changed_decisions} of {report.pictures}"
+        size = f"{info.size / 1e6:.1f}"
+        rows.append((info.format, size, *times, ratios, rival, changed, figure))
+    widths = [max(len(row[place]) for row in rows) for place in range(len(headings))]
+    typer.echo("")
+    for row in rows:
+        cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
+    measured = next(info for info in written if info.speed)
+    typer.echo(
+        "\nms: median milliseconds for 1 and 8 pictures; times: of the rival's, with which it took "
+        f"turns.\nMeasured here: {machine_sentence(measured.machine)}."
+    )

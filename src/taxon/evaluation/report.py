@@ -13,11 +13,13 @@ import numpy.typing as npt
 from jinja2 import Template
 from markupsafe import Markup
 
+from taxon.bundle import ArtefactInfo
 from taxon.core.files import write_text
 from taxon.core.labels import LabelSpace
 from taxon.core.predictions import PredictionTable
 from taxon.decision import DecisionPolicy
 from taxon.evaluation.album import Album
+from taxon.evaluation.artefacts_view import artefacts_section
 from taxon.evaluation.charts import FEW
 from taxon.evaluation.confusion import confusion_view, short_names, shown_classes
 from taxon.evaluation.curves_view import CurvesView, curves_view
@@ -80,6 +82,7 @@ def write_report(
     thumbnails: Callable[[str], bytes | None],
     explainer: Explainer | None = None,
     data: DataFacts | None = None,
+    artefacts: Sequence[ArtefactInfo] = (),
     figures: Path | None = None,
 ) -> tuple[str, ...]:
     """Write the report as one self-contained HTML file, below 5 MB, and its figures beside it.
@@ -98,6 +101,7 @@ def write_report(
             for at most 508 pictures, each once.
         explainer: explains at most 24 answers; None leaves explanations out.
         data: of the model's data; None leaves the block out.
+        artefacts: those that the model has.
         figures: a folder for the charts as SVG and, with matplotlib, PNG; None writes none.
 
     Returns:
@@ -116,7 +120,12 @@ def write_report(
     page = _Page(
         metrics=metrics,
         template=environment().get_template("report.html"),
-        contents=contents | {"scope_note": scope_note(metrics, *case), "data": data},
+        contents=contents
+        | {
+            "scope_note": scope_note(metrics, *case),
+            "data": data,
+            "artefacts": artefacts_section(artefacts),
+        },
         pairs=tuple(confused_pairs(metrics, PAIRS)),
         chosen=chosen,
         curves=curves[0] if curves else None,

@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 WARM_UP = 3
 LEAST_ROUNDS = 10
-MOST_ROUNDS = 500
+# Large networks take seconds a call: after this many times the seconds asked for, three will do.
+PATIENCE = 5
+FEWEST_ROUNDS = 3
 
 
 def take_turns(
@@ -26,18 +28,23 @@ def take_turns(
 
     Args:
         contenders: name -> what to time.
-        seconds: rounds go on for this long in all, but are at least `least`.
-        warm_up: rounds before those that count.
+        seconds: rounds go on for this long in all, but are at least `least`, or three where calls
+            take so long that `least` would take five times as long.
+        warm_up: rounds before those that count; fewer where they take that long.
 
     Returns:
         Of each contender float64 [rounds].
     """
     names = list(contenders)
     times: dict[str, list[float]] = {name: [] for name in names}
-    for name in names * warm_up:
-        contenders[name]()
+    start = time.perf_counter()
+    for _ in range(warm_up):
+        for name in names:
+            contenders[name]()
+        if time.perf_counter() - start > seconds:
+            break
     start, rounds = time.perf_counter(), 0
-    while rounds < least or (time.perf_counter() - start < seconds and rounds < MOST_ROUNDS):
+    while _goes_on(rounds, time.perf_counter() - start, seconds, least):
         first = rounds % len(names)
         for name in names[first:] + names[:first]:
             began = time.perf_counter()
@@ -45,3 +52,9 @@ def take_turns(
             times[name].append(1000 * (time.perf_counter() - began))
         rounds += 1
     return {name: np.array(values) for name, values in times.items()}
+
+
+def _goes_on(rounds: int, elapsed: float, seconds: float, least: int) -> bool:
+    if rounds < FEWEST_ROUNDS or elapsed < seconds:
+        return True
+    return rounds < least and elapsed < PATIENCE * seconds

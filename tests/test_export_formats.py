@@ -1,0 +1,277 @@
+"""Formats beside ONNX: what each carries, that it is equal, and that damage is refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+from commands import fails, taxon
+
+import taxon as api
+from taxon.bundle import ArtefactInfo, ModelSpec, read_bundle
+from taxon.bundle.artefact import read_artefact
+from taxon.core.errors import (
+    BundleError,
+    CheckFailed,
+    ConfigError,
+    DataError,
+    MissingDependencyError,
+    OutputError,
+)
+from taxon.exporters import FORMATS, artefact_reports, formats
+from taxon.exporters.writers import WRITERS
+from taxon.inference import load_predictor
+from taxon.inference.artefacts import open_artefact
+
+Copy = Callable[[Path], Path]
+EXACT = ("torch-export", "executorch", "openvino")
+HALF = ("onnx-fp16", "openvino-fp16")
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One model in several formats: their folders."""
+    out = tmp_path_factory.mktemp("exported")
+    told: list[str] = []
+    written = api.export(run, [*EXACT, *HALF], out=out, tell=told.append)
+    assert [info.format for info in written] == [*EXACT, *HALF] and not told
+    return {info.format: out / info.format for info in written}
+
+
+@pytest.mark.parametrize("name", [*EXACT, *HALF])
+def test_artefact_describes_itself(name: str, exported: dict[str, Path], run: Path) -> None:
+    info = read_artefact(exported[name])
+    assert info.spec == read_bundle(run).spec
+    assert info.precision == ("float16" if name in HALF else "float32")
+    assert info.size == sum((exported[name] / file).stat().st_size for file in info.files)
+    golden, own = artefact_reports(info)
+    assert golden.passed and golden.source == "golden" and not golden.inexact_inputs
+    # Those of the run that it was not trained on; 180 pictures in all.
+    assert own.passed and own.source == "data" and 30 < own.pictures < 90
+    assert own.macro_f1 is not None and own.top1 is not None
+    assert [speed.batch for speed in info.speed] == [1, 8]
+    assert all(speed.p50_ms > 0 and speed.ratio > 0 for speed in info.speed)
+    assert info.machine["processor"] and info.made_with["taxon"]
+
+
+@pytest.mark.parametrize("name", [*EXACT, *HALF])
+@pytest.mark.parametrize("batch", [1, 9])
+def test_any_batch(name: str, batch: int, exported: dict[str, Path], run: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (batch, 3, 32, 32), dtype=np.uint8)
+    expected = load_predictor(run, backend="torch").run(images)
+    actual = load_predictor(exported[name]).run(images)
+    tolerance = 1e-5 if name in EXACT else 5e-3
+    np.testing.assert_allclose(actual.probabilities, expected.probabilities, atol=tolerance)
+    assert actual.scope is not None and actual.scope.shape == (batch,)
+
+
+@pytest.mark.parametrize("name", [*EXACT, *HALF])
+def test_file_itself_carries_the_spec(name: str, exported: dict[str, Path], run: Path) -> None:
+    backend = open_artefact(exported[name], read_artefact(exported[name]))
+    carried = backend.spec()  # type: ignore[attr-defined]
+    assert isinstance(carried, ModelSpec) and carried == read_bundle(run).spec
+
+
+def test_half_precision_takes_half_the_space(exported: dict[str, Path], run: Path) -> None:
+    whole = (run / "artefacts/onnx/model.onnx").stat().st_size
+    model = onnx.load(exported["onnx-fp16"] / "model.onnx")
+    assert (exported["onnx-fp16"] / "model.onnx").stat().st_size < 0.7 * whole
+    types = {output.type.tensor_type.elem_type for output in model.graph.output}
+    assert types == {onnx.TensorProto.FLOAT}  # what goes out stays as it is
+    large = [entry for entry in model.graph.initializer if np.prod(entry.dims) > 1000]
+    halved = [entry for entry in large if entry.data_type == onnx.TensorProto.FLOAT16]
+    assert len(halved) >= len(large) - 1  # all but the bank of the out-of-scope score
+
+
+def test_command_line_exports_verifies_and_predicts(
+    exported: dict[str, Path], run: Path, defects: Path
+) -> None:
+    folder = exported["openvino"]
+    done = taxon("verify", run, folder, "--data", defects)
+    assert done.returncode == 0 and "openvino and pytorch are equal on 180 pictures" in done.stdout
+    picture = next((defects / "crack").iterdir())
+    rows = [
+        json.loads(taxon("predict", each, picture, "--format", "jsonl").stdout)
+        for each in (run, folder)
+    ]
+    assert rows[0]["label"] == rows[1]["label"]
+    assert rows[0]["confidence"] == pytest.approx(rows[1]["confidence"], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", [*EXACT, *HALF])
+def test_damage_is_refused_by_name(name: str, exported: dict[str, Path], copy_of: Copy) -> None:
+    folder = copy_of(exported[name])
+    info = read_artefact(folder)
+    file = folder / sorted(info.files)[-1]  # of two the one with the structure
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 3])
+    with pytest.raises(BundleError, match=f"{file.name} does not have the sha256"):
+        load_predictor(folder)
+    # As if the exporter itself had left a torn file: the runtime's own error becomes one line.
+    _seal(folder, info)
+    with pytest.raises(BundleError, match="cannot be loaded by"):
+        load_predictor(folder)
+
+
+def _seal(folder: Path, info: ArtefactInfo) -> None:
+    from taxon.bundle.artefact import hash_files
+
+    sealed = info.model_copy(update={"files": hash_files(folder, info.file)})
+    (folder / "artefact.json").write_text(sealed.model_dump_json())
+
+
+def test_artefact_of_another_model_is_refused(
+    exported: dict[str, Path], surfaces_run: Path
+) -> None:
+    with pytest.raises(CheckFailed, match="exported from another model"):
+        api.verify(surfaces_run, exported["openvino"])
+
+
+@pytest.mark.parametrize(
+    ("change", "saying"),
+    [
+        ({"format_version": 99}, "format version 99, this taxon reads up to"),
+        ({"format_version": 1}, "older taxon .*export again"),
+        ({"format": "walnut"}, "walnut artefact, which cannot be run here"),
+        ({"spec": None}, "damaged: spec"),
+    ],
+)
+def test_artefact_json_is_checked(
+    change: dict[str, object], saying: str, exported: dict[str, Path], copy_of: Copy
+) -> None:
+    folder = copy_of(exported["openvino"])
+    content = json.loads((folder / "artefact.json").read_text())
+    (folder / "artefact.json").write_text(json.dumps(content | change))
+    with pytest.raises(BundleError, match=saying):
+        load_predictor(folder)
+
+
+def test_missing_file_of_several_is_named(exported: dict[str, Path], copy_of: Copy) -> None:
+    folder = copy_of(exported["openvino"])
+    (folder / "model" / "model.bin").unlink()
+    with pytest.raises(BundleError, match=r"model\.bin is missing"):
+        load_predictor(folder)
+
+
+def test_bundle_with_another_hash_is_not_exported(run: Path, copy_of: Copy, tmp_path: Path) -> None:
+    copy = copy_of(run)
+    weights = copy / "head.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    out = tmp_path / "out"
+    fails(2, "export", copy, "--to", "torch-export", "--out", out, saying="head.safetensors")
+    assert not out.exists()
+
+
+def test_output_that_cannot_be_written_leaves_nothing(run: Path, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(OutputError, match="cannot write"):
+        api.export(run, "torch-export", out=blocked / "below")
+    theirs = tmp_path / "out" / "torch-export"
+    theirs.mkdir(parents=True)
+    (theirs / "precious.txt").write_text("of somebody else")
+    with pytest.raises(OutputError, match="taxon did not write it"):
+        api.export(run, "torch-export", out=tmp_path / "out")
+    assert [file.name for file in theirs.iterdir()] == ["precious.txt"]
+
+
+def test_missing_package_is_one_line_with_the_command(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "installed_version", lambda package: None)
+    with pytest.raises(MissingDependencyError) as caught:
+        api.export(run, ["onnx", "openvino-int8"])
+    assert str(caught.value) == (
+        "the format openvino-int8 needs openvino and nncf, not installed here; "
+        "type: pip install 'taxon-vision[openvino]'"
+    )
+
+
+def test_every_format_has_a_writer_and_the_command_names_it() -> None:
+    from taxon.cli.export import FORMATS as NAMED
+
+    names = [each.name for each in FORMATS]
+    assert list(WRITERS) == names == NAMED.split(", ")
+
+
+def test_eight_bits_need_pictures(
+    run: Path, copy_of: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from taxon.api import export_pictures
+
+    monkeypatch.setattr(export_pictures, "is_unchanged", lambda record: False)
+    with pytest.raises(DataError, match="name a labelled data set with --data"):
+        api.export(copy_of(run), "onnx-int8")
+
+
+@pytest.mark.parametrize(
+    ("options", "saying"),
+    [
+        ({"formats": []}, "no format; name one or several"),
+        ({"formats": ["torch-export"], "frame": (640, 480)}, "takes no whole frames"),
+        ({"formats": ["onnx"], "max_drop": 2.0}, "--max-drop is a share"),
+    ],
+)
+def test_choices_are_checked(run: Path, options: dict[str, object], saying: str) -> None:
+    with pytest.raises(ConfigError, match=saying):
+        api.export(run, **options)  # type: ignore[arg-type]
+
+
+def test_rejected_artefact_does_not_cost_the_others(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from taxon.inference.openvino import OpenVinoBackend
+
+    honest = OpenVinoBackend.run
+
+    def wrong(self: OpenVinoBackend, images: np.ndarray) -> object:
+        outputs = honest(self, images)
+        return SimpleNamespace(
+            logits=outputs.logits, probabilities=outputs.probabilities[:, ::-1], scope=outputs.scope
+        )
+
+    monkeypatch.setattr(OpenVinoBackend, "run", wrong)
+    done: list[str] = []
+    with pytest.raises(CheckFailed, match=r"rejected.openvino"):
+        api.export(
+            run,
+            ["openvino", "torch-export"],
+            out=tmp_path,
+            each=lambda info: done.append(info.format),
+        )
+    assert done == ["torch-export"]
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["rejected", "torch-export"]
+
+
+def test_whole_frames_with_the_resize_in_the_graph(
+    run: Path, defects: Path, tmp_path: Path
+) -> None:
+    done = taxon("export", run, "--to", "onnx", "--frame", "72x64", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    info = read_artefact(tmp_path / "onnx")
+    assert info.frame == (72, 64) and info.inputs["images"] == "uint8 [N, 3, 64, 72], RGB"
+    test_part = artefact_reports(info)[-1]
+    assert test_part.pictures == 27 and test_part.largest_difference < 5e-3
+    assert test_part.macro_f1 is not None
+    (golden, data) = api.verify(run, tmp_path / "onnx", data=defects)
+    assert golden.passed and data.passed and data.pictures == 180
+    # A picture of another size is refused, by its size.
+    refused = load_predictor(tmp_path / "onnx").predict([next((defects / "crack").iterdir())])
+    assert "is 64x64 pixels" in str(next(refused).error)
+
+
+def test_report_shows_artefacts_also_after_the_evaluation(run: Path, copy_of: Copy) -> None:
+    copy = copy_of(run)
+    page = (copy / "report" / "report.html").read_text()
+    section = page[page.index('id="artefacts"') :]
+    assert "torch-export" not in section and '<th scope="row">onnx</th>' in section
+    api.export(copy, "torch-export")
+    after = (copy / "report" / "report.html").read_text()
+    assert '<th scope="row">torch-export</th>' in after
+    assert after.index("<!-- artefacts -->") == page.index("<!-- artefacts -->")
+    shutil.rmtree(copy / "artefacts" / "torch-export")
