@@ -371,6 +371,59 @@ def test_runtime_that_is_not_installed(artefacts: dict[str, Path], tmp_path: Pat
     _refuses(_classify(python, folder, "x.jpg"), "pip install ai-edge-litert")
 
 
+# As far as the runner uses it; what it computes with is the ONNX of the same model.
+LITERT = """
+import numpy as np
+import onnxruntime
+
+class Interpreter:
+    def __init__(self, model_path, num_threads):
+        self._session = onnxruntime.InferenceSession(model_path)
+        assert num_threads >= 1
+
+    def allocate_tensors(self):
+        self._allocated = True
+
+    def get_signature_runner(self):
+        assert self._allocated
+        return _Signature(self._session)
+
+class _Signature:
+    def __init__(self, session):
+        self._session = session
+
+    def get_input_details(self):
+        return {"pixels": {}}
+
+    def __call__(self, *, pixels):
+        assert pixels.dtype == np.uint8 and pixels.shape == (1, 32, 32, 3)
+        assert pixels.flags["C_CONTIGUOUS"]
+        names = [output.name for output in self._session.get_outputs()][::-1]
+        values = self._session.run(names, {"images": pixels.transpose(0, 3, 1, 2)})
+        return dict(zip(names, values))
+"""
+
+
+@pytest.mark.parametrize("package", ["ai_edge_litert", "tflite_runtime"])
+def test_tflite_gets_channels_last_and_is_read_by_names(
+    artefacts: dict[str, Path], pictures: dict[str, list[Path]], package: str, tmp_path: Path
+) -> None:
+    """The real runtime reads what the exporter writes in the tests of that format."""
+    python = bare_python(tmp_path / "env", "numpy", "PIL", "onnxruntime")
+    (site_packages,) = (tmp_path / "env").glob("lib/python3*/site-packages")
+    (site_packages / package).mkdir()
+    (site_packages / package / "__init__.py").touch()
+    (site_packages / package / "interpreter.py").write_text(LITERT)
+    expected = _classify(python, artefacts["multiclass"], *pictures["multiclass"])
+    folder = _copied(artefacts, tmp_path)
+    model = (folder / "model.onnx").rename(folder / "model.tflite")
+    described = json.loads((folder / "artefact.json").read_text())
+    described |= {"file": model.name, "files": {model.name: sha256_bytes(model.read_bytes())}}
+    (folder / "artefact.json").write_text(json.dumps(described))
+    done = _classify(python, folder, *pictures["multiclass"])
+    assert (done.returncode, done.stdout) == (0, expected.stdout), done.stderr
+
+
 def test_version_of_the_artefact_is_the_one_that_is_written() -> None:
     assert runner.ARTEFACT_VERSION == ARTEFACT_VERSION
 

@@ -11,7 +11,7 @@ from taxon.bundle import ModelSpec
 from taxon.core.errors import ConfigError
 from taxon.core.files import atomic_file, write_text
 from taxon.core.versions import made_with
-from taxon.exporters.job import ExportJob, ExportOptions, Written, tensor_outputs
+from taxon.exporters.job import ExportJob, ExportOptions, Written
 from taxon.exporters.portable import package_files, portable_source, zip_bytes
 from taxon.exporters.shipped.torchserve_handler import PROGRAM_FILE, SPEC_FILE
 from taxon.exporters.torch_export import LARGEST_BATCH, write_program
@@ -55,7 +55,7 @@ def export_torchserve(job: ExportJob, folder: Path) -> Written:
     return Written(
         file=ARCHIVE_FILE,
         inputs={"data": "the bytes of one picture a request, as the body or in a form"},
-        outputs={"prediction": "JSON, as `taxon predict` writes it", **tensor_outputs(job.bundle)},
+        outputs={"prediction": "JSON, as `taxon predict --format jsonl` writes it"},
         adapter="the handler decodes and resizes with taxon's own code, and decides",
         made_with=made_with("torch"),
         notes=_NOTES,
