@@ -42,6 +42,7 @@ demo: $(READY)
 # order of tests/conftest.py, long ones first, and not by how many tests they have.
 test: $(READY) lint
 	@scripts/install-browser
+	@scripts/install-java
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(IN_TWO) --durations=15 -m "not slow"
 
 # Measuring what lines are reached makes the run longer.

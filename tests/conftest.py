@@ -46,6 +46,8 @@ LONG = (
     "test_imbalance.py",
     "test_export.py",
     "test_export_formats.py",
+    "test_torchserve.py",
+    "test_runner.py",
 )
 # Files that are about what is exported. In all others the exporter is a quick one; what runs as a
 # process of its own (the command line) has the real one too.
@@ -54,6 +56,7 @@ ABOUT_EXPORTS = (
     "test_export_formats.py",
     "test_end_to_end.py",
     "test_backbones.py",
+    "test_torchserve.py",
 )
 
 

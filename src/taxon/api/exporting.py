@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,15 @@ from taxon.data import Columns, data_path
 from taxon.exporters import artefact_reports
 from taxon.exporters.formats import NAMES, Format, find_format, require_packages
 from taxon.exporters.job import MAX_DROP, ExportJob, ExportOptions, Written
+from taxon.exporters.portable import RUNNER_FILE, write_runner
 from taxon.inference.artefacts import open_artefact
 from taxon.models.stack import require_torch_stack
 
 REJECTED = "rejected"
+_RUNNER_NOTE = (
+    f"{RUNNER_FILE} beside it answers without taxon, on a Raspberry Pi say: python3 {RUNNER_FILE} "
+    "PICTURE..."
+)
 
 
 def export(
@@ -105,7 +111,8 @@ class _Exporting:
     """One export of one model: what several formats share is made once.
 
     Args:
-        own: the user's pictures; None: only the golden ones are compared, and nothing is timed.
+        own: the user's pictures; None, at the end of a training: only the golden ones are compared,
+            nothing is timed, and no runner is written.
         stack: removes what is temporary when the export is over.
     """
 
@@ -154,6 +161,9 @@ class _Exporting:
         rejected = folder.parent / REJECTED / folder.name
         with atomic_folder(folder, replace_if=ARTEFACT_FILE) as temporary:
             written = WRITERS[wanted.name](self._job, temporary)
+            if wanted.has_runner and self._own is not None:
+                write_runner(temporary)
+                written = replace(written, notes=(*written.notes, _RUNNER_NOTE))
             info = self._describe(wanted, temporary, written)
             failed = [report for report in artefact_reports(info) if not report.passed]
             write_json(temporary / ARTEFACT_FILE, info.model_dump(mode="json"))

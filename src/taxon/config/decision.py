@@ -7,11 +7,10 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from taxon.config.base import Config
+from taxon.core.predictions import ScopeMethod, SetMethod
 from taxon.core.taxonomy import TaxonomyRule
 
 Target = Literal["f1", "recall", "precision"]
-SetMethod = Literal["lac", "raps"]
-ScopeMethod = Literal["energy", "nearest", "both"]
 
 
 class DecisionConfig(Config):

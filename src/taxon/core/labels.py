@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,7 @@ class LabelSpace(BaseModel):
     descriptions: dict[str, str] = {}
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check(self) -> LabelSpace:
         if list(self.names) != sorted(set(self.names)):
             raise ValueError("class names must be sorted and without repetition")
         for node, parent in self.parents.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,9 @@ from pydantic import BaseModel, ConfigDict
 
 FloatArray = npt.NDArray[np.float32]
 ImageBatch = npt.NDArray[np.uint8]
+# By what the sets of a prediction are made, and pictures of something else found.
+SetMethod = Literal["lac", "raps"]
+ScopeMethod = Literal["energy", "nearest", "both"]
 
 
 class Scored(BaseModel):

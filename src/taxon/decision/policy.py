@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from taxon.config.decision import ScopeMethod, SetMethod
 from taxon.core.labels import LabelSpace, Task
-from taxon.core.predictions import FloatArray
+from taxon.core.predictions import FloatArray, ScopeMethod, SetMethod
 from taxon.core.taxonomy import TaxonomyRule
 
 FloatVector = npt.NDArray[np.float64]

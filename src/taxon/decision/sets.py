@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from taxon.config.decision import SetMethod
+from taxon.core.predictions import SetMethod
 from taxon.decision.policy import PredictionSets
 
 Probabilities = npt.NDArray[np.floating[Any]]

@@ -20,6 +20,7 @@ class Format:
         packages: distributions that must be installed to convert and to run it here.
         extra: the optional extra of taxon that brings them; None: a plain install does.
         takes_frames: whether the resize may be put into the graph.
+        has_runner: whether the runner for small devices goes beside it.
     """
 
     name: str
@@ -28,15 +29,18 @@ class Format:
     packages: tuple[str, ...] = ()
     extra: str | None = None
     takes_frames: bool = False
+    has_runner: bool = False
 
 
 _OPENVINO = ("openvino",)
 _LITERT = ("ai-edge-litert",)
 
 FORMATS: tuple[Format, ...] = (
-    Format("onnx", "ONNX for ONNX Runtime", takes_frames=True),
-    Format("onnx-fp16", "ONNX with half-precision weights and arithmetic", "float16"),
-    Format("onnx-int8", "ONNX quantised to eight bits", "int8"),
+    Format("onnx", "ONNX for ONNX Runtime", takes_frames=True, has_runner=True),
+    Format(
+        "onnx-fp16", "ONNX with half-precision weights and arithmetic", "float16", has_runner=True
+    ),
+    Format("onnx-int8", "ONNX quantised to eight bits", "int8", has_runner=True),
     Format("torch-export", "a program of torch.export (.pt2)"),
     Format(
         "executorch", "ExecuTorch with XNNPACK (.pte)", "float32", ("executorch",), "executorch"
@@ -68,10 +72,27 @@ FORMATS: tuple[Format, ...] = (
         "float32",
         _LITERT,
         "tflite",
-        True,
+        takes_frames=True,
+        has_runner=True,
     ),
-    Format("tflite-fp16", "LiteRT with half-precision weights", "float16", _LITERT, "tflite", True),
-    Format("tflite-int8", "LiteRT quantised to eight bits", "int8", _LITERT, "tflite", True),
+    Format(
+        "tflite-fp16",
+        "LiteRT with half-precision weights",
+        "float16",
+        _LITERT,
+        "tflite",
+        takes_frames=True,
+        has_runner=True,
+    ),
+    Format(
+        "tflite-int8",
+        "LiteRT quantised to eight bits",
+        "int8",
+        _LITERT,
+        "tflite",
+        takes_frames=True,
+        has_runner=True,
+    ),
     Format("torchserve", "an archive for TorchServe (.mar)"),
     Format("triton", "a model repository for Triton Inference Server"),
 )

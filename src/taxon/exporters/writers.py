@@ -13,6 +13,7 @@ from taxon.exporters.openvino import (
     export_openvino_int8,
 )
 from taxon.exporters.torch_export import export_torch_program
+from taxon.exporters.torchserve import export_torchserve
 
 WRITERS: dict[str, Exporter] = {
     "onnx": export_onnx,
@@ -23,4 +24,5 @@ WRITERS: dict[str, Exporter] = {
     "openvino": export_openvino,
     "openvino-fp16": export_openvino_half,
     "openvino-int8": export_openvino_int8,
+    "torchserve": export_torchserve,
 }

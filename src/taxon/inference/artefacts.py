@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from taxon.core.errors import BundleError
 from taxon.inference.backend import Backend
 from taxon.inference.onnx_runtime import OnnxRuntimeBackend
 
+TORCHSERVE_PROGRAM = "model.pt2"  # in the archive
 Opener = Callable[[Path, ArtefactInfo], Backend]
 
 
@@ -55,6 +58,20 @@ def _executorch(folder: Path, info: ArtefactInfo) -> Backend:
     return ExecuTorchBackend(folder / info.file)
 
 
+def _torchserve(folder: Path, info: ArtefactInfo) -> Backend:
+    """The program in the archive; its handler needs TorchServe."""
+    from taxon.inference.torch_program import TorchProgramBackend
+
+    file = folder / info.file
+    with tempfile.TemporaryDirectory(prefix="taxon-") as scratch:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                program = archive.extract(TORCHSERVE_PROGRAM, scratch)
+        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            raise BundleError(f"{file} is no archive with a model: {error}") from error
+        return TorchProgramBackend(Path(program))
+
+
 OPENERS: dict[str, Opener] = {
     "onnx": _onnx,
     "onnx-fp16": _onnx,
@@ -64,4 +81,5 @@ OPENERS: dict[str, Opener] = {
     "openvino": _openvino,
     "openvino-fp16": _openvino,
     "openvino-int8": _openvino,
+    "torchserve": _torchserve,
 }

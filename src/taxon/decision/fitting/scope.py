@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from taxon.config.decision import DecisionConfig, ScopeMethod
-from taxon.core.predictions import FloatArray
+from taxon.config.decision import DecisionConfig
+from taxon.core.predictions import FloatArray, ScopeMethod
 from taxon.decision.fitting.part import CalibrationPart
 from taxon.decision.policy import Scope
 from taxon.decision.scope import energy, nearest_similarity, scope_scores, unit_rows
