@@ -54,6 +54,7 @@ LONG = (
 ABOUT_EXPORTS = (
     "test_export.py",
     "test_export_formats.py",
+    "test_layer_choice.py",
     "test_end_to_end.py",
     "test_backbones.py",
     "test_torchserve.py",

@@ -434,7 +434,7 @@ def test_frames_go_in_whole() -> None:
     frame = encode(pattern(64, 48))
     expected = to_chw(decode(frame, Preprocessing(), "frame"))
     np.testing.assert_array_equal(host.prepare(frame, "frame"), expected)
-    with pytest.raises(ImageError, match="is 48x64 pixels; .* takes 64x48 alone"):
+    with pytest.raises(ImageError, match=r"is 48x64 pixels; .* takes 64x48 alone"):
         host.prepare(encode(pattern(48, 64)), "frame")
 
 
