@@ -8,13 +8,14 @@ IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # of the many processes of the tests would compile torch anew, which takes longer than its import.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test coverage lint format test-backbones benchmark lock clean
+.PHONY: help demo test coverage lint format test-backbones export-matrix benchmark lock clean
 
 help:
 	@echo "make demo            set up and run the whole path on generated pictures"
 	@echo "make test            set up, lint, type-check and run the tests"
 	@echo "make coverage        the tests, with the lines that they reach"
 	@echo "make test-backbones  the charter's large backbones: build, train, export, compare"
+	@echo "make export-matrix   all of them in all formats: writes docs/export-matrix.md, takes hours"
 	@echo "make lint            format check, lint, types, layers"
 	@echo "make format          format the code"
 	@echo "make lock            write the installed versions to constraints.txt"
@@ -52,6 +53,10 @@ coverage: $(READY)
 test-backbones: $(READY)
 	$(BIN)/python -m pytest -m slow --durations=0
 
+# What is done is kept in .matrix: a run that was stopped goes on.
+export-matrix: $(READY)
+	$(BIN)/python benchmarks/export_matrix.py --work .matrix
+
 lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -68,4 +73,4 @@ lock: $(READY)
 	   $(BIN)/python -m pip freeze --exclude-editable; } > constraints.txt
 
 clean:
-	rm -rf $(VENV) demo runs dist build .mypy_cache .ruff_cache .pytest_cache .coverage
+	rm -rf $(VENV) .matrix demo runs dist build .mypy_cache .ruff_cache .pytest_cache .coverage

@@ -20,9 +20,22 @@ def command() -> None:
         typer.echo(f"{name:14} {version}")
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     typer.echo(f"{'machine':14} {platform.platform()}, {os.cpu_count()} cores, {free:.0f} GiB free")
+    _exports()
     problems = [line for line in (_training(), _inference()) if line]
     if problems:
         raise CheckFailed("; ".join(problems))
+
+
+def _exports() -> None:
+    """Show which formats can be written here, and what the others need."""
+    from taxon.exporters.formats import FORMATS, missing_packages
+
+    ready = [each.name for each in FORMATS if not missing_packages(each)]
+    typer.echo(f"{'exports':14} {', '.join(ready)}")
+    extras = sorted({each.extra for each in FORMATS if each.extra and missing_packages(each)})
+    if extras:
+        line = f"pip install 'taxon-vision[{','.join(extras)}]'"
+        typer.echo(f"{'':14} others after: {line}")
 
 
 def _training() -> str | None:

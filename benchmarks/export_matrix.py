@@ -1,0 +1,203 @@
+"""All backbones of the charter in all formats: a page with what each cell gave, or why not.
+
+    python benchmarks/export_matrix.py --work FOLDER [--models A,B] [--formats X,Y] [--timeout 900]
+
+Every backbone is trained as a user would without pretrained weights at hand: random weights, the
+statistics of batch normalisation taken from pictures (or the features of deep networks vanish, and
+every artefact would look equal), and a head fitted on generated pictures (`--recipe probe`), at the
+size that its published weights take. Each cell is an export in a process of its own; it is kept in
+FOLDER, so that a run that was stopped goes on. The page is written to docs/export-matrix.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from taxon.core.files import write_json, write_text
+from taxon.core.machine import machine, machine_sentence
+from taxon.core.versions import versions
+from taxon.exporters.formats import NAMES
+
+BACKBONES = (
+    "mobilenetv3_large_100",
+    "efficientnet_lite0",
+    "efficientnet_b0",
+    "yolo11n-cls",
+    "convnext_tiny",
+    "efficientnet_b4",
+    "vit_base_patch16_224",
+    "efficientnet_b7",
+)
+PAGE = Path(__file__).parents[1] / "docs" / "export-matrix.md"
+PICTURES, SIDE = 180, 96
+COMPARED = 48  # of the pictures; B7 takes a second for each, twice
+INTRODUCTION = (
+    "Written by `make export-matrix`, and not by hand. A cell: milliseconds for one picture "
+    "(median; in brackets the time by that of the rival that it took turns with: PyTorch, for "
+    "fewer bits the same runtime in float32), then megabytes. A number after `no` says why not, "
+    "below.",
+    "Every artefact here is equal to its model by the rules of [ADR 25](adr/0025-artefacts.md). "
+    "The models have random weights with calibrated normalisation and a head fitted on generated "
+    "pictures, at the size of the published weights: they say whether a network converts and how "
+    "fast it runs, and not how well it bears eight bits when trained.",
+)
+TRAIN = """
+import sys
+import numpy as np, torch
+from pathlib import Path
+from PIL import Image
+import taxon
+from safetensors.torch import save_file
+from taxon.models import build_classifier
+from taxon.models.zoo import find
+name, data, out, weights = sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4]
+size = find(name).input_size
+torch.manual_seed(0)
+classifier = build_classifier(2, name, weights="none", input_size=(size, size)).train()
+files = sorted(data.rglob("*.jpg"))[::10][:12]
+pictures = [np.asarray(Image.open(f).convert("RGB").resize((size, size))) for f in files]
+images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+with torch.no_grad():
+    for _ in range(20):  # batch normalisation takes a tenth of what it sees each time
+        classifier.features(images[torch.randperm(12)[:4]])
+save_file({k: v.contiguous() for k, v in classifier.backbone.state_dict().items()}, weights)
+taxon.train(data, out=out, model=name, weights=weights, recipe="probe", device="cpu",
+            overrides=["preprocessing.resize=squash", "pooling=last"])
+"""
+EXPORT = """
+import json, sys
+import taxon
+(info,) = taxon.export(sys.argv[1], sys.argv[2], out=sys.argv[3], data=sys.argv[4])
+print("CELL" + info.model_dump_json(exclude={"spec", "files"}))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True, help="models and cells are kept here")
+    parser.add_argument("--models", default=",".join(BACKBONES))
+    parser.add_argument("--formats", default=",".join(NAMES))
+    parser.add_argument("--timeout", type=int, default=900, help="seconds a cell")
+    arguments = parser.parse_args()
+    work: Path = arguments.work
+    data, compared = _pictures(work)
+    for name in arguments.models.split(","):
+        run = _model(name, data, work, arguments.timeout)
+        for format_name in arguments.formats.split(","):
+            cell = work / "cells" / f"{name}--{format_name}.json"
+            if cell.exists():
+                continue
+            found = (
+                _export(run, format_name, compared, arguments.timeout)
+                if isinstance(run, Path)
+                else {"reason": run}
+            )
+            write_json(cell, found)
+            print(f"{name} {format_name}: {_cell_text(found, [])}", flush=True)
+    write_text(PAGE, page(work))
+
+
+def _pictures(work: Path) -> tuple[Path, Path]:
+    """The generated set, and a part of it to compare on."""
+    from taxon.data.samples import generate_samples
+
+    data, compared = work / "defects", work / "compared"
+    if not data.exists():
+        generate_samples("defects", data, size=SIDE, count=PICTURES)
+    if not compared.exists():
+        files = sorted(data.rglob("*.jpg"))
+        for file in files[:: max(1, len(files) // COMPARED)][:COMPARED]:
+            target = compared / file.relative_to(data)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+    return data, compared
+
+
+def _model(name: str, data: Path, work: Path, timeout: int) -> Path | str:
+    """The trained model's folder, or why there is none."""
+    run, weights = work / "models" / name, work / f"{name}.safetensors"
+    if run.is_dir():
+        return run
+    run.parent.mkdir(parents=True, exist_ok=True)
+    arguments = [name, str(data), str(run), str(weights)]
+    failure, _ = _python(TRAIN, arguments, timeout)
+    weights.unlink(missing_ok=True)
+    return failure or run
+
+
+def _export(run: Path, format_name: str, compared: Path, timeout: int) -> dict[str, Any]:
+    start = time.perf_counter()
+    out = run.parent.parent / "artefacts" / run.name
+    failure, output = _python(EXPORT, [str(run), format_name, str(out), str(compared)], timeout)
+    seconds = round(time.perf_counter() - start, 1)
+    if failure is not None:
+        return {"reason": failure, "seconds": seconds}
+    line = next(line for line in output.splitlines() if line.startswith("CELL"))
+    return {**json.loads(line.removeprefix("CELL")), "seconds": seconds}
+
+
+def _python(code: str, arguments: Sequence[str], timeout: int) -> tuple[str | None, str]:
+    """Run code in a process of its own: why it failed, and what it printed."""
+    command = [sys.executable, "-c", code, *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired:
+        return f"took longer than {timeout} s", ""
+    if done.returncode == 0:
+        return None, done.stdout
+    lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
+    return lines[-1] if lines else f"ended with {done.returncode}", done.stdout
+
+
+def page(work: Path) -> str:
+    """The page in Markdown."""
+    names = [name for name in BACKBONES if (work / "models" / name).is_dir()]
+    cells = {
+        (name, format_name): json.loads(file.read_text())
+        for name in names
+        for format_name in NAMES
+        if (file := work / "cells" / f"{name}--{format_name}.json").exists()
+    }
+    reasons: list[str] = []
+    rows = [
+        [f"`{format_name}`"]
+        + [_cell_text(cells.get((name, format_name)), reasons) for name in names]
+        for format_name in NAMES
+    ]
+    found = {key: value for key, value in versions().items() if key != "scikit-learn"}
+    notes = "\n".join(f"{place}. {reason}" for place, reason in enumerate(reasons, start=1))
+    table = _markdown([["format", *names], *rows])
+    tested = ", ".join(f"{key} {value}" for key, value in found.items())
+    measured = f"Measured on {machine_sentence(machine())}, with {tested}."
+    parts = ["# Backbones and formats", *INTRODUCTION, table, notes or "No cell failed.", measured]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell_text(cell: dict[str, Any] | None, reasons: list[str]) -> str:
+    if cell is None:
+        return "not run"
+    if "reason" in cell:
+        if cell["reason"] not in reasons:
+            reasons.append(cell["reason"])
+        return f"no ({reasons.index(cell['reason']) + 1})"
+    size = f"{cell['size'] / 1e6:.0f} MB"
+    if not cell["speed"]:
+        return f"yes, not timed here, {size}"
+    single = cell["speed"][0]
+    return f"{single['p50_ms']:.1f} ({single['ratio']:.2f}x), {size}"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+if __name__ == "__main__":
+    main()
