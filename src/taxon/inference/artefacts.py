@@ -36,8 +36,18 @@ def _onnx(folder: Path, info: ArtefactInfo) -> Backend:
     return OnnxRuntimeBackend(folder / info.file)
 
 
+def _litert(folder: Path, info: ArtefactInfo) -> Backend:
+    # Imported here: the server that runs ONNX needs no LiteRT.
+    from taxon.inference.litert import LiteRtBackend
+
+    return LiteRtBackend(folder / info.file)
+
+
 OPENERS: dict[str, Opener] = {
     "onnx": _onnx,
     "onnx-fp16": _onnx,
     "onnx-int8": _onnx,
+    "tflite": _litert,
+    "tflite-fp16": _litert,
+    "tflite-int8": _litert,
 }
