@@ -65,7 +65,7 @@ def test_guide(
 def test_there_are_guides_and_the_readme_names_them() -> None:
     readme = (GUIDES.parents[1] / "README.md").read_text()
     names = [path.name for path in GUIDES.glob("*.md")]
-    assert len(names) == 4
+    assert len(names) == 5
     assert all(f"(docs/guides/{name})" in readme for name in names)
 
 

@@ -76,14 +76,17 @@ def flatten_linear_layers(module: nn.Module) -> None:
 
 
 def fix_input_size(module: nn.Module, size: tuple[int, int]) -> None:
-    """Let networks that take any size take this one only, (height, width).
+    """Let vision transformers that take any size take this one only, (height, width).
 
-    They would bring their position embeddings to the size of the picture at each call, always the
-    same ones here, by a bicubic resize that TFLite does not have.
+    Exported as they stand, they bring their position embeddings to the size of the picture at each
+    call, to the same values every time, by a bicubic resize that TFLite does not have.
     """
     for part in module.modules():
         if getattr(part, "dynamic_img_size", False):
-            cast(Any, part).set_input_size(img_size=size)
+            transformer = cast(Any, part)
+            transformer.set_input_size(img_size=size)
+            transformer.dynamic_img_size = False
+            transformer.patch_embed.flatten = True
 
 
 def main(bundle: str, file: str) -> None:
