@@ -122,6 +122,12 @@ def test_buffers_are_aligned_as_the_schema_demands(artefacts: dict[str, Artefact
     assert starts and all(start % 16 == 0 for start in starts)
 
 
+def test_no_pictures_give_no_rows(artefacts: dict[str, ArtefactInfo]) -> None:
+    outputs = LiteRtBackend(Path(artefacts["tflite"].file)).run(np.zeros((0, 3, 32, 32), np.uint8))
+    assert outputs.probabilities.shape == outputs.logits.shape == (0, 6)
+    assert outputs.scope is not None and outputs.scope.shape == (0,)
+
+
 def test_threads_share_one_interpreter(
     artefacts: dict[str, ArtefactInfo], pictures: np.ndarray
 ) -> None:

@@ -56,8 +56,8 @@ def converter_python(tell: Callable[[str], None]) -> Path:
         return python
 
 
-def run_converter(python: Path, module: str, arguments: Sequence[str | Path], doing: str) -> str:
-    """Run a module of taxon by the converter's Python, and return what it wrote to its output.
+def run_converter(python: Path, module: str, arguments: Sequence[str | Path], doing: str) -> None:
+    """Run a module of taxon by the converter's Python.
 
     Args:
         doing: what it is for, as an error would say it: "tiny could not be converted to TFLite".
@@ -70,7 +70,6 @@ def run_converter(python: Path, module: str, arguments: Sequence[str | Path], do
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         raise TaxonError(f"{doing}: {failure_reason(done)}")
-    return done.stdout
 
 
 def failure_reason(done: subprocess.CompletedProcess[str]) -> str:
@@ -105,7 +104,13 @@ def _python(folder: Path) -> Path:
 
 def _install(folder: Path) -> None:
     """Make the environment; it may be renamed, because it is only ever run by its Python."""
-    venv.EnvBuilder(with_pip=True, symlinks=os.name != "nt").create(folder)
+    try:
+        venv.EnvBuilder(with_pip=True, symlinks=os.name != "nt").create(folder)
+    except subprocess.CalledProcessError as error:
+        raise MissingDependencyError(
+            f"{REQUIREMENT}, the converter of TFLite, needs a virtual environment, which this "
+            "Python cannot make; on Debian and Ubuntu type: apt-get install python3-venv"
+        ) from error
     python = _python(folder)
     own = Path(_query(python, "import sysconfig; print(sysconfig.get_paths()['purelib'])"))
     lines = [f"import site; site.addsitedir({str(each)!r})" for each in _site_packages()]

@@ -26,7 +26,7 @@ from taxon.exporters.converter_environment import (
 from taxon.exporters.job import ExportJob, Written, tensor_outputs
 from taxon.exporters.parity import ParityReport, compare_outputs, run_all
 from taxon.exporters.tflite_metadata import LABELS_FILE, attach_metadata
-from taxon.exporters.tflite_quantise import EIGHT_BITS, HALF, VARIANTS
+from taxon.exporters.tflite_quantise import EIGHT_BITS, HALF, REFUSED_FILE, VARIANTS
 from taxon.exporters.tflite_trial import try_file
 from taxon.inference.litert import SIGNATURE, LiteRtBackend
 from taxon.inference.timing import take_turns
@@ -156,8 +156,8 @@ def _quantised(
             arguments.append(folder / "training.npy")
         doing = f"{job.bundle.spec.backbone} could not be quantised for TFLite"
         module = "taxon.exporters.tflite_quantise"
-        said = run_converter(converter_python(job.tell), module, arguments, doing)
-        quantised = _Quantised(folder, json.loads(said))
+        run_converter(converter_python(job.tell), module, arguments, doing)
+        quantised = _Quantised(folder, json.loads((folder / REFUSED_FILE).read_bytes()))
         for variant in variants:
             if variant not in quantised.refused:
                 path = quantised.path(variant)
@@ -229,13 +229,11 @@ def _choose(job: ExportJob, float_file: Path, files: _Quantised) -> tuple[str, l
 
 def _choice_note(tried: Sequence[_Trial], chosen: str) -> tuple[str, ...]:
     """Say what did not hold; nothing where the first one did."""
-    passed_over = [trial.variant for trial in tried if trial.variant != chosen]
-    if not passed_over:
-        return ()
-    return (
-        f"{chosen} ({VARIANTS[chosen]}): what leaves more to eight bits did not hold its answers "
-        f"({', '.join(passed_over)})",
-    )
+    failed = ", ".join(trial.variant for trial in tried if trial.report is None)
+    moved = ", ".join(trial.variant for trial in tried if trial.report and not trial.report.passed)
+    reasons = [f"too many answers changed with {moved}"] if moved else []
+    reasons += [f"LiteRT does not run {failed}"] if failed else []
+    return (f"{chosen} was taken: {'; '.join(reasons)}",) if reasons else ()
 
 
 def _speed_note(file: Path, rival: LiteRtBackend) -> str:

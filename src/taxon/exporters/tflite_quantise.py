@@ -2,8 +2,7 @@
 
 python -m taxon.exporters.tflite_quantise FILE FOLDER VARIANTS [PICTURES]
 
-Writes each variant that can be made into FOLDER, and says on its output, as JSON, why others could
-not. The order of the variants is that in which they are tried.
+Writes each variant that can be made into FOLDER, and into refused.json why others could not.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import numpy as np
 
 from taxon.inference.litert import INPUT, SIGNATURE
 
+REFUSED_FILE = "refused.json"
 HALF = "float16"
 # In the order of how much they leave to eight bits.
 EIGHT_BITS = ("static", "static-products", "dynamic", "weights")
@@ -42,8 +42,6 @@ def main(file: str, folder: str, names: str, pictures: str | None = None) -> Non
     Args:
         pictures: a .npy file, uint8 [K, 3, H, W], to calibrate on.
     """
-    # Calibration reports its progress on the same output.
-    output, sys.stdout = sys.stdout, sys.stderr
     wanted = names.split(",")
     ranges = None
     if pictures is not None and any(name.startswith("static") for name in wanted):
@@ -61,7 +59,7 @@ def main(file: str, folder: str, names: str, pictures: str | None = None) -> Non
             refused[name] = f"the quantiser refuses the model: {error}"
             continue
         (Path(folder) / f"{name}.tflite").write_bytes(bytes(result.quantized_model))
-    output.write(json.dumps(refused))
+    (Path(folder) / REFUSED_FILE).write_text(json.dumps(refused), encoding="utf-8")
 
 
 def _calibrate(file: str, pictures: np.ndarray[Any, Any]) -> dict[str, Any]:

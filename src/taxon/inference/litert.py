@@ -60,23 +60,28 @@ class LiteRtBackend:
             self._interpreter.allocate_tensors()
             self._runner = self._interpreter.get_signature_runner(SIGNATURE)
             inputs = list(self._runner.get_input_details())
-            self._outputs = set(self._runner.get_output_details())
+            outputs = self._runner.get_output_details()
         except (ValueError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise BundleError(f"{file} cannot be loaded by LiteRT: {reason}") from error
-        if inputs != [INPUT] or not self._outputs.issuperset(OUTPUTS):
+        if inputs != [INPUT] or not set(OUTPUTS).issubset(outputs):
             raise BundleError(
-                f"{file} has inputs {inputs} and outputs {sorted(self._outputs)}, not {INPUT} "
+                f"{file} has inputs {inputs} and outputs {sorted(outputs)}, not {INPUT} "
                 f"and {' and '.join(OUTPUTS)}; name a file that `taxon export` wrote"
             )
+        self._has_scope = SCOPE_OUTPUT in outputs
+        self._classes = int(outputs["logits"]["shape"][-1])
         self._lock = Lock()
 
     def run(self, images: ImageBatch) -> Outputs:
         """Compute a batch, uint8 [N, 3, H, W], one picture after the other."""
+        if not len(images):
+            none = np.zeros((0, self._classes), np.float32)
+            return Outputs(none, none, np.zeros(0, np.float32) if self._has_scope else None)
         rows = [self._run_one(picture) for picture in images.transpose(0, 2, 3, 1)]
         probabilities, logits = (np.concatenate([row[name] for row in rows]) for name in OUTPUTS)
         scope = None
-        if SCOPE_OUTPUT in self._outputs:
+        if self._has_scope:
             scope = np.concatenate([row[SCOPE_OUTPUT] for row in rows])
         return Outputs(logits, probabilities, scope)
 
