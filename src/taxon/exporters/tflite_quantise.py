@@ -24,16 +24,16 @@ EIGHT_BITS = ("static", "static-products", "dynamic", "weights")
 VARIANTS = {
     HALF: "weights in float16 but for depthwise convolutions, whose weights are few and uneven; "
     "arithmetic in float32",
-    "static": "weights and values in eight bits, but for squeeze-and-excite and what follows the "
-    "head",
+    "static": "weights and values in eight bits, but for the values of squeeze-and-excite and of "
+    "what follows the head",
     "static-products": "matrix products and convolutions in eight bits, but for depthwise ones and "
-    "squeeze-and-excite; what lies between them in float32",
+    "the values of squeeze-and-excite; what lies between them in float32",
     "dynamic": "weights in eight bits; matrix products and convolutions, but for depthwise ones, "
     "bring their inputs to eight bits at each call",
     "weights": "weights in eight bits, arithmetic in float32",
 }
-# By the names that the converter gives to what a layer computes.
-_ALWAYS_FLOAT = r"Normalise|ScopeScore|^serving_default_|InferenceModule_core;"
+# Whose values stay in float32, by the names that the converter gives to what a layer computes.
+_FLOAT_VALUES = r"Normalise|ScopeScore|^serving_default_|InferenceModule_core;"
 
 
 def main(file: str, folder: str, names: str, pictures: str | None = None) -> None:
@@ -96,14 +96,17 @@ def _quantizer(file: str, variant: str) -> Any:
         made.add_weight_only_config(further, Operation.DEPTHWISE_CONV_2D, 8)
     else:
         made.add_weight_only_config(everything, Operation.ALL_SUPPORTED, 8)
-    in_float: list[tuple[str, Operation]] = []
     if variant == HALF:
-        in_float = [(further, Operation.DEPTHWISE_CONV_2D)]
-    elif variant.startswith("static"):
-        patterns = (_ALWAYS_FLOAT, *_squeezed(file))
-        in_float = [(pattern, Operation.ALL_SUPPORTED) for pattern in patterns]
-    for pattern, operation in in_float:
-        made.update_quantization_recipe(pattern, operation, None, algorithms.NO_QUANTIZE)
+        made.update_quantization_recipe(
+            further, Operation.DEPTHWISE_CONV_2D, None, algorithms.NO_QUANTIZE
+        )
+    if variant.startswith("static"):
+        for pattern in (_FLOAT_VALUES, *_squeezed(file)):
+            made.update_quantization_recipe(
+                pattern, Operation.ALL_SUPPORTED, None, algorithms.NO_QUANTIZE
+            )
+            # Where there are weights, they alone.
+            made.add_weight_only_config(f"(?:{pattern})", Operation.ALL_SUPPORTED, 8)
     return made
 
 
