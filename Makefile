@@ -34,6 +34,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps \
 		--constraint constraints.txt opencv-python-headless
 	$(BIN)/taxon doctor
+	@# The converter of TFLite, which has an environment of its own; the tests find it there.
+	TAXON_CACHE=$(VENV) $(BIN)/python -m taxon.exporters.converter_environment
 	@touch $@
 
 demo: $(READY)

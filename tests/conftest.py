@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,11 @@ from taxon.data.samples import generate_samples
 os.environ["HF_HUB_OFFLINE"] = "1"
 # No test may leave anything in the user's cache, nor find anything there.
 _CACHE = tempfile.TemporaryDirectory(prefix="taxon-cache-")
+# But for the converter of TFLite, which takes half a minute to install: once, and where the set-up
+# would put it, in the virtual environment or the cache that is named.
+_CONVERTERS = Path(os.environ.get("TAXON_CACHE") or sys.prefix) / "converters"
+_CONVERTERS.mkdir(parents=True, exist_ok=True)
+(Path(_CACHE.name) / "converters").symlink_to(_CONVERTERS.resolve())
 os.environ["TAXON_CACHE"] = _CACHE.name
 os.environ["YOLO_CONFIG_DIR"] = _CACHE.name  # Ultralytics writes its settings when it is imported
 
@@ -29,6 +35,7 @@ TINY_BACKBONE = "test_convnext"
 # Files that take long. A worker takes files in the order of their tests: one of these, begun last,
 # would have the other worker wait for it.
 LONG = (
+    "test_tflite.py",
     "test_cli.py",
     "test_distributed.py",
     "test_resume.py",
@@ -57,6 +64,7 @@ ABOUT_EXPORTS = (
     "test_layer_choice.py",
     "test_end_to_end.py",
     "test_backbones.py",
+    "test_tflite.py",
     "test_torchserve.py",
 )
 

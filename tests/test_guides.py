@@ -66,7 +66,7 @@ def test_guide(
 def test_there_are_guides_and_the_readme_names_them() -> None:
     readme = (GUIDES.parents[1] / "README.md").read_text()
     names = [path.name for path in GUIDES.glob("*.md")]
-    assert len(names) == 6
+    assert len(names) == 7
     assert all(f"(docs/guides/{name})" in readme for name in names)
 
 

@@ -110,8 +110,9 @@ def _open(bundle: Bundle, artefact: Path | None) -> _Opened:
     _require_same(bundle, info.spec, info.format)
     backend = open_artefact(folder, info)
     # What the file itself carries counts too: it is what travels.
-    if isinstance(backend, OnnxRuntimeBackend):
-        _require_same(bundle, backend.spec(), info.format)
+    carried = getattr(backend, "spec", None)
+    if carried is not None:
+        _require_same(bundle, carried(), info.format)
     return _Opened(backend, info.precision, info.frame)
 
 

@@ -81,7 +81,6 @@ FORMATS: tuple[Format, ...] = (
         "float16",
         _LITERT,
         "tflite",
-        takes_frames=True,
         has_runner=True,
     ),
     Format(
@@ -90,7 +89,6 @@ FORMATS: tuple[Format, ...] = (
         "int8",
         _LITERT,
         "tflite",
-        takes_frames=True,
         has_runner=True,
     ),
     Format("torchserve", "an archive for TorchServe (.mar)"),

@@ -50,7 +50,8 @@ def write_onnx(bundle: Bundle, folder: Path, *, frame: tuple[int, int] | None = 
         TaxonError: the exporter or ONNX's checker refuses the model.
     """
     spec = bundle.spec
-    module = exportable_module(bundle, frame=frame)
+    core = exportable_module(bundle)
+    module = core if frame is None else FrameModule(core, frame, spec.preprocessing)
     width, height = input_size(bundle, frame)
     example = torch.zeros((_EXAMPLE_BATCH, 3, height, width), dtype=torch.uint8)
     with _quiet(), torch.no_grad():
@@ -77,21 +78,16 @@ def write_onnx(bundle: Bundle, folder: Path, *, frame: tuple[int, int] | None = 
     return path
 
 
-def exportable_module(
-    bundle: Bundle, *, frame: tuple[int, int] | None = None
-) -> InferenceModule | FrameModule:
+def exportable_module(bundle: Bundle) -> InferenceModule:
     """Restore the graph for a converter: nothing in it is changed in place.
 
     The values are the same; torch.export takes much longer to see that nothing else is changed.
-
-    Args:
-        frame: (width, height) of whole pictures, where the resize shall be in the graph.
     """
     module = restore_inference_module(bundle)
     for part in module.modules():
         if getattr(part, "inplace", False):
             part.inplace = False  # type: ignore[assignment]
-    return module if frame is None else FrameModule(module, frame, bundle.spec.preprocessing)
+    return module
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from taxon.exporters.openvino import (
     export_openvino_half,
     export_openvino_int8,
 )
+from taxon.exporters.tflite import export_tflite, export_tflite_fp16, export_tflite_int8
 from taxon.exporters.torch_export import export_torch_program
 from taxon.exporters.torchserve import export_torchserve
 
@@ -24,5 +25,8 @@ WRITERS: dict[str, Exporter] = {
     "openvino": export_openvino,
     "openvino-fp16": export_openvino_half,
     "openvino-int8": export_openvino_int8,
+    "tflite": export_tflite,
+    "tflite-fp16": export_tflite_fp16,
+    "tflite-int8": export_tflite_int8,
     "torchserve": export_torchserve,
 }

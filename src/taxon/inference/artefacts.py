@@ -72,6 +72,13 @@ def _torchserve(folder: Path, info: ArtefactInfo) -> Backend:
         return TorchProgramBackend(Path(program))
 
 
+def _litert(folder: Path, info: ArtefactInfo) -> Backend:
+    # Imported here: the server that runs ONNX needs no LiteRT.
+    from taxon.inference.litert import LiteRtBackend
+
+    return LiteRtBackend(folder / info.file)
+
+
 OPENERS: dict[str, Opener] = {
     "onnx": _onnx,
     "onnx-fp16": _onnx,
@@ -81,5 +88,8 @@ OPENERS: dict[str, Opener] = {
     "openvino": _openvino,
     "openvino-fp16": _openvino,
     "openvino-int8": _openvino,
+    "tflite": _litert,
+    "tflite-fp16": _litert,
+    "tflite-int8": _litert,
     "torchserve": _torchserve,
 }
