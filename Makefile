@@ -8,13 +8,14 @@ IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # of the many processes of the tests would compile torch anew, which takes longer than its import.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test coverage lint format test-backbones benchmark lock clean
+.PHONY: help demo test coverage lint format test-backbones test-triton benchmark lock clean
 
 help:
 	@echo "make demo            set up and run the whole path on generated pictures"
 	@echo "make test            set up, lint, type-check and run the tests"
 	@echo "make coverage        the tests, with the lines that they reach"
 	@echo "make test-backbones  the charter's large backbones: build, train, export, compare"
+	@echo "make test-triton     a real Triton server on an exported model: REPOSITORY=exported/triton"
 	@echo "make lint            format check, lint, types, layers"
 	@echo "make format          format the code"
 	@echo "make lock            write the installed versions to constraints.txt"
@@ -50,6 +51,10 @@ coverage: $(READY)
 
 test-backbones: $(READY)
 	$(BIN)/python -m pytest -m slow --durations=0
+
+# Installs NVIDIA's server into an environment of its own; Linux on x86-64, some 60 MB.
+test-triton: $(READY)
+	$(BIN)/python scripts/try_triton.py $(or $(REPOSITORY),exported/triton)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

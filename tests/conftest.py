@@ -45,10 +45,18 @@ LONG = (
     "test_unknown_tags.py",
     "test_imbalance.py",
     "test_export.py",
+    "test_coreml.py",
+    "test_triton.py",
 )
 # Files that are about what is exported. In all others the exporter is a quick one; what runs as a
 # process of its own (the command line) has the real one too.
-ABOUT_EXPORTS = ("test_export.py", "test_end_to_end.py", "test_backbones.py")
+ABOUT_EXPORTS = (
+    "test_export.py",
+    "test_end_to_end.py",
+    "test_backbones.py",
+    "test_coreml.py",
+    "test_triton.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

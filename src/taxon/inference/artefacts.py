@@ -36,8 +36,23 @@ def _onnx(folder: Path, info: ArtefactInfo) -> Backend:
     return OnnxRuntimeBackend(folder / info.file)
 
 
+def _coreml(folder: Path, info: ArtefactInfo) -> Backend:
+    from taxon.inference.coreml import CoreMLBackend
+
+    return CoreMLBackend(folder / info.file)
+
+
+def _triton(folder: Path, info: ArtefactInfo) -> Backend:
+    from taxon.inference.triton import open_repository
+
+    return open_repository(folder / info.file)
+
+
 OPENERS: dict[str, Opener] = {
     "onnx": _onnx,
     "onnx-fp16": _onnx,
     "onnx-int8": _onnx,
+    "coreml": _coreml,
+    "coreml-fp16": _coreml,
+    "triton": _triton,
 }
