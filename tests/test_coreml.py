@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 from test_backbones import SPACE, _batch, _train_one_step, _write_bundle
 
 import taxon
+from taxon.api.export_pictures import OwnPictures
 from taxon.bundle import ArtefactInfo, ModelSpec, read_bundle
 from taxon.bundle.artefact import read_artefact
 from taxon.bundle.golden import read_golden
@@ -125,6 +126,22 @@ def test_half_precision_halves_the_weights_and_rounds(run: Path, exported: Path)
     assert {operation.half for operation in program.operations if operation.kind == "conv"} == {
         True
     }
+
+
+def test_where_answers_change_the_beginning_stays_in_float32(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(coreml.CHANGED_SHARE, "float16", -1.0)  # no share is small enough
+    told: list[str] = []
+    job = ExportJob(
+        read_bundle(run), OwnPictures(read_bundle(run)), ExportOptions(), told.append, Path
+    )
+    written = coreml.export_coreml_fp16(job, tmp_path)
+    program = CoreMLBackend(tmp_path / PACKAGE).program
+    halves = [operation.half for operation in program.operations if operation.kind == "conv"]
+    assert halves[:3] == [False, False, True] and all(halves[2:])
+    assert written.details["kept_in_float32"] == "the first 2 convolutions"
+    assert "stay in float32" in written.notes[-1] and "stay in float32" in told[0]
 
 
 def test_multilabel_has_a_tensor_and_no_label(tags_run: Path, tags: Path, tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from taxon.bundle import Bundle, ModelSpec
-from taxon.core.errors import TaxonError
+from taxon.core.errors import DataError, TaxonError
 from taxon.core.predictions import ImageBatch
 from taxon.core.versions import made_with
 from taxon.exporters.coreml_words import describe, limits, outputs_in_words
 from taxon.exporters.framing_words import VISION_OPTION, framing_in_words
 from taxon.exporters.job import ExportJob, Written
 from taxon.exporters.onnx import exportable_module
+from taxon.exporters.parity import CHANGED_SHARE, compare_outputs, run_all
 from taxon.inference import Backend, Outputs
 from taxon.inference.coreml import (
     INPUT,
@@ -29,11 +30,17 @@ from taxon.inference.coreml import (
 )
 from taxon.inference.mil import Program, read_program
 from taxon.inference.onnx_runtime import OUTPUTS, SCOPE_OUTPUT
+from taxon.inference.pytorch import PyTorchBackend
 
 FILE_NAME = "model.mlpackage"
-SYSTEMS = "iOS 15, macOS 12"  # and later ones
+SYSTEMS = "iOS 15, macOS 12 and later"
 # Of a classifier, the tensor out of which Core ML makes the probabilities by name.
 _TENSOR = "class_probabilities"
+_STEM = 2  # convolutions
+_STEM_NOTE = (
+    f"The first {_STEM} convolutions stay in float32, in which Apple's Neural Engine does not "
+    "compute: they run beside it, and the rest may run on it."
+)
 Graph = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
 
@@ -43,16 +50,48 @@ def export_coreml(job: ExportJob, folder: Path) -> Written:
 
 
 def export_coreml_fp16(job: ExportJob, folder: Path) -> Written:
-    """Write model.mlpackage with half-precision weights and arithmetic."""
-    return _export(job, folder, half=True)
+    """Write model.mlpackage with half-precision weights and arithmetic.
+
+    Where that changes too many answers on the validation part, the beginning of the network stays
+    in float32: what is rounded there, everything after it has to bear.
+    """
+    written = _export(job, folder, half=True)
+    changed = _changed_share(job, written.backend or CoreMLBackend(folder / written.file))
+    if changed <= CHANGED_SHARE["float16"]:
+        return written
+    job.tell(
+        f"coreml-fp16: {changed:.1%} of the answers on the validation part changed, so the first "
+        f"{_STEM} convolutions, and what lies before them, stay in float32"
+    )
+    return _export(job, folder, half=True, whole_stem=True)
 
 
-def _export(job: ExportJob, folder: Path, *, half: bool) -> Written:
+def _changed_share(job: ExportJob, backend: Backend) -> float:
+    """The share of validation pictures with another answer; 0 where none is there any more."""
+    try:
+        pictures = job.pictures.validation()
+    except DataError:
+        return 0.0
+    reference = PyTorchBackend(job.bundle)
+    report = compare_outputs(
+        run_all(reference, pictures.images),
+        run_all(backend, pictures.images),
+        list(pictures.names),
+        job.bundle.spec,
+        artefact=backend.name,
+        reference=reference.name,
+        precision="float16",
+    )
+    return report.changed_decisions / report.pictures
+
+
+def _export(job: ExportJob, folder: Path, *, half: bool, whole_stem: bool = False) -> Written:
     bundle, spec = job.bundle, job.bundle.spec
     package = folder / FILE_NAME
     coremltools = import_coremltools()
     with quiet(), torch.no_grad():
-        model, way, graph = _converted(coremltools, bundle, half)
+        precision = _precision(coremltools, half, whole_stem)
+        model, way, graph = _converted(coremltools, bundle, precision)
         _finished(coremltools, model, bundle).save(str(package))
     program = read_program(load_package(package), package)
     backend, checked = _stand_in(package, program, way, graph, spec)
@@ -63,11 +102,12 @@ def _export(job: ExportJob, folder: Path, *, half: bool) -> Written:
         outputs=outputs_in_words(spec),
         adapter=f"a picture in place of uint8 [N, 3, H, W]. {framing_in_words(spec.preprocessing)}",
         made_with=made_with("torch", "coremltools"),
-        notes=(*checked, *limits(spec, half)),
+        notes=(*checked, *limits(spec, half), *((_STEM_NOTE,) if whole_stem else ())),
         details={
-            "systems": f"{SYSTEMS} and later",
+            "systems": SYSTEMS,
             "converted_from": way,
             "operations": program.counts,
+            "kept_in_float32": f"the first {_STEM} convolutions" if whole_stem else "",
             "vision_crop_and_scale": VISION_OPTION[spec.preprocessing.resize],
         },
         backend=backend,
@@ -89,7 +129,21 @@ def _traced(module: torch.nn.Module, example: torch.Tensor) -> tuple[Any, Graph]
 _WAYS = {"torch.export": _decomposed, "torch.jit.trace": _traced}
 
 
-def _converted(coremltools: Any, bundle: Bundle, half: bool) -> tuple[Any, str, Graph]:
+def _precision(coremltools: Any, half: bool, whole_stem: bool) -> Any:
+    """What coremltools shall round: nothing, everything, or what comes after the stem."""
+    if not whole_stem:
+        return coremltools.precision.FLOAT16 if half else coremltools.precision.FLOAT32
+    return coremltools.transform.FP16ComputePrecision(op_selector=_after_stem)
+
+
+def _after_stem(operation: Any) -> bool:
+    """Whether an operation of coremltools' program comes after the first convolutions."""
+    operations = list(operation.enclosing_block.operations)
+    stem = [each for each in operations if each.op_type == "conv"][:_STEM]
+    return not stem or operations.index(operation) > operations.index(stem[-1])
+
+
+def _converted(coremltools: Any, bundle: Bundle, precision: Any) -> tuple[Any, str, Graph]:
     """Convert the graph: the model, the way that was taken, and what went in.
 
     Raises:
@@ -102,19 +156,20 @@ def _converted(coremltools: Any, bundle: Bundle, half: bool) -> tuple[Any, str, 
     for way, capture in _WAYS.items():
         try:
             source, graph = capture(module, example)
-            return _convert(coremltools, source, spec, half), way, graph
+            return _convert(coremltools, source, spec, precision), way, graph
         except Exception as error:  # torch and coremltools raise many kinds
-            reasons.append(f"through {way}: {str(error).strip().splitlines()[0]}")
+            reason = str(error).strip() or type(error).__name__
+            reasons.append(f"through {way}: {reason.splitlines()[0]}")
     raise TaxonError(f"{spec.backbone} could not be converted to Core ML; {'; '.join(reasons)}")
 
 
-def _convert(coremltools: Any, source: Any, spec: ModelSpec, half: bool) -> Any:
+def _convert(coremltools: Any, source: Any, spec: ModelSpec, precision: Any) -> Any:
     classifies = spec.label_space.task == "multiclass"
     shape = (1, 3, spec.preprocessing.height, spec.preprocessing.width)
     outputs = [_TENSOR if classifies else OUTPUTS[0], *OUTPUTS[1:]]
     if spec.policy.scope is not None:
         outputs.append(SCOPE_OUTPUT)
-    target, precision = coremltools.target.iOS15, coremltools.precision
+    target = coremltools.target.iOS15
     program = coremltools.convert(
         source,
         convert_to="milinternal",
@@ -123,7 +178,7 @@ def _convert(coremltools: Any, source: Any, spec: ModelSpec, half: bool) -> Any:
         ],
         outputs=[coremltools.TensorType(name=name) for name in outputs],
         minimum_deployment_target=target,
-        compute_precision=precision.FLOAT32,
+        compute_precision=coremltools.precision.FLOAT32,  # it would be float16
     )
     # In two steps, because coremltools counts the outputs of a classifier wrongly where they were
     # named.
@@ -132,7 +187,7 @@ def _convert(coremltools: Any, source: Any, spec: ModelSpec, half: bool) -> Any:
         program,
         convert_to="mlprogram",
         minimum_deployment_target=target,
-        compute_precision=precision.FLOAT16 if half else precision.FLOAT32,
+        compute_precision=precision,
         classifier_config=coremltools.ClassifierConfig(
             list(spec.label_space.names),
             predicted_feature_name=LABEL,

@@ -50,6 +50,15 @@ class Operation:
     outputs: tuple[str, ...]
     half: bool
 
+    @property
+    def reads(self) -> list[str]:
+        """Names of all values that go in."""
+        return [
+            each
+            for name in self.inputs.values()
+            for each in ((name,) if isinstance(name, str) else name)
+        ]
+
 
 @dataclass(frozen=True)
 class Program:
@@ -84,6 +93,10 @@ class Program:
         to that.
         """
         values: dict[str, Value] = {**self.constants, **inputs}
+        # How often a value is still wanted: what nobody wants is let go, or all would be kept.
+        wanted = Counter(self.outputs)
+        for operation in self.operations:
+            wanted.update(operation.reads)
         with torch.inference_mode():
             for operation in self.operations:
                 arguments = {
@@ -96,6 +109,10 @@ class Program:
                 parts = results if isinstance(results, tuple) else (results,)
                 for name, part in zip(operation.outputs, parts, strict=True):
                     values[name] = part.half().float() if operation.half else part
+                wanted.subtract(operation.reads)
+                for name in operation.reads:
+                    if not wanted[name]:
+                        values.pop(name, None)
         return {name: values[name] for name in self.outputs}
 
 
