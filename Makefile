@@ -8,7 +8,7 @@ IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # of the many processes of the tests would compile torch anew, which takes longer than its import.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test coverage lint format test-backbones export-matrix benchmark lock clean
+.PHONY: help demo test coverage lint format test-backbones export-matrix test-triton lock clean
 
 help:
 	@echo "make demo            set up and run the whole path on generated pictures"
@@ -16,6 +16,7 @@ help:
 	@echo "make coverage        the tests, with the lines that they reach"
 	@echo "make test-backbones  the charter's large backbones: build, train, export, compare"
 	@echo "make export-matrix   all of them in all formats: writes docs/export-matrix.md, takes hours"
+	@echo "make test-triton     a real Triton server on an exported model: REPOSITORY=exported/triton"
 	@echo "make lint            format check, lint, types, layers"
 	@echo "make format          format the code"
 	@echo "make lock            write the installed versions to constraints.txt"
@@ -58,6 +59,10 @@ test-backbones: $(READY)
 # What is done is kept in .matrix: a run that was stopped goes on.
 export-matrix: $(READY)
 	$(BIN)/python benchmarks/export_matrix.py --work .matrix
+
+# Installs NVIDIA's server into an environment of its own; Linux on x86-64, some 60 MB.
+test-triton: $(READY)
+	$(BIN)/python scripts/try_triton.py $(or $(REPOSITORY),exported/triton)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -55,6 +55,8 @@ LONG = (
     "test_export_formats.py",
     "test_torchserve.py",
     "test_runner.py",
+    "test_coreml.py",
+    "test_triton.py",
 )
 # Files that are about what is exported. In all others the exporter is a quick one; what runs as a
 # process of its own (the command line) has the real one too.
@@ -66,6 +68,8 @@ ABOUT_EXPORTS = (
     "test_backbones.py",
     "test_tflite.py",
     "test_torchserve.py",
+    "test_coreml.py",
+    "test_triton.py",
 )
 
 

@@ -15,6 +15,7 @@ from taxon.exporters import ParityReport, compare_backends
 from taxon.exporters.parity import MAX_DROP
 from taxon.inference import Backend
 from taxon.inference.artefacts import open_artefact
+from taxon.inference.backend import CarriesSpec
 from taxon.inference.onnx_runtime import OnnxRuntimeBackend
 from taxon.models.stack import require_torch_stack
 
@@ -110,9 +111,8 @@ def _open(bundle: Bundle, artefact: Path | None) -> _Opened:
     _require_same(bundle, info.spec, info.format)
     backend = open_artefact(folder, info)
     # What the file itself carries counts too: it is what travels.
-    carried = getattr(backend, "spec", None)
-    if carried is not None:
-        _require_same(bundle, carried(), info.format)
+    if isinstance(backend, CarriesSpec):
+        _require_same(bundle, backend.spec(), info.format)
     return _Opened(backend, info.precision, info.frame)
 
 

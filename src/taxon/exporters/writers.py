@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from taxon.exporters.coreml import export_coreml, export_coreml_fp16
 from taxon.exporters.executorch import export_executorch
 from taxon.exporters.job import Exporter
 from taxon.exporters.onnx import export_onnx
@@ -15,6 +16,7 @@ from taxon.exporters.openvino import (
 from taxon.exporters.tflite import export_tflite, export_tflite_fp16, export_tflite_int8
 from taxon.exporters.torch_export import export_torch_program
 from taxon.exporters.torchserve import export_torchserve
+from taxon.exporters.triton import export_triton
 
 WRITERS: dict[str, Exporter] = {
     "onnx": export_onnx,
@@ -25,8 +27,11 @@ WRITERS: dict[str, Exporter] = {
     "openvino": export_openvino,
     "openvino-fp16": export_openvino_half,
     "openvino-int8": export_openvino_int8,
+    "coreml": export_coreml,
+    "coreml-fp16": export_coreml_fp16,
     "tflite": export_tflite,
     "tflite-fp16": export_tflite_fp16,
     "tflite-int8": export_tflite_int8,
     "torchserve": export_torchserve,
+    "triton": export_triton,
 }

@@ -79,6 +79,18 @@ def _litert(folder: Path, info: ArtefactInfo) -> Backend:
     return LiteRtBackend(folder / info.file)
 
 
+def _coreml(folder: Path, info: ArtefactInfo) -> Backend:
+    from taxon.inference.coreml import CoreMLBackend
+
+    return CoreMLBackend(folder / info.file)
+
+
+def _triton(folder: Path, info: ArtefactInfo) -> Backend:
+    from taxon.inference.triton import open_repository
+
+    return open_repository(folder / info.file)
+
+
 OPENERS: dict[str, Opener] = {
     "onnx": _onnx,
     "onnx-fp16": _onnx,
@@ -88,8 +100,11 @@ OPENERS: dict[str, Opener] = {
     "openvino": _openvino,
     "openvino-fp16": _openvino,
     "openvino-int8": _openvino,
+    "coreml": _coreml,
+    "coreml-fp16": _coreml,
     "tflite": _litert,
     "tflite-fp16": _litert,
     "tflite-int8": _litert,
     "torchserve": _torchserve,
+    "triton": _triton,
 }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from taxon.bundle import ModelSpec
 from taxon.core.predictions import FloatArray, ImageBatch
 
 
@@ -32,3 +33,11 @@ class Backend(Protocol):
 
     def run(self, images: ImageBatch) -> Outputs:
         """Compute a batch, uint8 [N, 3, H, W]."""
+
+
+@runtime_checkable
+class CarriesSpec(Protocol):
+    """A backend whose file carries what consumers of a model need beside the graph."""
+
+    def spec(self) -> ModelSpec:
+        """Return the class names, preprocessing and policy that the file carries."""

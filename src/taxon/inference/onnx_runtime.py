@@ -16,6 +16,8 @@ from taxon.inference.backend import Outputs
 SPEC_KEY = "taxon.spec"
 OUTPUTS = ("probabilities", "logits")
 SCOPE_OUTPUT = "scope"  # of models that flag what is out of scope
+# Name, type in ONNX Runtime's words, and sizes of the axes; a name where any size goes.
+Tensor = tuple[str, str, list[int | str]]
 
 
 class OnnxRuntimeBackend:
@@ -51,6 +53,12 @@ class OnnxRuntimeBackend:
         """Compute a batch, uint8 [N, 3, H, W]."""
         probabilities, logits, *scope = self._session.run(self._outputs, {"images": images})
         return Outputs(logits, probabilities, *scope)
+
+    def tensors(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the inputs and outputs that the file has."""
+        both = self._session.get_inputs(), self._session.get_outputs()
+        inputs, outputs = ([(each.name, each.type, each.shape) for each in side] for side in both)
+        return inputs, outputs
 
     def spec(self) -> ModelSpec:
         """Return the class names, preprocessing and policy that the file carries.
