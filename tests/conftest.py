@@ -57,6 +57,7 @@ LONG = (
     "test_runner.py",
     "test_coreml.py",
     "test_triton.py",
+    "test_benchmark.py",
 )
 # Files that are about what is exported. In all others the exporter is a quick one; what runs as a
 # process of its own (the command line) has the real one too.

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from taxon.api.benchmarking import benchmark
     from taxon.api.comparing import Comparison, compare
     from taxon.api.evaluation import Evaluation, evaluate
     from taxon.api.exporting import export
@@ -26,6 +27,7 @@ _MODULES = {
     "Model": "model",
     "Splitting": "splitting",
     "audit": "inspection",
+    "benchmark": "benchmarking",
     "compare": "comparing",
     "evaluate": "evaluation",
     "export": "exporting",
@@ -47,6 +49,7 @@ __all__ = [
     "Model",
     "Splitting",
     "audit",
+    "benchmark",
     "compare",
     "evaluate",
     "export",

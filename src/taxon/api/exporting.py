@@ -22,7 +22,7 @@ from taxon.bundle.artefact import (
     read_artefact,
 )
 from taxon.bundle.layout import ARTEFACT_FILE, REPORT_FILE
-from taxon.core.errors import BundleError, CheckFailed, ConfigError
+from taxon.core.errors import BundleError, CheckFailed, ConfigError, Interrupted, reason_of
 from taxon.core.files import atomic_folder, write_json, write_text
 from taxon.core.machine import machine
 from taxon.data import Columns, data_path
@@ -107,6 +107,33 @@ def export_own_onnx(path: Path) -> ArtefactInfo:
         return exporting.write_all([find_format("onnx")], None, _nothing)[0]
 
 
+def export_what_can_be(
+    path: Path, formats: Sequence[str], out: Path, tell: Callable[[str], None]
+) -> dict[str, str]:
+    """Export a model folder in several formats, each as `export` does, whatever becomes of others.
+
+    Args:
+        out: gets a sub-folder a format.
+
+    Returns:
+        Of each format that could not be exported, or is not equal to the model: why.
+    """
+    bundle = read_bundle(path)
+    failures: dict[str, str] = {}
+    with ExitStack() as stack:
+        exporting = _Exporting(bundle, OwnPictures(bundle), ExportOptions(), tell, stack)
+        for name in formats:
+            tell(f"{bundle.spec.name}: exporting {name}, into a temporary folder")
+            try:
+                require_packages(find_format(name))
+                exporting.write_all([find_format(name)], out, _nothing)
+            except Interrupted:
+                raise
+            except Exception as error:  # converters raise what they like
+                failures[name] = reason_of(error)
+    return failures
+
+
 class _Exporting:
     """One export of one model: what several formats share is made once.
 
@@ -176,23 +203,7 @@ class _Exporting:
 
     def _describe(self, wanted: Format, folder: Path, written: Written) -> ArtefactInfo:
         spec = self._bundle.spec
-        files = hash_files(folder, written.file)
-        info = ArtefactInfo(
-            format=wanted.name,
-            precision=wanted.precision,
-            file=written.file,
-            files=files,
-            spec=spec,
-            inputs=dict(written.inputs),
-            outputs=dict(written.outputs),
-            adapter=written.adapter,
-            frame=self._options.frame,
-            made_with=dict(written.made_with),
-            size=sum((folder / name).stat().st_size for name in files),
-            parity=(),
-            notes=written.notes,
-            details=dict(written.details),
-        )
+        info = artefact_info(self._bundle, wanted, folder, written, self._options.frame)
         backend = written.backend or open_artefact(folder, info)
         frame = self._options.frame
         reports = check_artefact(
@@ -263,6 +274,33 @@ def _speed_notes(wanted: Format, speed: Sequence[Speed]) -> list[str]:
         f"It is not faster than float32 on this machine ({ratios} of {speed[0].rival}): here it "
         "saves space alone; measure where it will run."
     ]
+
+
+def artefact_info(
+    bundle: Bundle,
+    wanted: Format,
+    folder: Path,
+    written: Written,
+    frame: tuple[int, int] | None = None,
+) -> ArtefactInfo:
+    """Describe what an exporter wrote into a folder; it was not compared with the model yet."""
+    files = hash_files(folder, written.file)
+    return ArtefactInfo(
+        format=wanted.name,
+        precision=wanted.precision,
+        file=written.file,
+        files=files,
+        spec=bundle.spec,
+        inputs=dict(written.inputs),
+        outputs=dict(written.outputs),
+        adapter=written.adapter,
+        frame=frame,
+        made_with=dict(written.made_with),
+        size=sum((folder / name).stat().st_size for name in files),
+        parity=(),
+        notes=written.notes,
+        details=dict(written.details),
+    )
 
 
 def _wanted(formats: Sequence[str], frame: tuple[int, int] | None) -> list[Format]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Unpack
 
 from taxon.api.batch_sheet import draw_sheet, require_sheet_file, write_sheet
+from taxon.api.latency import with_budget
 from taxon.api.reading import read_training_data, require_task
 from taxon.api.settings import TrainingOptions, training_settings
 from taxon.data import Columns, data_path, read_source
@@ -19,6 +20,7 @@ def show_batch(
     out: str | Path,
     *,
     columns: Columns | None = None,
+    budget_ms: float | None = None,
     trust_pickle: bool = False,
     overwrite: bool = False,
     listener: Listener = silent,
@@ -55,8 +57,9 @@ def show_batch(
 
     listing = read_source(source, columns)
     require_task(settings, listing.label_space())
+    settings, reason = with_budget(settings, budget_ms, listener)
     settings = with_pipeline(settings)
-    start = choose_start(settings, Path.cwd(), listener, trust_pickle=trust_pickle)
+    start = choose_start(settings, Path.cwd(), listener, trust_pickle=trust_pickle, reason=reason)
     data_read = read_training_data(listing, settings, listener, start.preprocessing)
     views = prepare_views(start, data_read.manifest, settings, listener)
     title = f"What the model sees in training: {source.resolve().name}"

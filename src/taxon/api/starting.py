@@ -34,20 +34,26 @@ class Start:
 
 
 def choose_start(
-    config: TrainConfig, folder: Path, listener: Listener, *, trust_pickle: bool = False
+    config: TrainConfig,
+    folder: Path,
+    listener: Listener,
+    *,
+    trust_pickle: bool = False,
+    reason: str = "",
 ) -> Start:
     """Choose the device and build the backbone; done first, so that it fails within seconds.
 
     Args:
         folder: from which the path of a weights file counts.
         trust_pickle: let the weights' own library unpickle them.
+        reason: why the backbone is the one that the configuration names; empty: the user asked.
 
     Raises:
         ConfigError, WeightsError: the backbone, its weights or the device cannot be used.
     """
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
-    name, reason = config.model, "as asked"
+    name, reason = config.model, reason or "as asked"
     if name is None:
         name, reason = default_backbone(device, pretrained=config.weights != "none")
     size = config.preprocessing.size

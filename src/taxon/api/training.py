@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from taxon.api.card import write_card
 from taxon.api.exporting import export_own_onnx
 from taxon.api.following import hand_out, shared_out
+from taxon.api.latency import with_budget
 from taxon.api.model import Model
 from taxon.api.reading import read_training_data, require_task
 from taxon.api.settings import training_settings
@@ -61,6 +62,7 @@ def train(
     trackers: Sequence[str] = (),
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
+    budget_ms: float | None = None,
     columns: Columns | None = None,
     trust_pickle: bool = False,
     overwrite: bool = False,
@@ -86,6 +88,8 @@ def train(
         trackers: where the run can be watched: `tensorboard`, `mlflow` or both.
         config: YAML with any of its keys.
         overrides: `key=value`, nested keys with dots.
+        budget_ms: take the backbone of the best published top-1 that answers within so many
+            milliseconds on this machine's CPU; not together with `model`.
         columns: of a table.
         trust_pickle: read Ultralytics' .pt weights; a pickle can run any code while it is read.
         overwrite: replace an existing model folder.
@@ -94,7 +98,8 @@ def train(
 
     Raises:
         InputError: the data, the weights, the configuration or the output cannot be used.
-        CheckFailed: the exported artefact is not equal to the trained model.
+        CheckFailed: the exported artefact is not equal to the trained model, or no backbone keeps
+            the budget.
         Interrupted: a signal asked for a stop; `resume` goes on from there.
     """
     settings = training_settings(
@@ -120,12 +125,14 @@ def train(
     listing = read_source(source, columns)
     require_torch_stack()
     require_task(settings, listing.label_space())
+    settings, reason = with_budget(settings, budget_ms, listener)
     request = Request(
         data=source.absolute(),
         folder=Path.cwd(),
         columns=columns,
         config=with_pipeline(settings),
         command=command,
+        reason=reason,
     )
     with (
         track(settings, folder, listener, kept=trackers_file(folder)) as tell,
@@ -176,7 +183,9 @@ def _run(
     start = time.perf_counter()
     request, kept = workspace.request, workspace.load_plan()
     settings = request.config if kept is None else kept[0].config
-    beginning = choose_start(settings, request.folder, listener, trust_pickle=trust_pickle)
+    beginning = choose_start(
+        settings, request.folder, listener, trust_pickle=trust_pickle, reason=request.reason
+    )
     if kept is None:
         listing = listing or read_source(request.data, request.columns)
         teacher = open_teacher(workspace, listing.label_space(), beginning.device)

@@ -35,6 +35,8 @@ class Request(BaseModel):
         folder: the working folder, from which relative paths count.
         config: as put together from recipe, file and options.
         command: kept in the bundle's provenance.
+        reason: why the backbone is the one that `config` names, in words; empty where the user
+            named it or left it open.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +46,7 @@ class Request(BaseModel):
     columns: Columns
     config: TrainConfig
     command: str
+    reason: str = ""
 
 
 class Plan(BaseModel):

@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 
 from taxon.cli import (
     audit,
+    benchmark,
     compare,
     demo,
     doctor,
@@ -73,6 +74,7 @@ app.command("split")(split.command)
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
 app.command("compare")(compare.command)
+app.command("benchmark")(benchmark.command)
 app.command("predict")(predict.command)
 app.command("export")(export.command)
 app.command("verify")(verify.command)

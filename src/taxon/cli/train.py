@@ -36,6 +36,16 @@ def command(
             show_default="chosen for the device",
         ),
     ] = None,
+    budget_ms: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MS",
+            help="In place of --model: the best published top-1 that answers within so many "
+            "milliseconds on this machine's CPU (ONNX Runtime, one picture). What is not in the "
+            "cache of `taxon models --measure` is measured first.",
+            show_default=False,
+        ),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -201,6 +211,11 @@ def command(
         overrides=[*(set_ or []), *overrides],
     )
     if show_config:
+        if budget_ms is not None:
+            raise ConfigError(
+                "--budget-ms chooses when a training begins, and --show-config begins none; leave "
+                "out one of them"
+            )
         from taxon.config.load import show
 
         typer.echo(show(training_settings(**choices)), nl=False)
@@ -227,6 +242,7 @@ def command(
             write_sheet(
                 data,
                 show_batch,
+                budget_ms=budget_ms,
                 columns=columns,
                 trust_pickle=trust_pickle,
                 overwrite=overwrite,
@@ -239,6 +255,7 @@ def command(
             out = train(
                 data,
                 out=out,
+                budget_ms=budget_ms,
                 columns=columns,
                 trust_pickle=trust_pickle,
                 overwrite=overwrite,

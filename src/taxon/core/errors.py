@@ -110,3 +110,9 @@ def nearest(received: str, allowed: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the closest allowed name, or an empty string."""
     matches = difflib.get_close_matches(received, list(allowed), n=1, cutoff=0.6)
     return f" Did you mean '{matches[0]}'?" if matches else ""
+
+
+def reason_of(error: Exception) -> str:
+    """Return an error in a line, to stand in a table; its kind too where it is none of ours."""
+    first = next(iter(str(error).strip().splitlines()), "")
+    return first if isinstance(error, TaxonError) else f"{type(error).__name__}: {first}"[:300]

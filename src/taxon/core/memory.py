@@ -1,4 +1,4 @@
-"""How much memory this process may still take."""
+"""How much memory this process may still take, and how much it has taken."""
 
 from __future__ import annotations
 
@@ -24,6 +24,24 @@ def available_memory() -> int:
     with suppress(OSError, ValueError, KeyError):  # without a limit
         free = max(0, min(free, _container_memory()))
     return free // local_process_count()
+
+
+def peak_memory() -> int | None:
+    """Return the bytes of memory (resident) that this process held at most; None: not known here.
+
+    Linux keeps in `ru_maxrss` what the parent held before this program was started in its place;
+    /proc tells of this program alone.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        lines = status.read_text().splitlines()
+        found = next((line.split() for line in lines if line.startswith("VmHWM:")), None)
+        return None if found is None else int(found[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS
 
 
 def _system_memory() -> int:

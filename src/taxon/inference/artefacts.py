@@ -13,14 +13,16 @@ from taxon.inference.backend import Backend
 from taxon.inference.onnx_runtime import OnnxRuntimeBackend
 
 TORCHSERVE_PROGRAM = "model.pt2"  # in the archive
-Opener = Callable[[Path, ArtefactInfo], Backend]
+# The folder, what artefact.json says, and how many threads may compute (None: one a core).
+Opener = Callable[[Path, ArtefactInfo, int | None], Backend]
 
 
-def open_artefact(folder: Path, info: ArtefactInfo) -> Backend:
+def open_artefact(folder: Path, info: ArtefactInfo, threads: int | None = None) -> Backend:
     """Return a backend that runs an artefact.
 
     Args:
         folder: where artefact.json lies; its hashes were checked.
+        threads: that compute one batch; None: one a core.
 
     Raises:
         BundleError: nothing here runs this format, or the file does not load.
@@ -32,33 +34,35 @@ def open_artefact(folder: Path, info: ArtefactInfo) -> Backend:
             f"{folder} is a {info.format} artefact, which cannot be run here; "
             f"formats that can: {', '.join(OPENERS)}"
         )
-    return opener(folder, info)
+    return opener(folder, info, threads)
 
 
-def _onnx(folder: Path, info: ArtefactInfo) -> Backend:
+def _onnx(folder: Path, info: ArtefactInfo, threads: int | None) -> Backend:
     name = "onnxruntime" if info.format == "onnx" else info.format
-    return OnnxRuntimeBackend(folder / info.file, name=name)
+    return OnnxRuntimeBackend(folder / info.file, name=name, threads=threads)
 
 
-def _openvino(folder: Path, info: ArtefactInfo) -> Backend:
+def _openvino(folder: Path, info: ArtefactInfo, threads: int | None) -> Backend:
     from taxon.inference.openvino import OpenVinoBackend
 
-    return OpenVinoBackend(folder / info.file / "model.xml", info.precision, name=info.format)
+    return OpenVinoBackend(
+        folder / info.file / "model.xml", info.precision, name=info.format, threads=threads
+    )
 
 
-def _torch_export(folder: Path, info: ArtefactInfo) -> Backend:
+def _torch_export(folder: Path, info: ArtefactInfo, threads: int | None) -> Backend:
     from taxon.inference.torch_program import TorchProgramBackend
 
-    return TorchProgramBackend(folder / info.file)
+    return TorchProgramBackend(folder / info.file, threads=threads)
 
 
-def _executorch(folder: Path, info: ArtefactInfo) -> Backend:
+def _executorch(folder: Path, info: ArtefactInfo, threads: int | None) -> Backend:
     from taxon.inference.executorch import ExecuTorchBackend
 
-    return ExecuTorchBackend(folder / info.file)
+    return ExecuTorchBackend(folder / info.file, threads=threads)
 
 
-def _torchserve(folder: Path, info: ArtefactInfo) -> Backend:
+def _torchserve(folder: Path, info: ArtefactInfo, threads: int | None) -> Backend:
     """The program in the archive; its handler needs TorchServe."""
     from taxon.inference.torch_program import TorchProgramBackend
 
@@ -69,23 +73,23 @@ def _torchserve(folder: Path, info: ArtefactInfo) -> Backend:
                 program = archive.extract(TORCHSERVE_PROGRAM, scratch)
         except (OSError, KeyError, zipfile.BadZipFile) as error:
             raise BundleError(f"{file} is no archive with a model: {error}") from error
-        return TorchProgramBackend(Path(program))
+        return TorchProgramBackend(Path(program), threads=threads)
 
 
-def _litert(folder: Path, info: ArtefactInfo) -> Backend:
+def _litert(folder: Path, info: ArtefactInfo, threads: int | None) -> Backend:
     # Imported here: the server that runs ONNX needs no LiteRT.
     from taxon.inference.litert import LiteRtBackend
 
-    return LiteRtBackend(folder / info.file)
+    return LiteRtBackend(folder / info.file, threads=threads)
 
 
-def _coreml(folder: Path, info: ArtefactInfo) -> Backend:
+def _coreml(folder: Path, info: ArtefactInfo, _: int | None) -> Backend:
     from taxon.inference.coreml import CoreMLBackend
 
     return CoreMLBackend(folder / info.file)
 
 
-def _triton(folder: Path, info: ArtefactInfo) -> Backend:
+def _triton(folder: Path, info: ArtefactInfo, _: int | None) -> Backend:
     from taxon.inference.triton import open_repository
 
     return open_repository(folder / info.file)

@@ -23,6 +23,7 @@ class ExecuTorchBackend:
 
     Args:
         file: the .pte file.
+        threads: that compute one batch, set for the whole process; None: one a core.
 
     Raises:
         BundleError: it does not load.
@@ -30,8 +31,13 @@ class ExecuTorchBackend:
 
     name = "executorch"
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, threads: int | None = None) -> None:
         from executorch.runtime import Runtime
+
+        if threads is not None:
+            from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+
+            _unsafe_reset_threadpool(threads)  # unsafe while another model computes
 
         self._file = file
         try:

@@ -26,15 +26,18 @@ class OnnxRuntimeBackend:
     Args:
         file: the .onnx file.
         name: how logs and reports call it.
+        threads: that compute one batch; None: one a core.
 
     Raises:
         BundleError: not readable as ONNX.
     """
 
-    def __init__(self, file: Path, *, name: str = "onnxruntime") -> None:
+    def __init__(
+        self, file: Path, *, name: str = "onnxruntime", threads: int | None = None
+    ) -> None:
         self.name = name
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = available_cores()
+        options.intra_op_num_threads = threads or available_cores()
         options.log_severity_level = 3
         if not file.is_file():
             raise BundleError(f"no such file: {file}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 
@@ -19,11 +22,15 @@ class PyTorchBackend:
 
     Args:
         device: `cpu`, `cuda` or `mps`.
+        half: compute in half precision where PyTorch holds that to be safe (autocast).
+        compiled: through `torch.compile`, which compiles anew for each size of batch.
     """
 
     name = "pytorch"
 
-    def __init__(self, bundle: Bundle, *, device: str = "cpu") -> None:
+    def __init__(
+        self, bundle: Bundle, *, device: str = "cpu", half: bool = False, compiled: bool = False
+    ) -> None:
         if device not in DEVICES:
             raise ConfigError(f"unknown device '{device}'; allowed: {', '.join(DEVICES)}")
         self._device = torch.device(device)
@@ -34,9 +41,15 @@ class PyTorchBackend:
             reason = str(error).splitlines()[0]
             raise ConfigError(f"the device '{device}' cannot be used: {reason}") from error
 
+        self._half = half
+        self._compute: Callable[[torch.Tensor], tuple[torch.Tensor, ...]] = self._module
+        if compiled:
+            self._compute = torch.compile(self._module, fullgraph=True, dynamic=False)
+
     def run(self, images: ImageBatch) -> Outputs:
         """Compute a batch, uint8 [N, 3, H, W]."""
         tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
-        with torch.inference_mode():
-            probabilities, logits, *scope = (each.cpu().numpy() for each in self._module(tensor))
+        half = torch.autocast(self._device.type, torch.float16) if self._half else nullcontext()
+        with torch.inference_mode(), half:
+            probabilities, logits, *scope = (each.cpu().numpy() for each in self._compute(tensor))
         return Outputs(logits, probabilities, *scope)

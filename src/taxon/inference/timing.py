@@ -21,6 +21,7 @@ def take_turns(
     seconds: float = 2.0,
     warm_up: int = WARM_UP,
     least: int = LEAST_ROUNDS,
+    pause: float = 0.0,
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Call all contenders in turn, round after round, and return milliseconds a call.
 
@@ -31,6 +32,9 @@ def take_turns(
         seconds: rounds go on for this long in all, but are at least `least`, or three where calls
             take so long that `least` would take five times as long.
         warm_up: rounds before those that count; fewer where they take that long.
+        least: rounds that count, at least.
+        pause: seconds before each call. Runtimes let their threads wait for more work by turning
+            in circles, milliseconds long; the next contender would have to share its cores.
 
     Returns:
         Of each contender float64 [rounds].
@@ -47,6 +51,7 @@ def take_turns(
     while _goes_on(rounds, time.perf_counter() - start, seconds, least):
         first = rounds % len(names)
         for name in names[first:] + names[:first]:
+            time.sleep(pause)
             began = time.perf_counter()
             contenders[name]()
             times[name].append(1000 * (time.perf_counter() - began))

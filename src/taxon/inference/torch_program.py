@@ -21,6 +21,7 @@ class TorchProgramBackend:
 
     Args:
         file: the .pt2 file.
+        threads: that compute one batch, set for the whole process; None: as torch has it.
 
     Raises:
         BundleError: it does not load.
@@ -28,7 +29,9 @@ class TorchProgramBackend:
 
     name = "torch-export"
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, threads: int | None = None) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
         self._file = file
         extra = {SPEC_FILE: ""}
         try:
