@@ -33,6 +33,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "predict",
+    "benchmark",
     "export",
     "verify",
     "serve",

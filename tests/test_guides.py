@@ -1,7 +1,8 @@
 """The guides run as they stand there: their files, every command and every block of Python.
 
 Only what makes them long is changed: the sample data are smaller, trainings take a tiny backbone,
-one epoch and 32 pixels, and evaluations do not explain single answers. Exports, which would take
+one epoch and 32 pixels, latencies of backbones are known already, and evaluations do not explain
+single answers. Exports, which would take
 most of the time, are left out of the guides that verify none: these run the model itself.
 """
 
@@ -19,12 +20,19 @@ from commands import taxon
 from conftest import TINY_BACKBONE
 
 from taxon.api import refitting, training
+from taxon.benchmarking.latency import Latency, keep_latency, relevant_versions
 from taxon.bundle.layout import ARTEFACTS_FOLDER
+from taxon.core.machine import machine
+from taxon.models.zoo import ZOO
 
 GUIDES = Path(__file__).parents[1] / "docs" / "guides"
 SHORT = ("--weights", "none", "--recipe", "scratch", "--model", TINY_BACKBONE, "--epochs", "1")
 SMALL = ("--set", "preprocessing.size=32")
-ADDED = {"train": (*SHORT, *SMALL), "evaluate": ("--no-explain",)}
+ADDED = {
+    "train": (*SHORT, *SMALL),
+    "evaluate": ("--no-explain",),
+    "benchmark": ("--threads", "1", "--seconds", "0.02"),
+}
 # What a model of one epoch may not reach: a gate, or a promise. Everything else must succeed.
 MAY_MISS = ("--gate", "--abstain", "--target", "--fail-if-worse")
 BLOCK = re.compile(
@@ -47,6 +55,9 @@ def test_guide(
     if "taxon verify" not in text:
         for module in (training, refitting):
             monkeypatch.setattr(module, "export_own_onnx", _without_artefacts)
+    if "--budget-ms" in text:
+        monkeypatch.setenv("TAXON_CACHE", str(tmp_path / "cache"))
+        _keep_latencies()
     ran = 0
     for block in BLOCK.finditer(text):
         if block["file"] is not None:
@@ -66,7 +77,7 @@ def test_guide(
 def test_there_are_guides_and_the_readme_names_them() -> None:
     readme = (GUIDES.parents[1] / "README.md").read_text()
     names = [path.name for path in GUIDES.glob("*.md")]
-    assert len(names) == 9
+    assert len(names) == 10
     assert all(f"(docs/guides/{name})" in readme for name in names)
 
 
@@ -100,6 +111,27 @@ def _run(command: list[str], samples: dict[str, Path]) -> None:
     if command[0] == "sample-data":
         shutil.copytree(samples[command[1]], command[2])
         return
-    done = taxon(*command, *ADDED.get(command[0], ()))
+    added = [*ADDED.get(command[0], ())]
+    if command[0] == "train" and "--budget-ms" in command:
+        added[added.index("--model") : added.index("--model") + 2] = []
+    done = taxon(*command, *added)
     allowed = (0, 3) if any(option in command for option in MAY_MISS) else (0,)
     assert done.returncode in allowed, (command, done.stdout, done.stderr)
+
+
+def _keep_latencies() -> None:
+    """Of all backbones, so that none is measured: minutes of exports."""
+    for entry in ZOO:
+        milliseconds = 5.0 if entry.name == "mobilenetv3_small_100" else 99.0
+        for size in (None, 32):  # the backbone's own, and that of the trainings here
+            latency = Latency(
+                backbone=entry.name,
+                size=size or entry.input_size,
+                device="cpu",
+                p50_ms=milliseconds,
+                p95_ms=milliseconds,
+                calls=10,
+                machine=machine(),
+                versions=relevant_versions(entry.name, "cpu"),
+            )
+            keep_latency(entry.name, size, latency)

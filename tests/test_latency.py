@@ -143,6 +143,7 @@ def test_a_real_measurement() -> None:
     assert (found.backbone, found.size, found.device) == ("test_efficientnet", 32, "cpu")
     assert 0 < found.p50_ms <= found.p95_ms
     assert found.calls >= 10
+    assert 0 <= found.busy <= 1
     assert found.versions["onnxruntime"] and found.machine == machine()
 
 
@@ -176,6 +177,12 @@ def test_models_shows_what_was_measured_and_chooses() -> None:
     assert lines[2].split() == ["efficientnet_b0", "77.69", "224", "9.9", "19.8"]
     assert f"Best published top-1 within 5 ms: {SMALL} (67.66 %)." in done.stdout
     assert done.stderr == ""  # nothing was measured
+
+    assert "Other programs" not in done.stdout
+    busy = a_latency("efficientnet_b0", 9.876).model_copy(update={"busy": 0.4})
+    keep_latency("efficientnet_b0", None, busy)
+    again = taxon("models", SMALL, "efficientnet_b0", "--measure").stdout
+    assert "while efficientnet_b0 was measured: the figures may be too high" in again
 
     none = taxon("models", SMALL, "efficientnet_b0", "--budget-ms", "1")
     assert none.returncode == 3

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from taxon.benchmarking.latency import (
+    BUSY,
     Device,
     Latency,
     Measure,
@@ -25,11 +25,12 @@ from taxon.benchmarking.latency import (
 from taxon.config import TrainConfig
 from taxon.core.errors import ConfigError, Interrupted, reason_of
 from taxon.core.text import counted
-from taxon.inference.backend import Backend
-from taxon.inference.timing import take_turns
 from taxon.models.stack import require_torch_stack
 from taxon.models.zoo import ZOO, find
 from taxon.training.events import Listener, Note
+
+if TYPE_CHECKING:
+    from taxon.inference import Backend
 
 SECONDS = 2.0
 _EACH = "seconds to a minute each"
@@ -46,9 +47,12 @@ def measure_backbone(name: str, size: int | None, device: Device) -> Latency:
         MissingDependencyError: its library is not installed.
     """
     require_torch_stack()
-    # Imported here: the listing of the zoo starts without torch.
+    # Imported here: the listing of the zoo needs none of it.
+    import numpy as np
+
     from taxon.benchmarking.pictures import noise
     from taxon.benchmarking.random_model import write_random_model
+    from taxon.inference.timing import take_turns
 
     with tempfile.TemporaryDirectory(prefix="taxon-") as temporary:
         bundle = write_random_model(name, Path(temporary), size=size)
@@ -63,7 +67,10 @@ def measure_backbone(name: str, size: int | None, device: Device) -> Latency:
 
             backend = PyTorchBackend(bundle, device=device, half=True)
         picture = noise(1, bundle.spec.preprocessing)
+        start, computed = time.perf_counter(), time.thread_time()
         times = take_turns({name: partial(backend.run, picture)}, seconds=SECONDS)[name]
+        # A thread that computes has the processor all the time, unless others take it.
+        share = (time.thread_time() - computed) / (time.perf_counter() - start)
     return Latency(
         backbone=bundle.spec.backbone,
         size=bundle.spec.preprocessing.height,
@@ -71,6 +78,7 @@ def measure_backbone(name: str, size: int | None, device: Device) -> Latency:
         p50_ms=round(float(np.median(times)), 3),
         p95_ms=round(float(np.percentile(times, 95)), 3),
         calls=len(times),
+        busy=round(min(1.0, max(0.0, 1.0 - share)), 3) if device == "cpu" else 0.0,
         machine=this_machine(device),
         versions=relevant_versions(name, device),
     )
@@ -210,5 +218,7 @@ def _row(
         return Row(name, find(name), None, reason)
     if known is None:
         took = time.perf_counter() - start
-        tell(f"{name}: {latency.p50_ms:.1f} ms (measured in {took:.0f} s)")
+        busy = f"; other programs had the processor for {latency.busy:.0%} of it"
+        words = busy if latency.busy > BUSY else ""
+        tell(f"{name}: {latency.p50_ms:.1f} ms (measured in {took:.0f} s{words})")
     return Row(name, find(name), latency)

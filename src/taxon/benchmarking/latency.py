@@ -24,6 +24,9 @@ _RUNTIMES: dict[Device, tuple[str, ...]] = {
     "cpu": ("torch", "onnxruntime"),
     "cuda": ("torch",),
 }
+CACHE = "latency"
+# With more of it taken by others, a figure is worth a warning.
+BUSY = 0.1
 WHAT: dict[Device, str] = {
     "cpu": "ONNX Runtime, float32",
     "cuda": "PyTorch, half precision (autocast), channels last",
@@ -39,6 +42,7 @@ class Latency(BaseModel):
         device: `cpu` (ONNX Runtime, float32, one thread a core) or `cuda` (PyTorch, autocast).
         p50_ms, p95_ms: milliseconds a call, median and 95th percentile.
         calls: how many were timed.
+        busy: share of the time in which other programs had the processor, 0 to 1.
         machine, versions: where, and with what, it was measured.
     """
 
@@ -50,6 +54,7 @@ class Latency(BaseModel):
     p50_ms: float
     p95_ms: float
     calls: int
+    busy: float = 0.0
     machine: dict[str, str]
     versions: dict[str, str]
 
@@ -166,7 +171,7 @@ def _file(name: str, size: int | None, device: Device) -> Path:
         "device": device,
         "gpu": _gpu() if device == "cuda" else None,
     }
-    return cache_folder("latency") / f"{sha256_json(key)}.json"
+    return cache_folder(CACHE) / f"{sha256_json(key)}.json"
 
 
 def _gpu() -> str:

@@ -112,7 +112,15 @@ def _show_measured(rows: Sequence[Row], budget_ms: float | None, device: Device)
     Raises:
         CheckFailed: none is within it.
     """
-    from taxon.benchmarking.latency import WHAT, best_within, may_be_chosen, published_accuracy
+    from taxon.benchmarking.latency import (
+        BUSY,
+        CACHE,
+        WHAT,
+        best_within,
+        may_be_chosen,
+        published_accuracy,
+    )
+    from taxon.core.cache import cache_folder
     from taxon.core.machine import machine_sentence
 
     width = max(len(row.name) for row in rows)
@@ -135,12 +143,22 @@ def _show_measured(rows: Sequence[Row], budget_ms: float | None, device: Device)
         gpu = measured[0].machine.get("gpu")
         where = machine_sentence(measured[0].machine) + (f", {gpu}" if gpu else "")
         typer.echo(f"\nOne picture a call, {WHAT[device]}; random weights. {where}.")
+    busy = [found.backbone for found in measured if found.busy > BUSY]
+    if busy:
+        typer.echo(
+            f"Other programs were at work while {busy[0]} was measured{_and_more(busy)}: the "
+            f"figures may be too high. To measure anew, delete {cache_folder(CACHE)}"
+        )
     if budget_ms is not None:
         best = best_within(budget_ms, rows)
         top1 = published_accuracy(best)
         typer.echo(f"Best published top-1 within {budget_ms:g} ms: {best.name} ({top1:.2f} %).")
         if device == "cpu":
             typer.echo(f"To train it: taxon train DATA --budget-ms {budget_ms:g}")
+
+
+def _and_more(names: Sequence[str]) -> str:
+    return f", and {len(names) - 1} others" if len(names) > 1 else ""
 
 
 def _milliseconds(value: float | None) -> str:
