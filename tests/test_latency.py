@@ -142,7 +142,7 @@ def test_a_real_measurement() -> None:
     found = measure_backbone("test_efficientnet", 32, "cpu")
     assert (found.backbone, found.size, found.device) == ("test_efficientnet", 32, "cpu")
     assert 0 < found.p50_ms <= found.p95_ms
-    assert found.calls >= 10
+    assert found.calls >= 3
     assert 0 <= found.busy <= 1
     assert found.versions["onnxruntime"] and found.machine == machine()
 

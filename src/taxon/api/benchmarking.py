@@ -33,7 +33,7 @@ FORMATS = (
 )
 BATCHES = (1, 8, 32)
 SECONDS = 2.0
-LARGEST_BATCH, MOST_THREADS = 1024, 1024
+LARGEST_BATCH, MOST_THREADS, LONGEST = 1024, 1024, 3600
 
 
 def benchmark(
@@ -56,7 +56,7 @@ def benchmark(
         formats: `pytorch`, `torch.compile` and those of `taxon.exporters.FORMATS` that run here.
         batches: pictures a call.
         threads: that compute a call; None: one, and one a core.
-        seconds: of each contender in each setting, about; at least five calls.
+        seconds: of each contender in each setting, about; at least three calls.
         out: a folder that gets benchmark.json and benchmark.svg; None: nothing is written.
         tell: is told what is done now.
 
@@ -74,8 +74,8 @@ def benchmark(
     wanted = find_formats(formats)
     sizes = _numbers("--batch", batches, LARGEST_BATCH)
     counts = _numbers("--threads", threads or (1, available_cores()), MOST_THREADS)
-    if not seconds > 0:
-        raise ConfigError(f"--seconds is more than 0, not {seconds}")
+    if not 0 < seconds <= LONGEST:
+        raise ConfigError(f"--seconds is more than 0 and at most {LONGEST:,}, not {seconds}")
     target = None if out is None else Path(out)
     if target is not None:
         require_free(target, replace_if=BENCHMARK_FILE, ours=_is_ours)
@@ -139,15 +139,15 @@ def _subject(contender: Contender, source: str, run: FirstRun) -> Subject:
 
 def _failures(runs: dict[Contender, FirstRun]) -> list[Absent]:
     """What could not be computed, in a line a contender where it is nothing at all."""
-    found = []
+    found: list[Absent] = []
     for contender, run in runs.items():
-        failures: dict[int | None, str] = {**run.failures}
-        if not run.peaks:
-            failures = {None: next(iter(run.failures.values()))}
-        found += [
-            Absent(model=contender.model, format=contender.format, batch=batch, reason=reason)
-            for batch, reason in failures.items()
-        ]
+        for batch, reason in run.failures.items():
+            size = batch if run.peaks else None
+            absent = Absent(
+                model=contender.model, format=contender.format, batch=size, reason=reason
+            )
+            if absent not in found:
+                found.append(absent)
     return found
 
 

@@ -8,7 +8,8 @@ from functools import cache, partial
 from pathlib import Path
 
 from taxon.api.exporting import artefact_info, export_what_can_be
-from taxon.benchmarking.contenders import COMPILED, PYTORCH, Contender, runs_here
+from taxon.api.latency import require_known
+from taxon.benchmarking.contenders import COMPILED, PYTORCH, Contender, reason_not_timed
 from taxon.benchmarking.pictures import NoisePictures
 from taxon.benchmarking.random_model import write_random_model
 from taxon.benchmarking.result import Absent
@@ -57,27 +58,28 @@ def gather(models: Sequence[str], formats: Sequence[str], temporary: Path, tell:
         ConfigError: no library has a backbone.
         MissingDependencyError: its library is not installed.
     """
-    found = Field()
-    able = [name for name in formats if runs_here(name)]
-    for number, (word, label) in enumerate(zip(models, _labels(models), strict=True)):
+    # What can be wrong comes first, before minutes are spent on exports.
+    require_known([word for word in models if not _is_run(word)])
+    bundles = {word: read_bundle(Path(word)) for word in models if _is_run(word)}
+    found, labels = Field(), _labels(models)
+    reasons = {name: reason_not_timed(name) for name in formats}
+    able = [name for name, reason in reasons.items() if reason is None]
+    for number, (word, label) in enumerate(zip(models, labels, strict=True)):
         found.absent += [
-            Absent(model=label, format=name, reason="taxon does not run this format itself")
-            for name in formats
-            if name not in able
+            Absent(model=label, format=name, reason=reason)
+            for name, reason in reasons.items()
+            if reason is not None
         ]
         own = temporary / str(number)
-        if _is_run(word):
-            _gather_run(Path(word), label, able, own, found, tell)
+        if word in bundles:
+            _gather_run(bundles[word], label, able, own, found, tell)
         else:
             _gather_backbone(word, label, able, own, found, tell)
-    order = {name: place for place, name in enumerate(formats)}
-    labels = _labels(models)
-    found.contenders = dict(
-        sorted(
-            found.contenders.items(),
-            key=lambda each: (labels.index(each[0].model), order[each[0].format]),
-        )
-    )
+
+    def place(entered: tuple[Contender, str]) -> tuple[int, int]:
+        return labels.index(entered[0].model), formats.index(entered[0].format)
+
+    found.contenders = dict(sorted(found.contenders.items(), key=place))
     return found
 
 
@@ -103,9 +105,9 @@ def _labels(models: Sequence[str]) -> list[str]:
 
 
 def _gather_run(
-    path: Path, label: str, formats: Sequence[str], temporary: Path, found: Field, tell: Tell
+    bundle: Bundle, label: str, formats: Sequence[str], temporary: Path, found: Field, tell: Tell
 ) -> None:
-    bundle, missing = read_bundle(path), []
+    path, missing = bundle.path, []
     for name in formats:
         folder = artefact_folder(path, name)
         if name in _OWN_WEIGHTS:

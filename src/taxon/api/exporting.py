@@ -38,6 +38,7 @@ _RUNNER_NOTE = (
     f"{RUNNER_FILE} beside it answers without taxon, on a Raspberry Pi say: python3 {RUNNER_FILE} "
     "PICTURE..."
 )
+_MOVED = "; the artefact was moved to"
 
 
 def export(
@@ -129,6 +130,8 @@ def export_what_can_be(
                 exporting.write_all([find_format(name)], out, _nothing)
             except Interrupted:
                 raise
+            except CheckFailed as error:
+                failures[name] = str(error).partition(_MOVED)[0]  # that folder is temporary too
             except Exception as error:  # converters raise what they like
                 failures[name] = reason_of(error)
     return failures
@@ -197,7 +200,7 @@ class _Exporting:
             if failed:
                 with atomic_folder(rejected, replace_if=ARTEFACT_FILE) as copy:
                     shutil.copytree(temporary, copy, dirs_exist_ok=True)
-                raise CheckFailed(f"{failed[0].sentence()}; the artefact was moved to {rejected}")
+                raise CheckFailed(f"{failed[0].sentence()}{_MOVED} {rejected}")
         shutil.rmtree(rejected, ignore_errors=True)  # of an earlier try
         return info
 

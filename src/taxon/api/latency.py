@@ -23,7 +23,7 @@ from taxon.benchmarking.latency import (
     this_machine,
 )
 from taxon.config import TrainConfig
-from taxon.core.errors import ConfigError, Interrupted, reason_of
+from taxon.core.errors import ConfigError, Interrupted, OutputError, reason_of
 from taxon.core.text import counted
 from taxon.models.stack import require_torch_stack
 from taxon.models.zoo import ZOO, find
@@ -108,7 +108,7 @@ def measured_rows(
     """
     require_device(device)
     names = list(dict.fromkeys(names)) or [entry.name for entry in ZOO]
-    _require_known(names)
+    require_known(names)
     missing = [name for name in names if read_latency(name, None, device) is None]
     if missing:
         tell(f"measuring {counted(len(missing), 'backbone', 'backbones')}, {_EACH}")
@@ -126,6 +126,21 @@ def require_device(device: Device) -> None:
         from taxon.training.device import choose_device
 
         choose_device(device)
+
+
+def require_known(names: Sequence[str]) -> None:
+    """Refuse a name that no library has before minutes are spent on others.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    others = [name for name in names if find(name) is None]
+    if others:
+        require_torch_stack()
+        from taxon.models.backbones import create_backbone
+
+        for name in others:
+            create_backbone(name)
 
 
 def with_budget(
@@ -157,11 +172,12 @@ def with_budget(
     def tell(text: str) -> None:
         listener(Note(f"budget: {text}"))
 
-    candidates = by_accuracy(ZOO)
-    if any(read_latency(entry.name, size, "cpu") is None for entry in candidates):
-        tell(f"measuring backbones here, the most accurate first, until one fits; {_EACH}")
     rows: list[Row] = []
-    for entry in candidates:
+    warned = False
+    for entry in by_accuracy(ZOO):
+        if not warned and read_latency(entry.name, size, "cpu") is None:
+            tell(f"measuring backbones here, the most accurate first, until one fits; {_EACH}")
+            warned = True
         rows.append(_row(entry.name, size, "cpu", tell, measure))
         latency = rows[-1].latency
         if latency is not None and latency.p50_ms <= budget_ms:
@@ -192,17 +208,6 @@ def _require_free_choice(settings: TrainConfig, budget_ms: float) -> None:
         )
 
 
-def _require_known(names: Sequence[str]) -> None:
-    """Refuse a name that no library has before minutes are spent on others."""
-    others = [name for name in names if find(name) is None]
-    if others:
-        require_torch_stack()
-        from taxon.models.backbones import create_backbone
-
-        for name in others:
-            create_backbone(name)
-
-
 def _row(
     name: str, size: int | None, device: Device, tell: Callable[[str], None], measure: Measure
 ) -> Row:
@@ -210,7 +215,7 @@ def _row(
     start, known = time.perf_counter(), read_latency(name, size, device)
     try:
         latency = known or latency_of(name, size, device, measure)
-    except (ConfigError, Interrupted):
+    except (ConfigError, OutputError, Interrupted):
         raise
     except Exception as error:  # libraries and converters raise what they like
         reason = reason_of(error)

@@ -16,6 +16,7 @@ from taxon.inference.artefacts import OPENERS, open_artefact
 PYTORCH = "pytorch"
 COMPILED = "torch.compile"
 ONNX = "onnx"  # what all others are compared with
+_SERVED = {"torchserve": "torch-export", "triton": "onnx"}
 # A shape for each size of batch and number of threads; beyond torch's own limit it gives up.
 _COMPILED_SHAPES = 256
 
@@ -59,9 +60,17 @@ def find_formats(wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(wanted))
 
 
-def runs_here(format_name: str) -> bool:
-    """Whether taxon itself can run a format; others are for other machines or servers."""
-    return format_name in (PYTORCH, COMPILED, *OPENERS)
+def reason_not_timed(format_name: str) -> str | None:
+    """Why a format has no speed of its own here; None: it has one."""
+    if format_name in _SERVED:
+        return f"a server runs it as {_SERVED[format_name]}; time that, or the server"
+    if format_name.startswith("coreml"):
+        return (
+            "it is for Apple's systems; what taxon runs of it elsewhere is not what is fast there"
+        )
+    if format_name not in (PYTORCH, COMPILED, *OPENERS):
+        return "taxon does not run this format itself"
+    return None
 
 
 def open_contender(contender: Contender, threads: int) -> Backend:

@@ -33,7 +33,7 @@ def measure(
 
     Args:
         first_runs: what each could compute in a process of its own; the rest is left out.
-        seconds: of each contender in each setting, about; five rounds at least.
+        seconds: of each contender in each setting, about; three rounds at least.
         tell: is told what is measured now.
     """
     able = [contender for contender in contenders if first_runs[contender].peaks]

@@ -41,7 +41,7 @@ def command(
     ] = None,
     seconds: Annotated[
         float,
-        typer.Option(help="Of each format in each setting, about; five calls at least."),
+        typer.Option(help="Of each format in each setting, about; three calls at least."),
     ] = 2.0,
     out: Annotated[
         Path,

@@ -151,8 +151,8 @@ def _show_measured(rows: Sequence[Row], budget_ms: float | None, device: Device)
         )
     if budget_ms is not None:
         best = best_within(budget_ms, rows)
-        top1 = published_accuracy(best)
-        typer.echo(f"Best published top-1 within {budget_ms:g} ms: {best.name} ({top1:.2f} %).")
+        accuracy = f"{published_accuracy(best):.2f} %"
+        typer.echo(f"Best published top-1 within {budget_ms:g} ms: {best.name} ({accuracy}).")
         if device == "cpu":
             typer.echo(f"To train it: taxon train DATA --budget-ms {budget_ms:g}")
 
