@@ -8,13 +8,14 @@ IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # of the many processes of the tests would compile torch anew, which takes longer than its import.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test coverage lint format test-backbones export-matrix test-triton lock clean
+.PHONY: help demo test coverage lint format test-backbones test-exports export-matrix test-triton lock clean
 
 help:
 	@echo "make demo            set up and run the whole path on generated pictures"
 	@echo "make test            set up, lint, type-check and run the tests"
 	@echo "make coverage        the tests, with the lines that they reach"
 	@echo "make test-backbones  the charter's large backbones: build, train, export, compare"
+	@echo "make test-exports    more of what is exported, and the guides on where models go"
 	@echo "make export-matrix   all of them in all formats: writes docs/export-matrix.md, takes hours"
 	@echo "make test-triton     a real Triton server on an exported model: REPOSITORY=exported/triton"
 	@echo "make lint            format check, lint, types, layers"
@@ -54,7 +55,11 @@ coverage: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(IN_TWO) --cov --cov-report=term -m "not slow"
 
 test-backbones: $(READY)
-	$(BIN)/python -m pytest -m slow --durations=0
+	$(BIN)/python -m pytest -m slow tests/test_backbones.py --durations=0
+
+# More families, more kinds of models, and the guides on deployment.
+test-exports: $(READY)
+	$(BIN)/python -m pytest -m slow --ignore tests/test_backbones.py --durations=0
 
 # What is done is kept in .matrix: a run that was stopped goes on.
 export-matrix: $(READY)

@@ -15,7 +15,7 @@ import pytest
 from quick_exporter import quick_exporter, real_exporter
 
 import taxon
-from taxon.api import training
+from taxon.api import artefact_checks, training
 from taxon.data.samples import generate_samples
 
 # No test may wait for a hub: what needs one must fail at once, here as on a closed network.
@@ -84,6 +84,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def exporter(request: pytest.FixtureRequest) -> Iterator[None]:
     """The real exporter where a file is about exports, else the quick one."""
     with real_exporter() if request.path.name in ABOUT_EXPORTS else quick_exporter():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_timing() -> Iterator[None]:
+    """How long a second of timing takes says nothing about the code: a moment will do."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(artefact_checks, "SECONDS", 0.05)
         yield
 
 

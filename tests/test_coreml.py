@@ -128,6 +128,7 @@ def test_half_precision_halves_the_weights_and_rounds(run: Path, exported: Path)
     }
 
 
+@pytest.mark.slow
 def test_where_answers_change_the_beginning_stays_in_float32(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +257,7 @@ def _job(bundle_path: Path) -> ExportJob:
     return ExportJob(read_bundle(bundle_path), unused, ExportOptions(), print, unused)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "way"),
     [

@@ -26,6 +26,8 @@ from taxon.core.machine import machine
 from taxon.models.zoo import ZOO
 
 GUIDES = Path(__file__).parents[1] / "docs" / "guides"
+# Their commands are run by `make test-exports`: what they use is tested by itself too.
+ABOUT_DEPLOYMENT = ("android", "edge", "phone", "torchserve", "triton")
 SHORT = ("--weights", "none", "--recipe", "scratch", "--model", TINY_BACKBONE, "--epochs", "1")
 SMALL = ("--set", "preprocessing.size=32")
 ADDED = {
@@ -46,7 +48,13 @@ def samples(defects: Path, tags: Path, surfaces: Path) -> dict[str, Path]:
     return {"defects": defects, "tags": tags, "taxonomy": surfaces}
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in GUIDES.glob("*.md")))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in ABOUT_DEPLOYMENT else ())
+        for name in sorted(path.stem for path in GUIDES.glob("*.md"))
+    ],
+)
 def test_guide(
     name: str, samples: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -199,6 +199,16 @@ def test_verify_says_no_to_other_class_names_in_the_file(
         taxon.verify(run, folder)
 
 
+@pytest.mark.slow
+def test_whole_frames_with_the_resize_in_the_graph(run: Path, tmp_path: Path) -> None:
+    (info,) = taxon.export(run, "tflite", out=tmp_path, frame=(72, 64))
+    assert info.frame == (72, 64) and info.inputs["images"].startswith("uint8 [1, 64, 72, 3]")
+    assert all(report.passed for report in artefact_reports(info))
+    reports = taxon.verify(run, tmp_path / "tflite")
+    assert all(report.passed for report in reports)
+
+
+@pytest.mark.slow
 def test_multilabel_ends_in_a_sigmoid(tags_run: Path, tmp_path: Path) -> None:
     (info,) = taxon.export(tags_run, "tflite", out=tmp_path)
     assert all(report.passed for report in artefact_reports(info))

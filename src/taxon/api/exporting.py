@@ -52,6 +52,7 @@ def export(
     frame: tuple[int, int] | None = None,
     max_batch_size: int = 16,
     max_delay_ms: int = 5,
+    instances: int = 1,
     tell: Callable[[str], None] | None = None,
     each: Callable[[ArtefactInfo], None] | None = None,
 ) -> list[ArtefactInfo]:
@@ -68,7 +69,8 @@ def export(
         columns: the columns of a table `data`.
         max_drop: what macro-F1 may lose by eight bits, 0 to 1.
         frame: (width, height): whole pictures of this size go in, the resize is in the graph.
-        max_batch_size, max_delay_ms: of formats for servers that gather requests.
+        max_batch_size, max_delay_ms, instances: of formats for servers that gather requests: the
+            pictures of a batch at most, how long it waits to be filled, copies of the model.
         tell: is told what is found on the way.
         each: is given each artefact as soon as it is there, so that the others are not lost where
             one is rejected.
@@ -86,7 +88,7 @@ def export(
     bundle = read_bundle(Path(path))
     named = None if data is None else data_path(data)
     own = OwnPictures(bundle, named, columns, frame=frame)
-    options = ExportOptions(max_drop, frame, max_batch_size, max_delay_ms)
+    options = ExportOptions(max_drop, frame, max_batch_size, max_delay_ms, instances)
     with ExitStack() as stack:
         exporting = _Exporting(bundle, own, options, tell or _nothing, stack)
         try:

@@ -68,6 +68,9 @@ def command(
     max_delay_ms: Annotated[
         int, typer.Option(help="Of torchserve and triton: how long a batch waits to be filled.")
     ] = 5,
+    instances: Annotated[
+        int, typer.Option(min=1, help="Of torchserve and triton: copies of the model that answer.")
+    ] = 1,
     path_column: options.PathColumn = "path",
     label_column: options.LabelColumn = None,
     tag_columns: options.TagColumns = None,
@@ -107,6 +110,7 @@ def command(
             frame=None if frame is None else _frame(frame),
             max_batch_size=max_batch_size,
             max_delay_ms=max_delay_ms,
+            instances=instances,
             tell=lambda text: typer.echo(text, err=True),
             each=written.append,
         )
