@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +14,12 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+import torch
 from commands import fails, taxon
 
 import taxon as api
 from taxon.bundle import ArtefactInfo, ModelSpec, read_bundle
-from taxon.bundle.artefact import read_artefact
+from taxon.bundle.artefact import read_artefact, read_info
 from taxon.core.errors import (
     BundleError,
     CheckFailed,
@@ -215,11 +219,78 @@ def test_eight_bits_need_pictures(
         ({"formats": []}, "no format; name one or several"),
         ({"formats": ["torch-export"], "frame": (640, 480)}, "takes no whole frames"),
         ({"formats": ["onnx"], "max_drop": 2.0}, "--max-drop is a share"),
+        ({"formats": ["onnx"], "frame": (0, 0)}, "from 8 to 8192 pixels a side, not 0x0"),
+        ({"formats": ["triton"], "max_batch_size": 0}, "--max-batch-size is from 1 to 1024"),
     ],
 )
 def test_choices_are_checked(run: Path, options: dict[str, object], saying: str) -> None:
     with pytest.raises(ConfigError, match=saying):
         api.export(run, **options)  # type: ignore[arg-type]
+
+
+def test_read_only_run_is_exported_elsewhere(
+    run: Path, copy_of: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = copy_of(run)
+    report = copy / "report" / "report.html"
+    before = report.read_bytes()
+    api.export(copy, "torch-export", out=tmp_path / "out")
+    assert report.read_bytes() == before  # nothing is written into the run
+
+
+@pytest.mark.parametrize(
+    ("change", "saying"),
+    [
+        ({"files": {}}, "no sha256 of model.pt2"),
+        ({"file": "../model.pt2"}, "leads elsewhere"),
+        ({"files": {"/etc/hostname": "0" * 64}}, "leads elsewhere"),
+    ],
+)
+def test_hashes_cover_the_artefact_and_nothing_else(
+    change: dict[str, object], saying: str, exported: dict[str, Path], copy_of: Copy
+) -> None:
+    folder = copy_of(exported["torch-export"])
+    content = json.loads((folder / "artefact.json").read_text())
+    (folder / "artefact.json").write_text(json.dumps(content | change))
+    with pytest.raises(BundleError, match=saying):
+        load_predictor(folder)
+
+
+def test_program_that_could_run_anything_is_refused(
+    exported: dict[str, Path], copy_of: Copy, tmp_path: Path
+) -> None:
+    folder = copy_of(exported["torch-export"])
+    file, mark = folder / "model.pt2", tmp_path / "was-run"
+    with zipfile.ZipFile(file) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    (example,) = (name for name in content if "/sample_inputs/" in name)
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return eval, (f"open({str(mark)!r}, 'w').close()",)
+
+    stream = io.BytesIO()
+    torch.save(Evil(), stream)
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, stream.getvalue() if name == example else data)
+    _seal(folder, read_info(folder))
+    with pytest.raises(BundleError, match="no plain tensor"):
+        load_predictor(folder)
+    assert not mark.exists()
+
+
+def test_runtime_that_is_not_installed_is_named(
+    exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'taxon-vision\[openvino\]'"):
+        load_predictor(exported["openvino"])
+
+
+def test_backend_of_a_model_folder_is_no_choice_of_an_artefact(exported: dict[str, Path]) -> None:
+    with pytest.raises(ConfigError, match="are for model folders"):
+        load_predictor(exported["openvino"], backend="torch")
 
 
 def test_rejected_artefact_does_not_cost_the_others(
@@ -246,23 +317,34 @@ def test_rejected_artefact_does_not_cost_the_others(
         )
     assert done == ["torch-export"]
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["rejected", "torch-export"]
+    with pytest.raises(BundleError, match="was rejected when it was exported"):
+        load_predictor(tmp_path / "rejected" / "openvino")
+    monkeypatch.setattr(OpenVinoBackend, "run", honest)
+    api.export(run, "openvino", out=tmp_path)
+    assert not (tmp_path / "rejected").exists()
 
 
 def test_whole_frames_with_the_resize_in_the_graph(
-    run: Path, defects: Path, tmp_path: Path
+    run: Path, copy_of: Copy, defects: Path, tmp_path: Path
 ) -> None:
-    done = taxon("export", run, "--to", "onnx", "--frame", "72x64", "--out", tmp_path)
+    copy = copy_of(run)
+    done = taxon("export", copy, "--to", "onnx", "--frame", "72x64")
     assert done.returncode == 0, done.stderr
-    info = read_artefact(tmp_path / "onnx")
+    folder = copy / "artefacts" / "onnx-72x64"
+    info = read_artefact(folder)
     assert info.frame == (72, 64) and info.inputs["images"] == "uint8 [N, 3, 64, 72], RGB"
     test_part = artefact_reports(info)[-1]
     assert test_part.pictures == 27 and test_part.largest_difference < 5e-3
     assert test_part.macro_f1 is not None
-    (golden, data) = api.verify(run, tmp_path / "onnx", data=defects)
+    (golden, data) = api.verify(copy, folder, data=defects)
     assert golden.passed and data.passed and data.pictures == 180
-    # A picture of another size is refused, by its size.
-    refused = load_predictor(tmp_path / "onnx").predict([next((defects / "crack").iterdir())])
-    assert "is 64x64 pixels" in str(next(refused).error)
+    # A picture of another size is refused, by its size; by the file alone too, which may travel.
+    picture = next((defects / "crack").iterdir())
+    for path in (folder, folder / "model.onnx"):
+        assert "is 64x64 pixels" in str(next(load_predictor(path).predict([picture])).error)
+    assert api.verify(copy, folder / "model.onnx")[0].passed
+    # The run itself answers as before.
+    assert next(load_predictor(copy).predict([picture])).error is None
 
 
 def test_report_shows_artefacts_also_after_the_evaluation(run: Path, copy_of: Copy) -> None:

@@ -84,7 +84,7 @@ def test_eight_bits_say_what_was_tried_and_how_fast_they_are(
     *passed_over, chosen = info.details["tried"]
     assert chosen["variant"] == info.details["variant"] and chosen["holds"]
     assert all("failure" in trial or not trial["holds"] for trial in passed_over)
-    slower = all(speed.ratio >= 0.97 for speed in info.speed)
+    slower = any(speed.ratio >= 0.97 for speed in info.speed)
     assert any("not faster than float32 on this machine" in note for note in info.notes) is slower
     assert {speed.rival for speed in info.speed} == {"litert in float32"}
 

@@ -28,6 +28,7 @@ from model_archiver.model_packaging_utils import ModelExportUtils
 import taxon
 from taxon.bundle import read_bundle
 from taxon.core.errors import BundleError, CheckFailed, ConfigError
+from taxon.core.fingerprint import sha256_file
 from taxon.exporters.shipped.torchserve_handler import BATCH_HEADER, TaxonHandler
 from taxon.exporters.torchserve import ARCHIVE_FILE, CONFIG_FILE, model_name
 
@@ -116,7 +117,7 @@ def test_altered_archive_is_refused(run: Path, artefact: Path, tmp_path: Path) -
     with pytest.raises(CheckFailed, match=r"model\.mar does not have the sha256"):
         taxon.verify(run, copy)
     info = json.loads((copy / "artefact.json").read_text())
-    info["files"] = {}
+    info["files"]["model.mar"] = sha256_file(file)
     (copy / "artefact.json").write_text(json.dumps(info))
     with pytest.raises(BundleError, match=r"model\.mar is no archive with a model"):
         taxon.load(copy)

@@ -12,7 +12,8 @@ from taxon.bundle.golden import GoldenSet, read_golden
 from taxon.core.predictions import ImageBatch
 from taxon.exporters import ParityReport, compare_golden
 from taxon.exporters.job import Labelled
-from taxon.exporters.parity import MAX_DROP, compare_outputs, run_all
+from taxon.exporters.parity import compare_outputs, run_all
+from taxon.exporters.parity_report import MAX_DROP
 from taxon.inference import Backend, Outputs
 from taxon.inference.timing import take_turns
 from taxon.preprocessing import Preprocessing, decode

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
-from taxon.api.exporting import artefact_info, export_what_can_be
+from taxon.api.export_records import artefact_info
+from taxon.api.exporting import export_what_can_be
 from taxon.api.latency import require_known
 from taxon.benchmarking.contenders import COMPILED, PYTORCH, Contender, reason_not_timed
 from taxon.benchmarking.pictures import NoisePictures

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import cast
 
@@ -56,14 +56,15 @@ class OwnPictures:
 
     def training(self) -> ImageBatch:
         """Pictures of the training part, classes in turn; of `data` where those are gone."""
-        records = self._there(_in_turn(self._own.part("train").records)[:CALIBRATION_PICTURES])
-        return self._prepare(records or self._named_or_refused(CALIBRATION_PICTURES))
+        own = _in_turn(self._own.part("train").records)
+        records = _there(own, CALIBRATION_PICTURES)
+        return self._prepare(records or self._named_or_refused(own, CALIBRATION_PICTURES))
 
     def validation(self) -> Labelled:
         """Pictures of the validation and calibration parts; of `data` where those are gone."""
         own = self._own.part("validation", "calibration").records
-        records = self._there(_spread(own, VALIDATION_PICTURES))
-        return self._labelled(records or self._named_or_refused(VALIDATION_PICTURES))
+        records = _there(_spread_first(own, VALIDATION_PICTURES), VALIDATION_PICTURES)
+        return self._labelled(records or self._named_or_refused(own, VALIDATION_PICTURES))
 
     def compared(self) -> Labelled | None:
         """The pictures that artefact and model are compared on; None where there are none.
@@ -72,12 +73,12 @@ class OwnPictures:
         whole pictures, they are first brought to its frame.
         """
         if self._data is not None:
-            records = self._named_or_refused(COMPARED_PICTURES)
+            records = self._named_or_refused((), COMPARED_PICTURES)
         else:
             held_out = self._own.part("test", "validation", "calibration").records
             # The difference that the resize makes is told of the test part, where there is one.
             test = self._own.part("test").records if self._frame is not None else ()
-            records = self._there(_spread(test or held_out, COMPARED_PICTURES))
+            records = _there(_spread_first(test or held_out, COMPARED_PICTURES), COMPARED_PICTURES)
         if not records:
             return None
         return self._labelled(records) if self._frame is None else self._framed(records)
@@ -118,17 +119,19 @@ class OwnPictures:
             self._data, self._columns, label_space=spec.label_space, spec=spec.preprocessing
         ).records
 
-    def _there(self, records: Sequence[Record]) -> list[Record]:
-        """Those whose files are where they were, with the content that they had."""
-        return [record for record in records if is_unchanged(record)]
+    @property
+    def proves_its_choice(self) -> bool:
+        """Whether pictures by which layers are chosen are among those that are compared."""
+        return self._data is None or not _there(self._own.part("validation").records, 1)
 
-    def _named_or_refused(self, most: int) -> list[Record]:
-        if not self._named:
-            raise DataError(
-                f"none of the pictures of {self._bundle.path} is where it was, and they are needed "
-                "here; name a labelled data set with --data"
-            )
-        return _spread(self._named, most)
+    def _named_or_refused(self, own: Sequence[Record], most: int) -> list[Record]:
+        if self._named:
+            return _spread(self._named, most)
+        path = self._bundle.path
+        reason = f"{path} has no pictures of the part that is needed here"
+        if own:
+            reason = f"none of the pictures of {path} is where it was, and they are needed here"
+        raise DataError(f"{reason}; name a labelled data set with --data")
 
     def _prepare(self, records: Sequence[Record]) -> ImageBatch:
         spec = self._bundle.spec.preprocessing
@@ -140,11 +143,23 @@ class OwnPictures:
             return np.stack(list(pool.map(load, records)))
 
 
+def _there(records: Sequence[Record], most: int) -> list[Record]:
+    """The first so many whose files are where they were, with the content that they had."""
+    return list(islice(filter(is_unchanged, records), most))
+
+
 def _spread(records: Sequence[Record], most: int) -> list[Record]:
     """At most so many, evenly from all."""
     if len(records) <= most:
         return list(records)
     return [records[place] for place in np.linspace(0, len(records) - 1, most).astype(int)]
+
+
+def _spread_first(records: Sequence[Record], most: int) -> list[Record]:
+    """All, those first that `_spread` would take: the others stand in for what is gone."""
+    first = _spread(records, most)
+    taken = {record.id for record in first}
+    return first + [record for record in records if record.id not in taken]
 
 
 def _in_turn(records: Sequence[Record]) -> list[Record]:

@@ -12,23 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from taxon.api.artefact_checks import Reference, check_artefact, measure_speed
+from taxon.api.export_choices import check_options, wanted_formats
 from taxon.api.export_pictures import OwnPictures
+from taxon.api.export_records import artefact_info, refresh_report, speed_notes
 from taxon.bundle import ArtefactInfo, Bundle, read_bundle
-from taxon.bundle.artefact import (
-    Speed,
-    artefact_folder,
-    hash_files,
-    own_artefacts,
-    read_artefact,
-)
-from taxon.bundle.layout import ARTEFACT_FILE, REPORT_FILE
-from taxon.core.errors import BundleError, CheckFailed, ConfigError, Interrupted, reason_of
-from taxon.core.files import atomic_folder, write_json, write_text
+from taxon.bundle.artefact import artefact_folder, artefact_name, read_artefact
+from taxon.bundle.layout import ARTEFACT_FILE
+from taxon.core.errors import BundleError, CheckFailed, Interrupted, reason_of
+from taxon.core.files import atomic_folder, write_json
 from taxon.core.machine import machine
 from taxon.data import Columns, data_path
 from taxon.exporters import artefact_reports
-from taxon.exporters.formats import NAMES, Format, find_format, require_packages
-from taxon.exporters.job import MAX_DROP, ExportJob, ExportOptions, Written
+from taxon.exporters.formats import Format, find_format, require_packages
+from taxon.exporters.job import ExportJob, ExportOptions, Written
+from taxon.exporters.parity_report import MAX_DROP
 from taxon.exporters.portable import RUNNER_FILE, write_runner
 from taxon.inference.artefacts import open_artefact
 from taxon.models.stack import require_torch_stack
@@ -81,20 +78,16 @@ def export(
         DataError: eight bits are asked for and there are no pictures to calibrate on.
         CheckFailed: artefacts are not equal to the model; they were moved to `rejected/`.
     """
-    wanted = _wanted([formats] if isinstance(formats, str) else formats, frame)
-    if not 0 <= max_drop <= 1:
-        raise ConfigError(f"--max-drop is a share, 0 to 1 (0.01 is one point), not {max_drop}")
+    wanted = wanted_formats([formats] if isinstance(formats, str) else formats, frame)
+    options = ExportOptions(max_drop, frame, max_batch_size, max_delay_ms, instances)
+    check_options(options)
     require_torch_stack()
     bundle = read_bundle(Path(path))
     named = None if data is None else data_path(data)
     own = OwnPictures(bundle, named, columns, frame=frame)
-    options = ExportOptions(max_drop, frame, max_batch_size, max_delay_ms, instances)
     with ExitStack() as stack:
         exporting = _Exporting(bundle, own, options, tell or _nothing, stack)
-        try:
-            return exporting.write_all(wanted, Path(out) if out else None, each or _nothing)
-        finally:
-            _refresh_report(bundle)
+        return exporting.write_all(wanted, Path(out) if out else None, each or _nothing)
 
 
 def export_own_onnx(path: Path) -> ArtefactInfo:
@@ -175,7 +168,8 @@ class _Exporting:
         """
         written, rejected = [], []
         for wanted in formats:
-            folder = out / wanted.name if out else artefact_folder(self._bundle.path, wanted.name)
+            name = artefact_name(wanted.name, self._options.frame)
+            folder = out / name if out else artefact_folder(self._bundle.path, name)
             try:
                 written.append(self._write(wanted, folder))
                 each(written[-1])
@@ -183,6 +177,8 @@ class _Exporting:
                 if len(formats) > 1:
                     self._tell(str(error))
                 rejected.append(str(error))
+        if out is None and written:
+            refresh_report(self._bundle)
         if rejected:
             raise CheckFailed("; ".join(rejected))
         return written
@@ -203,7 +199,7 @@ class _Exporting:
                 with atomic_folder(rejected, replace_if=ARTEFACT_FILE) as copy:
                     shutil.copytree(temporary, copy, dirs_exist_ok=True)
                 raise CheckFailed(f"{failed[0].sentence()}{_MOVED} {rejected}")
-        shutil.rmtree(rejected, ignore_errors=True)  # of an earlier try
+        _forget_rejected(rejected)
         return info
 
     def _describe(self, wanted: Format, folder: Path, written: Written) -> ArtefactInfo:
@@ -225,9 +221,18 @@ class _Exporting:
         if self._own is not None and written.backend is None:
             rival = written.rival or self._reference.backend
             speed = measure_speed(backend, rival, spec.preprocessing, frame)
-            notes = (*written.notes, *_speed_notes(wanted, speed))
+            notes = (*written.notes, *self._choice_notes(wanted), *speed_notes(wanted, speed))
             update |= {"speed": speed, "machine": machine(), "notes": notes}
         return info.model_copy(update=update)
+
+    def _choice_notes(self, wanted: Format) -> list[str]:
+        """Layers are chosen by pictures; where these prove the choice too, it is said."""
+        if wanted.precision != "int8" or self._own is None or not self._own.proves_its_choice:
+            return []
+        return [
+            "Among the pictures that it was compared on are those by which its layers were chosen: "
+            "`taxon verify --data` on others says more."
+        ]
 
     @cached_property
     def _reference(self) -> Reference:
@@ -259,68 +264,12 @@ class _Exporting:
         return write_onnx(self._bundle, Path(temporary))
 
 
-def _refresh_report(bundle: Bundle) -> None:
-    """Write the section on artefacts of the model's report anew, if there is a report."""
-    from taxon.evaluation.artefacts_view import place_artefacts
-
-    file = bundle.path / REPORT_FILE
-    if file.is_file():
-        page = place_artefacts(file.read_text(encoding="utf-8"), own_artefacts(bundle))
-        if page is not None:
-            write_text(file, page)
-
-
-def _speed_notes(wanted: Format, speed: Sequence[Speed]) -> list[str]:
-    """Fewer bits are chosen for speed: where they bring none, it is said."""
-    if wanted.precision == "float32" or any(each.ratio < 0.97 for each in speed):
-        return []
-    ratios = " and ".join(f"{each.ratio:.2f}x the time at batch {each.batch}" for each in speed)
-    return [
-        f"It is not faster than float32 on this machine ({ratios} of {speed[0].rival}): here it "
-        "saves space alone; measure where it will run."
-    ]
-
-
-def artefact_info(
-    bundle: Bundle,
-    wanted: Format,
-    folder: Path,
-    written: Written,
-    frame: tuple[int, int] | None = None,
-) -> ArtefactInfo:
-    """Describe what an exporter wrote into a folder; it was not compared with the model yet."""
-    files = hash_files(folder, written.file)
-    return ArtefactInfo(
-        format=wanted.name,
-        precision=wanted.precision,
-        file=written.file,
-        files=files,
-        spec=bundle.spec,
-        inputs=dict(written.inputs),
-        outputs=dict(written.outputs),
-        adapter=written.adapter,
-        frame=frame,
-        made_with=dict(written.made_with),
-        size=sum((folder / name).stat().st_size for name in files),
-        parity=(),
-        notes=written.notes,
-        details=dict(written.details),
-    )
-
-
-def _wanted(formats: Sequence[str], frame: tuple[int, int] | None) -> list[Format]:
-    """The formats, each once, all of which can be made here."""
-    if not formats:
-        raise ConfigError(f"no format; name one or several of: {', '.join(NAMES)}")
-    wanted = [find_format(name) for name in dict.fromkeys(formats)]
-    for each in wanted:
-        require_packages(each)
-        if frame is not None and not each.takes_frames:
-            able = ", ".join(other for other in NAMES if find_format(other).takes_frames)
-            raise ConfigError(
-                f"the format {each.name} takes no whole frames (--frame); those that do: {able}"
-            )
-    return wanted
+def _forget_rejected(folder: Path) -> None:
+    """Remove what an earlier try left, now that the format was written."""
+    if (folder / ARTEFACT_FILE).is_file():
+        shutil.rmtree(folder)
+        if not any(folder.parent.iterdir()):
+            folder.parent.rmdir()
 
 
 def _nothing(_: object) -> None:

@@ -11,8 +11,8 @@ from taxon.bundle import Bundle, ModelSpec, read_bundle
 from taxon.bundle.artefact import Precision, artefact_folder, read_artefact, read_info
 from taxon.core.errors import BundleError, CheckFailed
 from taxon.data import Columns, Manifest, data_path, load_manifest
-from taxon.exporters import ParityReport, compare_backends
-from taxon.exporters.parity import MAX_DROP
+from taxon.exporters import ParityReport, artefact_reports, compare_backends
+from taxon.exporters.parity_report import MAX_DROP
 from taxon.inference import Backend
 from taxon.inference.artefacts import open_artefact
 from taxon.inference.backend import CarriesSpec
@@ -26,7 +26,7 @@ def verify(
     *,
     data: str | Path | None = None,
     columns: Columns | None = None,
-    max_drop: float = MAX_DROP,
+    max_drop: float | None = None,
 ) -> list[ParityReport]:
     """Compare an artefact with the model: on the golden pictures, and on `data` where given.
 
@@ -34,7 +34,7 @@ def verify(
         artefact: an artefact's folder or an .onnx file; None is the bundle's own ONNX.
         data: a labelled folder or table.
         columns: the columns of a table.
-        max_drop: what macro-F1 may lose by fewer bits, 0 to 1.
+        max_drop: what macro-F1 may lose by fewer bits, 0 to 1; None: what it was exported with.
 
     Raises:
         BundleError: no model folder, or no artefact there.
@@ -50,6 +50,8 @@ def verify(
     own = None
     if data is not None and opened.frame is not None:
         own = OwnPictures(bundle, data_path(data), columns, frame=opened.frame)
+    if max_drop is None:
+        max_drop = opened.max_drop
     reports = check_artefact(
         opened.backend,
         bundle,
@@ -90,6 +92,7 @@ class _Opened:
     backend: Backend
     precision: Precision
     frame: tuple[int, int] | None = None
+    max_drop: float = MAX_DROP
 
 
 def _open(bundle: Bundle, artefact: Path | None) -> _Opened:
@@ -97,7 +100,7 @@ def _open(bundle: Bundle, artefact: Path | None) -> _Opened:
     if artefact is not None and artefact.is_file():
         alone = OnnxRuntimeBackend(artefact)
         _require_same(bundle, alone.spec(), "onnx")
-        return _Opened(alone, "float32")
+        return _Opened(alone, alone.precision, alone.frame)
     folder = artefact or artefact_folder(bundle.path, "onnx")
     if not folder.exists():
         raise BundleError(
@@ -113,7 +116,8 @@ def _open(bundle: Bundle, artefact: Path | None) -> _Opened:
     # What the file itself carries counts too: it is what travels.
     if isinstance(backend, CarriesSpec):
         _require_same(bundle, backend.spec(), info.format)
-    return _Opened(backend, info.precision, info.frame)
+    allowed = [report.allowed_drop for report in artefact_reports(info)]
+    return _Opened(backend, info.precision, info.frame, max(allowed, default=MAX_DROP))
 
 
 def _require_same(bundle: Bundle, carried: ModelSpec, format_name: str) -> None:

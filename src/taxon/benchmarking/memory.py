@@ -49,7 +49,7 @@ def first_run(contender: Contender, batches: Sequence[int], threads: int) -> Fir
         "threads": threads,
     }
     done = subprocess.run(
-        [sys.executable, "-m", "taxon.benchmarking.memory", json.dumps(request)],
+        [sys.executable, "-P", "-m", "taxon.benchmarking.memory", json.dumps(request)],
         capture_output=True,
         text=True,
     )
@@ -67,7 +67,7 @@ def first_run(contender: Contender, batches: Sequence[int], threads: int) -> Fir
 def interpreter_memory() -> int | None:
     """Bytes that an empty Python holds at most; None where the system does not tell."""
     done = subprocess.run(
-        [sys.executable, "-c", _EMPTY], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", _EMPTY], capture_output=True, text=True, check=True
     )
     return int(done.stdout) if done.stdout.strip() else None
 

@@ -124,6 +124,7 @@ def read_artefact(path: Path) -> ArtefactInfo:
         BundleError: absent, damaged, altered or of another version.
     """
     info = read_info(path)
+    _require_covered(info, path / ARTEFACT_FILE)
     for name, expected in info.files.items():
         file = path / name
         if not file.is_file():
@@ -135,9 +136,37 @@ def read_artefact(path: Path) -> ArtefactInfo:
     return info
 
 
-def artefact_folder(bundle_path: Path, format_name: str) -> Path:
-    """Return where a format's artefact lies in a bundle."""
-    return bundle_path / ARTEFACTS_FOLDER / format_name
+def _require_covered(info: ArtefactInfo, file: Path) -> None:
+    """Refuse hashes that do not cover the artefact, and paths that lead elsewhere."""
+    names = [info.file, *info.files]
+    elsewhere = [name for name in names if Path(name).is_absolute() or ".." in Path(name).parts]
+    covered = any(Path(name).is_relative_to(info.file) for name in info.files)
+    if elsewhere or not covered:
+        reason = f"'{elsewhere[0]}' leads elsewhere" if elsewhere else f"no sha256 of {info.file}"
+        raise BundleError(f"{file} is damaged: {reason}; export it again")
+
+
+def artefact_name(format_name: str, frame: tuple[int, int] | None = None) -> str:
+    """Return the name of an artefact's folder: one for whole frames stands beside the usual one."""
+    return format_name if frame is None else f"{format_name}-{frame[0]}x{frame[1]}"
+
+
+def artefact_folder(bundle_path: Path, name: str) -> Path:
+    """Return where an artefact lies in a bundle, by `artefact_name`."""
+    return bundle_path / ARTEFACTS_FOLDER / name
+
+
+def require_accepted(info: ArtefactInfo, path: Path) -> None:
+    """Refuse an artefact that was not equal to its model when it was exported.
+
+    Raises:
+        BundleError: it was rejected.
+    """
+    if not all(report["passed"] for report in info.parity):
+        raise BundleError(
+            f"{path} was rejected when it was exported: it does not answer as its model does. See "
+            f"`parity` in its {ARTEFACT_FILE}, or export it again"
+        )
 
 
 def require_fresh(info: ArtefactInfo, bundle: Bundle) -> None:

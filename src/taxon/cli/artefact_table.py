@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from taxon.bundle import ArtefactInfo
-from taxon.bundle.artefact import artefact_folder
+from taxon.bundle.artefact import artefact_folder, artefact_name
 from taxon.core.machine import machine_sentence
 
 
@@ -17,7 +17,8 @@ def show_artefacts(run: Path, written: Sequence[ArtefactInfo], out: Path | None)
     from taxon.exporters import artefact_reports
 
     for info in written:
-        folder = out / info.format if out is not None else artefact_folder(run, info.format)
+        name = artefact_name(info.format, info.frame)
+        folder = out / name if out is not None else artefact_folder(run, name)
         typer.echo(f"{info.format}: {folder / info.file}")
         for report in artefact_reports(info):
             typer.echo(f"  {report.sentence()}")

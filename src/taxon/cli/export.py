@@ -120,6 +120,6 @@ def command(
 
 def _frame(text: str) -> tuple[int, int]:
     width, separator, height = text.lower().partition("x")
-    if not separator or not width.isdigit() or not height.isdigit():
+    if not separator or not (width.isdecimal() and height.isdecimal()):
         raise ConfigError(f"--frame is WIDTHxHEIGHT in pixels, say 640x480, not '{text}'")
     return int(width), int(height)

@@ -25,6 +25,16 @@ def command(
         Path | None,
         typer.Option(help="A labelled folder or table to compare on too.", show_default=False),
     ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="<0-1>",
+            help="What macro-F1 may lose by fewer bits.",
+            show_default="what it was exported with",
+        ),
+    ] = None,
     path_column: options.PathColumn = "path",
     label_column: options.LabelColumn = None,
     tag_columns: options.TagColumns = None,
@@ -47,7 +57,7 @@ def command(
         image_root,
         parents,
     )
-    reports = verify(run, artefact, data=data, columns=table)
+    reports = verify(run, artefact, data=data, columns=table, max_drop=max_drop)
     for report in reports:
         typer.echo(report.sentence())
         for name, figure in (("top-1", report.top1), ("macro-F1", report.macro_f1)):

@@ -13,7 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from taxon.bundle import ArtefactInfo
-from taxon.bundle.artefact import Speed
+from taxon.bundle.artefact import Speed, artefact_name
 from taxon.core.machine import machine_sentence
 from taxon.evaluation.page import environment
 from taxon.evaluation.wording import percent
@@ -62,7 +62,7 @@ def _row(info: ArtefactInfo) -> ArtefactRow:
     report = info.parity[-1] if info.parity else {}
     speeds = {speed.batch: _speed(speed) for speed in info.speed}
     return ArtefactRow(
-        name=info.format,
+        name=artefact_name(info.format, info.frame),
         size=f"{info.size / 1e6:.1f} MB",
         single=speeds.get(1, ""),
         batch=speeds.get(8, ""),

@@ -10,14 +10,15 @@ import numpy as np
 import torch
 
 from taxon.bundle import Bundle, ModelSpec
-from taxon.core.errors import DataError, TaxonError
+from taxon.core.errors import CheckFailed, DataError, TaxonError
 from taxon.core.predictions import ImageBatch
 from taxon.core.versions import made_with
 from taxon.exporters.coreml_words import describe, limits, outputs_in_words
 from taxon.exporters.framing_words import VISION_OPTION, framing_in_words
 from taxon.exporters.job import ExportJob, Written
 from taxon.exporters.onnx import exportable_module
-from taxon.exporters.parity import CHANGED_SHARE, compare_outputs, run_all
+from taxon.exporters.parity import compare_outputs, run_all
+from taxon.exporters.parity_report import CHANGED_SHARE
 from taxon.inference import Backend, Outputs
 from taxon.inference.coreml import (
     INPUT,
@@ -94,7 +95,7 @@ def _export(job: ExportJob, folder: Path, *, half: bool, whole_stem: bool = Fals
         model, way, graph = _converted(coremltools, bundle, precision)
         _finished(coremltools, model, bundle).save(str(package))
     program = read_program(load_package(package), package)
-    backend, checked = _stand_in(package, program, way, graph, spec)
+    backend, checked = _stand_in(package, program, way, graph, spec, half=half)
     size = f"{spec.preprocessing.width}x{spec.preprocessing.height}"
     return Written(
         file=package.name,
@@ -159,7 +160,7 @@ def _converted(coremltools: Any, bundle: Bundle, precision: Any) -> tuple[Any, s
             return _convert(coremltools, source, spec, precision), way, graph
         except Exception as error:  # torch and coremltools raise many kinds
             reason = str(error).strip() or type(error).__name__
-            reasons.append(f"through {way}: {reason.splitlines()[0]}")
+            reasons.append(f"through {way}: {next(iter(reason.splitlines()))}")
     raise TaxonError(f"{spec.backbone} could not be converted to Core ML; {'; '.join(reasons)}")
 
 
@@ -211,11 +212,16 @@ def _finished(coremltools: Any, model: Any, bundle: Bundle) -> Any:
 
 
 def _stand_in(
-    package: Path, program: Program, way: str, graph: Graph, spec: ModelSpec
+    package: Path, program: Program, way: str, graph: Graph, spec: ModelSpec, *, half: bool
 ) -> tuple[Backend | None, tuple[str, ...]]:
     """What is compared with the trained model on this system, and what that does not prove."""
     if on_apple():
         return None, ()
+    if program.unknown and half:
+        raise CheckFailed(
+            f"taxon cannot evaluate {', '.join(program.unknown)} of this program, so nothing here "
+            "would prove its half precision; export coreml, or coreml-fp16 on a Mac"
+        )
     if program.unknown:
         return _Converted(way, graph, spec), (
             f"Compared was the program of {way} that was converted, and not the package: taxon "

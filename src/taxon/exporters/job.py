@@ -12,9 +12,8 @@ import numpy.typing as npt
 
 from taxon.bundle import Bundle
 from taxon.core.predictions import ImageBatch
+from taxon.exporters.parity_report import MAX_DROP
 from taxon.inference import Backend
-
-MAX_DROP = 0.01
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,7 @@ class Written:
     Attributes:
         file: the artefact's file or folder, relative to the folder that it was given.
         inputs, outputs: name -> type and shape, `N` for the batch.
+        beside: further files that belong to it, relative to the same folder.
         adapter: in words, what stands between this format and the core graph.
         made_with: versions of the libraries that converted it.
         notes: what a user must know.
@@ -110,6 +110,7 @@ class Written:
     file: str
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
+    beside: tuple[str, ...] = ()
     adapter: str = ""
     made_with: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -10,7 +10,8 @@ import numpy as np
 from taxon.bundle import ModelSpec
 from taxon.core.errors import CheckFailed
 from taxon.exporters.job import Labelled
-from taxon.exporters.parity import ParityReport, compare_outputs, run_all
+from taxon.exporters.parity import compare_outputs, run_all
+from taxon.exporters.parity_report import ParityReport
 from taxon.inference import Backend, Outputs
 
 MOST_GROUPS = 48

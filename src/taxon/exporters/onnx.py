@@ -74,7 +74,7 @@ def write_onnx(bundle: Bundle, folder: Path, *, frame: tuple[int, int] | None = 
         raw = Path(scratch) / FILE_NAME
         program.save(raw, external_data=False)
         model = onnx.load(raw)
-    save_checked(model, path, spec)
+    save_checked(model, path, spec, frame=frame)
     return path
 
 

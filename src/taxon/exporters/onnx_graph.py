@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taxon.bundle import ModelSpec
+from taxon.bundle.artefact import Precision
 from taxon.core.errors import TaxonError
 from taxon.core.files import atomic_file
-from taxon.inference.onnx_runtime import SPEC_KEY
+from taxon.inference.onnx_runtime import FRAME_KEY, PRECISION_KEY, SPEC_KEY
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -16,8 +17,19 @@ if TYPE_CHECKING:
 LOGITS = "logits"
 
 
-def save_checked(model: ModelProto, path: Path, spec: ModelSpec) -> None:
+def save_checked(
+    model: ModelProto,
+    path: Path,
+    spec: ModelSpec,
+    *,
+    precision: Precision = "float32",
+    frame: tuple[int, int] | None = None,
+) -> None:
     """Check a model, put class names, preprocessing and policy into its metadata, write it.
+
+    Args:
+        precision: of weights and arithmetic, for the metadata.
+        frame: (width, height) of whole pictures, for the metadata, where they go in.
 
     Raises:
         TaxonError: ONNX's checker refuses it.
@@ -31,7 +43,10 @@ def save_checked(model: ModelProto, path: Path, spec: ModelSpec) -> None:
         node.ClearField("doc_string")
     model.graph.ClearField("metadata_props")
     model.producer_name = "taxon"
-    onnx.helper.set_model_props(model, {SPEC_KEY: spec.model_dump_json()})
+    properties = {SPEC_KEY: spec.model_dump_json(), PRECISION_KEY: precision}
+    if frame is not None:
+        properties[FRAME_KEY] = f"{frame[0]}x{frame[1]}"
+    onnx.helper.set_model_props(model, properties)
     with atomic_file(path) as temporary:
         onnx.save(model, temporary)
         try:

@@ -38,7 +38,7 @@ def export_onnx_half(job: ExportJob, folder: Path) -> Written:
     _drop_round_trips(half.graph)
     half.graph.ClearField("value_info")  # of the types before
     OnnxModel(half).topological_sort()  # casts were put at the end
-    save_checked(half, folder / FILE_NAME, job.bundle.spec)
+    save_checked(half, folder / FILE_NAME, job.bundle.spec, precision="float16")
     return Written(
         file=FILE_NAME,
         inputs=tensor_inputs(job.bundle),

@@ -45,7 +45,7 @@ def export_onnx_int8(job: ExportJob, folder: Path) -> Written:
     source = job.float_onnx()
     rival = OnnxRuntimeBackend(source, name="onnx")
     validation = job.pictures.validation()
-    with tempfile.TemporaryDirectory(prefix="taxon-") as scratch, _quiet():
+    with tempfile.TemporaryDirectory(prefix="taxon-") as scratch:
         quantiser = _Quantiser(source, Path(scratch))
         quantiser.calibrate(job.pictures.training())
         choice = choose_layers(
@@ -58,7 +58,7 @@ def export_onnx_int8(job: ExportJob, folder: Path) -> Written:
             tell=job.tell,
         )
         model = onnx.load(quantiser.write(choice.kept))
-    save_checked(model, folder / FILE_NAME, job.bundle.spec)
+    save_checked(model, folder / FILE_NAME, job.bundle.spec, precision="int8")
     return Written(
         file=FILE_NAME,
         inputs=tensor_inputs(job.bundle),
@@ -108,7 +108,10 @@ class _Quantiser:
         self._scratch = scratch
         self._prepared = scratch / "prepared.onnx"
         # Shapes only: fused by ONNX Runtime, layers would lose their names.
-        quant_pre_process(source, self._prepared, skip_optimization=True, skip_symbolic_shape=True)
+        with _quiet():
+            quant_pre_process(
+                source, self._prepared, skip_optimization=True, skip_symbolic_shape=True
+            )
         graph = onnx.load(self._prepared).graph
         inside = network_nodes(graph)
         self.layers = [
@@ -121,6 +124,10 @@ class _Quantiser:
         Args:
             images: uint8 [K, 3, H, W], of the training part.
         """
+        with _quiet():
+            self._ranges = self._found_ranges(images)
+
+    def _found_ranges(self, images: ImageBatch) -> Any:
         from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
         most = max(16, _CALIBRATION_BYTES // (4 * 8 * images[0].size))
@@ -134,7 +141,7 @@ class _Quantiser:
         # All that it is given at once it keeps in memory.
         for start in range(0, min(most, len(images)), 8):
             calibrator.collect_data(_Batches(images[start : start + 8]))
-        self._ranges = calibrator.compute_data()
+        return calibrator.compute_data()
 
     def build(self, kept: frozenset[str]) -> OnnxRuntimeBackend:
         """Return a backend in which all layers but `kept` have eight bits."""
@@ -158,9 +165,10 @@ class _Quantiser:
             op_types_to_quantize=list(QUANTISED),
             extra_options={},
         )
-        quantiser.quantize_model()
         file = self._scratch / "quantised.onnx"
-        quantiser.model.save_model_to_file(str(file))
+        with _quiet():
+            quantiser.quantize_model()
+            quantiser.model.save_model_to_file(str(file))
         return file
 
 

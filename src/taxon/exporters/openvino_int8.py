@@ -13,7 +13,8 @@ import numpy as np
 from taxon.core.errors import CheckFailed
 from taxon.exporters.job import ExportJob, Labelled
 from taxon.exporters.onnx_graph import network_nodes
-from taxon.exporters.parity import ParityReport, compare_outputs, joined, run_all
+from taxon.exporters.parity import compare_outputs, joined, run_all
+from taxon.exporters.parity_report import ParityReport
 from taxon.inference import Backend, Outputs
 from taxon.inference.onnx_runtime import OUTPUTS, SCOPE_OUTPUT
 

@@ -8,114 +8,25 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
-from taxon.bundle import ArtefactInfo, ModelSpec
+from taxon.bundle import ModelSpec
 from taxon.bundle.artefact import Precision
 from taxon.bundle.golden import GoldenSet, differing_inputs
 from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.decision.answers import answer_confidence, answer_scores, named_classes
+from taxon.exporters.parity_report import (
+    CHANGED_SHARE,
+    ENOUGH_PICTURES,
+    FAR_OFF,
+    GROSS_MEAN,
+    GROSS_SHARE,
+    MAX_DROP,
+    PROBABILITY_TOLERANCE,
+    SCOPE_TOLERANCE,
+    SIGNIFICANT,
+    ParityReport,
+)
 from taxon.inference import Backend, Outputs
-
-PROBABILITY_TOLERANCE = 1e-4
-SCOPE_TOLERANCE = 1e-2  # standard deviations
-# With fewer bits the values move; what may not move is what is answered (docs/adr/0025).
-CHANGED_SHARE: dict[Precision, float] = {"float32": 0.0, "float16": 0.005, "int8": 0.02}
-MAX_DROP = 0.01
-SIGNIFICANT = 0.05
-ENOUGH_PICTURES = 200
-# On fewer pictures one changed answer is more than any share: only what is grossly wrong fails.
-GROSS_MEAN = 0.05
-GROSS_SHARE = 0.25
-FAR_OFF = 1e9  # in place of a difference that is no number, which JSON does not have
-Pair = dict[str, float]
-
-
-class ParityReport(BaseModel):
-    """The comparison of an artefact with a reference.
-
-    Attributes:
-        artefact, reference: what was compared with what.
-        source: the `golden` examples of the bundle, or the user's `data`.
-        precision: of the artefact, which decides what is allowed.
-        pictures: how many.
-        largest_difference, mean_difference: of probabilities, 0 to 1.
-        largest_scope_difference: of out-of-scope scores, in standard deviations; None where the
-            model has none.
-        changed_decisions: pictures with another answer, ties left aside.
-        changed_pictures: the first of them, by position or name.
-        inexact_inputs: golden pictures that preprocessing does not turn into the exact input.
-        macro_f1, top1: of the `reference`'s and the `artefact`'s answers, where labels are known;
-            top-1 for multiclass only.
-        tolerance: what the largest difference may be; None: any, the answers count.
-        allowed_changed: the share of answers that may change.
-        allowed_drop: what macro-F1 may lose.
-        passed: within what is allowed, on exact inputs.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    artefact: str
-    reference: str
-    source: Literal["golden", "data"]
-    precision: Precision = "float32"
-    pictures: int
-    largest_difference: float
-    mean_difference: float
-    largest_scope_difference: float | None = None
-    changed_decisions: int
-    changed_pictures: tuple[str, ...] = ()
-    inexact_inputs: tuple[int, ...] = ()
-    macro_f1: Pair | None = None
-    top1: Pair | None = None
-    tolerance: float | None = PROBABILITY_TOLERANCE
-    allowed_changed: float = 0.0
-    allowed_drop: float = MAX_DROP
-    passed: bool
-
-    def sentence(self) -> str:
-        """Say the result in one line."""
-        exact = self.precision == "float32"
-        verdict = "equal" if self.passed else "NOT EQUAL"
-        if not exact:
-            verdict = "equal enough" if self.passed else "NOT EQUAL ENOUGH"
-        changed = f"{self.changed_decisions} changed decisions"
-        if not exact:
-            changed = f"{self.changed_decisions} changed decisions ({self._changed_share:.1%})"
-            if self.tolerance is None and self.allowed_changed:
-                changed += f" (allowed {self.allowed_changed:.1%})"
-        parts = [self._difference(), changed]
-        if self.macro_f1 is not None and not exact:
-            before, after = self.macro_f1["reference"], self.macro_f1["artefact"]
-            parts.append(f"macro-F1 {before:.1%} -> {after:.1%} (may lose {self.allowed_drop:.1%})")
-        if self.inexact_inputs:
-            parts.append(f"{len(self.inexact_inputs)} inputs inexact")
-        if exact and self.largest_scope_difference is not None and not self.passed:
-            parts.append(
-                f"out-of-scope scores {self.largest_scope_difference:.1e} apart (allowed "
-                f"{SCOPE_TOLERANCE:.0e})"
-            )
-        return (
-            f"{self.artefact} and {self.reference} are {verdict} on {self.pictures} "
-            f"{'golden pictures' if self.source == 'golden' else 'pictures'}: {', '.join(parts)}"
-        )
-
-    @property
-    def _changed_share(self) -> float:
-        return self.changed_decisions / max(1, self.pictures)
-
-    def _difference(self) -> str:
-        if self.tolerance is None:
-            return (
-                f"differences {self.mean_difference:.1e} in the mean, at most "
-                f"{self.largest_difference:.1e}"
-            )
-        return f"largest difference {self.largest_difference:.1e} (allowed {self.tolerance:.0e})"
-
-
-def artefact_reports(info: ArtefactInfo) -> list[ParityReport]:
-    """The comparisons that artefact.json holds."""
-    return [ParityReport.model_validate(each) for each in info.parity]
 
 
 def compare_golden(
@@ -225,6 +136,8 @@ def compare_outputs(
     scope_difference = None
     if spec.policy.scope is not None:
         scopes = _scopes(expected), _scopes(actual)
+        # A score that is missing or no number would never flag anything.
+        changed |= ~np.isfinite(scopes[1])
         changed |= _flag_changed(*scopes, spec.policy.scope.limit)
         scope_difference = _largest(*scopes)
     changed_rows = np.flatnonzero(changed)
@@ -235,7 +148,7 @@ def compare_outputs(
         within = largest <= PROBABILITY_TOLERANCE and (scope_difference or 0.0) <= SCOPE_TOLERANCE
         passed = within and not len(changed_rows)
     elif len(names) >= ENOUGH_PICTURES and source == "data":
-        passed = not _above(len(changed_rows), len(names), allowed)
+        passed = not above(len(changed_rows), len(names), allowed)
         passed = passed and _drop(figures) <= max_drop
     else:
         allowed = GROSS_SHARE
@@ -291,10 +204,20 @@ def answers_macro_f1(
     return selection_score("multiclass", targets, named)
 
 
-def _above(changed: int, pictures: int, share: float) -> bool:
+def above(changed: int, pictures: int, share: float) -> bool:
     """Whether so many changes are more than chance makes of a share, at the level of 5 %."""
+    if changed <= share * pictures:
+        return False
+    # In logarithms: of thousands of pictures the factors are beyond what a float holds.
+    ways = math.lgamma(pictures + 1)
     fewer = (
-        math.comb(pictures, count) * share**count * (1 - share) ** (pictures - count)
+        math.exp(
+            ways
+            - math.lgamma(count + 1)
+            - math.lgamma(pictures - count + 1)
+            + count * math.log(share)
+            + (pictures - count) * math.log1p(-share)
+        )
         for count in range(changed)
     )
     return 1 - math.fsum(fewer) < SIGNIFICANT

@@ -23,7 +23,8 @@ from taxon.exporters.converter_environment import (
     run_converter,
 )
 from taxon.exporters.job import ExportJob, Written, input_size, tensor_outputs
-from taxon.exporters.parity import ParityReport, compare_outputs, run_all
+from taxon.exporters.parity import compare_outputs, run_all
+from taxon.exporters.parity_report import ParityReport
 from taxon.exporters.tflite_metadata import LABELS_FILE, attach_metadata
 from taxon.exporters.tflite_quantise import EIGHT_BITS, HALF, REFUSED_FILE, VARIANTS
 from taxon.exporters.tflite_trial import try_file
@@ -57,7 +58,9 @@ def export_tflite_fp16(job: ExportJob, folder: Path) -> Written:
         if HALF in files.refused:
             raise TaxonError(f"{job.bundle.spec.backbone}: {files.refused[HALF]}")
         shutil.copyfile(files.path(HALF), folder / FILE_NAME)
-    return _written(job, details={"variant": HALF, "what": VARIANTS[HALF]})
+        rival = _rival(float_file)
+    written = _written(job, details={"variant": HALF, "what": VARIANTS[HALF]})
+    return replace(written, rival=rival)
 
 
 def export_tflite_int8(job: ExportJob, folder: Path) -> Written:
@@ -76,8 +79,7 @@ def export_tflite_int8(job: ExportJob, folder: Path) -> Written:
     ):
         chosen, tried = _choose(job, float_file, files)
         shutil.copyfile(files.path(chosen), folder / FILE_NAME)
-        rival = LiteRtBackend(float_file)
-    rival.name = f"{rival.name} in float32"
+        rival = _rival(float_file)
     details = {
         "variant": chosen,
         "what": VARIANTS[chosen],
@@ -85,6 +87,12 @@ def export_tflite_int8(job: ExportJob, folder: Path) -> Written:
     }
     notes = _choice_note(tried, chosen)
     return replace(_written(job, details=details), notes=notes, rival=rival)
+
+
+def _rival(float_file: Path) -> LiteRtBackend:
+    backend = LiteRtBackend(float_file)
+    backend.name = "litert in float32"
+    return backend
 
 
 def _convert(job: ExportJob, file: Path) -> None:

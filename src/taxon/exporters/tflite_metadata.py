@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from taxon.bundle import ModelSpec
+from taxon.core.text import one_line
 from taxon.inference.onnx_runtime import SPEC_KEY
 
 LABELS_FILE = "labels.txt"
@@ -41,7 +42,9 @@ def attach_metadata(source: Path, target: Path, spec: ModelSpec) -> None:
     builder.Finish(model.Pack(builder), _IDENTIFIER)
     target.write_bytes(builder.Output())
     with zipfile.ZipFile(target, "a") as archive:
-        archive.writestr(LABELS_FILE, "".join(f"{name}\n" for name in spec.label_space.names))
+        archive.writestr(
+            LABELS_FILE, "".join(f"{one_line(name)}\n" for name in spec.label_space.names)
+        )
 
 
 class _AlignedPacking:

@@ -9,7 +9,6 @@ from torch.export import Dim, ExportedProgram
 
 from taxon.bundle import Bundle
 from taxon.core.errors import TaxonError
-from taxon.core.files import atomic_file
 from taxon.core.versions import made_with
 from taxon.exporters.job import ExportJob, Written, tensor_inputs, tensor_outputs
 from taxon.exporters.onnx import exportable_module
@@ -31,17 +30,14 @@ def export_torch_program(job: ExportJob, folder: Path) -> Written:
 
 
 def write_program(bundle: Bundle, folder: Path) -> Path:
-    """Write model.pt2 into a folder and return its path.
+    """Write model.pt2 into a folder, which appears as a whole, and return its path.
 
     Raises:
         TaxonError: torch.export refuses the model.
     """
     program = trace(bundle, largest_batch=LARGEST_BATCH)
-    path = folder / FILE_NAME
-    with atomic_file(path) as temporary:
-        torch.export.save(
-            program, temporary, extra_files={SPEC_FILE: bundle.spec.model_dump_json()}
-        )
+    path = folder / FILE_NAME  # its name is within the archive too, so that it is no temporary one
+    torch.export.save(program, path, extra_files={SPEC_FILE: bundle.spec.model_dump_json()})
     return path
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from taxon.bundle import ModelSpec
-from taxon.core.errors import ConfigError
 from taxon.core.files import atomic_file, write_text
 from taxon.core.versions import made_with
 from taxon.exporters.job import ExportJob, ExportOptions, Written
 from taxon.exporters.portable import package_files, portable_source, zip_bytes
 from taxon.exporters.shipped.torchserve_handler import PROGRAM_FILE, SPEC_FILE
-from taxon.exporters.torch_export import LARGEST_BATCH, write_program
+from taxon.exporters.torch_export import write_program
 
 ARCHIVE_FILE = "model.mar"
 CONFIG_FILE = "config.properties"
@@ -31,12 +30,7 @@ _NOTES = (
 
 
 def export_torchserve(job: ExportJob, folder: Path) -> Written:
-    """Write model.mar and a config.properties that starts it.
-
-    Raises:
-        ConfigError: TorchServe cannot gather requests in this way.
-    """
-    _require_batching(job.options)
+    """Write model.mar and a config.properties that starts it."""
     spec = job.bundle.spec
     program = write_program(job.bundle, folder)
     files = {
@@ -56,20 +50,12 @@ def export_torchserve(job: ExportJob, folder: Path) -> Written:
         file=ARCHIVE_FILE,
         inputs={"data": "the bytes of one picture a request, as the body or in a form"},
         outputs={"prediction": "JSON, as `taxon predict --format jsonl` writes it"},
+        beside=(CONFIG_FILE,),
         adapter="the handler decodes and resizes with taxon's own code, and decides",
         made_with=made_with("torch"),
         notes=_NOTES,
         details={"model_name": model_name(spec), **_worker(job.options)},
     )
-
-
-def _require_batching(options: ExportOptions) -> None:
-    if not 1 <= options.max_batch_size <= LARGEST_BATCH:
-        raise ConfigError(
-            f"--max-batch-size is from 1 to {LARGEST_BATCH}, not {options.max_batch_size}"
-        )
-    if options.max_delay_ms < 0:
-        raise ConfigError(f"--max-delay-ms is 0 or more, not {options.max_delay_ms}")
 
 
 def model_name(spec: ModelSpec) -> str:
@@ -116,7 +102,10 @@ def _config(spec: ModelSpec, options: ExportOptions) -> str:
         "load_models": f"{name}={ARCHIVE_FILE}",
         "models": json.dumps({name: {_VERSION: version}}),
     }
-    start = f"torchserve --start --foreground --model-store . --ts-config {CONFIG_FILE} --ncs"
+    start = (
+        f"torchserve --start --foreground --disable-token-auth --ncs --model-store . "
+        f"--ts-config {CONFIG_FILE}"
+    )
     lines = [f"# {start}", *(f"{key}={value}" for key, value in settings.items())]
     return "\n".join(lines) + "\n"
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from taxon.bundle import ModelSpec
-from taxon.core.errors import ConfigError
 from taxon.core.text import is_control, one_line
 from taxon.core.versions import made_with
 from taxon.exporters.framing_words import framing_in_words
@@ -26,7 +25,6 @@ def export_triton(job: ExportJob, folder: Path) -> Written:
         ConfigError: a batch size, delay or number of instances that Triton does not take.
     """
     spec, options = job.bundle.spec, job.options
-    _require_allowed(options)
     name = model_name(spec.name)
     model = folder / name / MODEL_FILE
     model.parent.mkdir(parents=True)
@@ -129,13 +127,3 @@ def _quoted(text: str) -> str:
         for character in text
     )
     return f'"{"".join(escaped)}"'
-
-
-def _require_allowed(options: ExportOptions) -> None:
-    for name, value, least in (
-        ("--max-batch-size", options.max_batch_size, 1),
-        ("--max-delay-ms", options.max_delay_ms, 0),
-        ("--instances", options.instances, 1),
-    ):
-        if value < least:
-            raise ConfigError(f"{name} is {least} or more, not {value}")

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from taxon.bundle import ArtefactInfo
-from taxon.core.errors import BundleError
+from taxon.core.errors import BundleError, MissingDependencyError
+from taxon.core.versions import DISTRIBUTION
 from taxon.inference.backend import Backend
 from taxon.inference.onnx_runtime import OnnxRuntimeBackend
 
@@ -34,7 +35,15 @@ def open_artefact(folder: Path, info: ArtefactInfo, threads: int | None = None) 
             f"{folder} is a {info.format} artefact, which cannot be run here; "
             f"formats that can: {', '.join(OPENERS)}"
         )
-    return opener(folder, info, threads)
+    try:
+        return opener(folder, info, threads)
+    except ImportError as error:
+        extra = EXTRAS.get(info.format)
+        wanted = DISTRIBUTION if extra is None else f"'{DISTRIBUTION}[{extra}]'"
+        raise MissingDependencyError(
+            f"{folder} is a {info.format} artefact; what runs it does not import ({error}); "
+            f"type: pip install {wanted}"
+        ) from error
 
 
 def _onnx(folder: Path, info: ArtefactInfo, threads: int | None) -> Backend:
@@ -111,4 +120,16 @@ OPENERS: dict[str, Opener] = {
     "tflite-int8": _litert,
     "torchserve": _torchserve,
     "triton": _triton,
+}
+# What brings the runtimes that a plain install has not.
+EXTRAS = {
+    "executorch": "executorch",
+    "openvino": "openvino",
+    "openvino-fp16": "openvino",
+    "openvino-int8": "openvino",
+    "coreml": "coreml",
+    "coreml-fp16": "coreml",
+    "tflite": "tflite",
+    "tflite-fp16": "tflite",
+    "tflite-int8": "tflite",
 }

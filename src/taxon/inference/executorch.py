@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from taxon.bundle import ModelSpec
-from taxon.core.errors import BundleError
+from taxon.core.errors import BundleError, reason_of
 from taxon.core.predictions import ImageBatch
 from taxon.inference.backend import Outputs
 
@@ -44,7 +44,7 @@ class ExecuTorchBackend:
             self._program = Runtime.get().load_program(file)
             self._method = self._program.load_method("forward")
         except Exception as error:  # RuntimeError with a number
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = reason_of(error)
             raise BundleError(f"{file} cannot be loaded by ExecuTorch: {reason}") from error
         self._lock = threading.Lock()  # one method has one plan of its memory
 

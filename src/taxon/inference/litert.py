@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from taxon.bundle import ModelSpec
 from taxon.core.cores import available_cores
-from taxon.core.errors import BundleError, MissingDependencyError
+from taxon.core.errors import BundleError, MissingDependencyError, reason_of
 from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.core.versions import DISTRIBUTION
 from taxon.inference.backend import Outputs
@@ -62,7 +62,7 @@ class LiteRtBackend:
             inputs = list(self._runner.get_input_details())
             outputs = self._runner.get_output_details()
         except (ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = reason_of(error)
             raise BundleError(f"{file} cannot be loaded by LiteRT: {reason}") from error
         if inputs != [INPUT] or not set(OUTPUTS).issubset(outputs):
             raise BundleError(

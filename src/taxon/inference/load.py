@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from taxon.bundle import read_bundle
-from taxon.bundle.artefact import artefact_folder, read_artefact, require_fresh
+from taxon.bundle.artefact import artefact_folder, read_artefact, require_accepted, require_fresh
 from taxon.bundle.layout import ARTEFACT_FILE, BUNDLE_FILE
-from taxon.core.errors import BundleError
+from taxon.core.errors import BundleError, ConfigError
 from taxon.inference.artefacts import open_artefact
 from taxon.inference.onnx_runtime import OnnxRuntimeBackend
 from taxon.inference.predictor import Predictor
@@ -35,9 +35,12 @@ def load_predictor(
     if (path / BUNDLE_FILE).is_file():
         return _from_bundle(path, backend, device)
     if (path / ARTEFACT_FILE).is_file():
+        _require_own_runtime(path, backend, device)
         info = read_artefact(path)
+        require_accepted(info, path)
         return Predictor(info.spec, open_artefact(path, info), frame=info.frame)
     if path.is_file() and path.suffix == ".onnx":
+        _require_own_runtime(path, backend, device)
         return _from_onnx(path)
     raise BundleError(
         f"{path} is neither a model folder, nor an artefact's folder, nor an .onnx file; "
@@ -47,7 +50,16 @@ def load_predictor(
 
 def _from_onnx(file: Path) -> Predictor:
     loaded = OnnxRuntimeBackend(file)
-    return Predictor(loaded.spec(), loaded)
+    return Predictor(loaded.spec(), loaded, frame=loaded.frame)
+
+
+def _require_own_runtime(path: Path, backend: BackendName, device: str) -> None:
+    """Refuse choices that only a model folder has."""
+    if backend == "torch" or device != "cpu":
+        raise ConfigError(
+            f"{path} is an artefact, which its own runtime computes on the CPU: backend 'torch' "
+            "and other devices are for model folders"
+        )
 
 
 def _from_bundle(path: Path, backend: BackendName, device: str) -> Predictor:
@@ -60,6 +72,7 @@ def _from_bundle(path: Path, backend: BackendName, device: str) -> Predictor:
             )
         info = read_artefact(folder)
         require_fresh(info, bundle)
+        require_accepted(info, folder)
         return _from_onnx(folder / info.file)
     # Imported here: serving and predicting from ONNX must work with no torch installed.
     from taxon.inference.pytorch import PyTorchBackend

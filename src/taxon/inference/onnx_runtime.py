@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import onnxruntime
 from pydantic import ValidationError
 
 from taxon.bundle import ModelSpec
+from taxon.bundle.artefact import Precision
 from taxon.core.cores import available_cores
-from taxon.core.errors import BundleError
+from taxon.core.errors import BundleError, reason_of
 from taxon.core.predictions import ImageBatch
 from taxon.inference.backend import Outputs
 
 SPEC_KEY = "taxon.spec"
+PRECISION_KEY = "taxon.precision"
+FRAME_KEY = "taxon.frame"
 OUTPUTS = ("probabilities", "logits")
 SCOPE_OUTPUT = "scope"  # of models that flag what is out of scope
 # Name, type in ONNX Runtime's words, and sizes of the axes; a name where any size goes.
@@ -46,7 +50,7 @@ class OnnxRuntimeBackend:
                 str(file), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime's errors share no public base class
-            reason = str(error).splitlines()[0]
+            reason = reason_of(error)
             raise BundleError(f"{file} cannot be loaded by ONNX Runtime: {reason}") from error
         self._file = file
         given = {output.name for output in self._session.get_outputs()}
@@ -63,13 +67,28 @@ class OnnxRuntimeBackend:
         inputs, outputs = ([(each.name, each.type, each.shape) for each in side] for side in both)
         return inputs, outputs
 
+    @property
+    def precision(self) -> Precision:
+        """Of weights and arithmetic, as the file says; float32 where it says nothing."""
+        found = self._metadata().get(PRECISION_KEY, "float32")
+        return next((name for name in get_args(Precision) if name == found), "float32")
+
+    @property
+    def frame(self) -> tuple[int, int] | None:
+        """(width, height) of the whole pictures that go in; None where prepared ones do."""
+        width, separator, height = self._metadata().get(FRAME_KEY, "").partition("x")
+        return (int(width), int(height)) if separator else None
+
+    def _metadata(self) -> dict[str, str]:
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
     def spec(self) -> ModelSpec:
         """Return the class names, preprocessing and policy that the file carries.
 
         Raises:
             BundleError: the file was not written by `taxon export`.
         """
-        metadata = self._session.get_modelmeta().custom_metadata_map
+        metadata = self._metadata()
         if SPEC_KEY not in metadata:
             raise BundleError(
                 f"{self._file} carries no class names or preprocessing; "

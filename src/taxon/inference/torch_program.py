@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
+import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from taxon.bundle import ModelSpec
-from taxon.core.errors import BundleError
+from taxon.core.errors import BundleError, reason_of
 from taxon.core.predictions import ImageBatch
 from taxon.inference.backend import Outputs
 
@@ -33,11 +37,12 @@ class TorchProgramBackend:
         if threads is not None:
             torch.set_num_threads(threads)
         self._file = file
+        _require_no_code(file)
         extra = {SPEC_FILE: ""}
         try:
             program = torch.export.load(file, extra_files=extra)
         except Exception as error:  # zip, pickle and torch errors of many kinds
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = reason_of(error)
             raise BundleError(f"{file} cannot be loaded by torch.export: {reason}") from error
         self._spec = extra[SPEC_FILE]
         self._module = program.module()
@@ -59,3 +64,40 @@ class TorchProgramBackend:
             return ModelSpec.model_validate_json(self._spec)
         except ValidationError as error:
             raise BundleError(f"{self._file} carries no class names or preprocessing") from error
+
+
+def _require_no_code(file: Path) -> None:
+    """Refuse an archive that torch would read with pickle, which runs what it is told to.
+
+    What `taxon export` writes holds plain tensors; its example input loads as nothing but that.
+
+    Raises:
+        BundleError: it holds something else, or is no such archive.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            configs = [name for name in names if name.endswith("_config.json")]
+            pickled = [name for name in configs if _names_pickle(json.loads(archive.read(name)))]
+            others = [name for name in names if name.endswith(".pt")]
+            examples = [name for name in others if "/sample_inputs/" in name]
+            pickled += [name for name in others if name not in examples]
+            pickled += [name for name in names if "/custom_obj" in name]
+            for name in examples:
+                torch.load(io.BytesIO(archive.read(name)), weights_only=True)
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{file} cannot be loaded by torch.export: {reason_of(error)}") from error
+    except pickle.UnpicklingError as error:
+        raise BundleError(f"{file} refused: its example input is no plain tensor") from error
+    if pickled:
+        raise BundleError(
+            f"{file} refused: {pickled[0]} in it is a pickle, which could run anything; "
+            "`taxon export` writes none"
+        )
+
+
+def _names_pickle(config: object) -> bool:
+    """Whether a configuration says anywhere that pickle was used."""
+    if isinstance(config, dict):
+        return bool(config.get("use_pickle")) or any(map(_names_pickle, config.values()))
+    return isinstance(config, list) and any(map(_names_pickle, config))

@@ -46,6 +46,10 @@ class Runner:
                 raise ValueError(f"format version {info['format_version']}")
             self.host = Host(info["spec"], info["frame"] and tuple(info["frame"]))
             model, hashes = folder / info["file"], info["files"]
+            if info["file"] not in hashes:
+                raise ValueError(f"no sha256 of {info['file']}")
+            if not all(report["passed"] for report in info["parity"]):
+                raise ValueError("it was rejected when it was exported")
             intact = all(
                 sha256_bytes((folder / name).read_bytes()) == expected
                 for name, expected in hashes.items()

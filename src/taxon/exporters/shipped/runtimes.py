@@ -38,7 +38,7 @@ def open_graph(file: Path) -> Graph:
     except MissingDependencyError:
         raise
     except Exception as error:  # neither runtime has a public base class for its errors
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise BundleError(f"{file} cannot be loaded by {opener.name}: {reason}") from error
 
 
