@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import resource
+import signal
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -19,14 +21,27 @@ COLUMNS = "100"
 QUICK_TAXON = str(Path(__file__).with_name("quick_taxon.py"))
 
 
-def taxon_process(*arguments: str | Path, text: str | None = None) -> Done:
-    """Run `python -m taxon` with these arguments; it imports torch anew, which takes seconds."""
+def taxon_process(
+    *arguments: str | Path, text: str | None = None, largest_file: int | None = None
+) -> Done:
+    """Run `python -m taxon` with these arguments; it imports torch anew, which takes seconds.
+
+    Args:
+        largest_file: bytes; of larger files the end cannot be written, as on a full disk.
+    """
+
+    def limit() -> None:
+        assert largest_file is not None
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
     return subprocess.run(
         [sys.executable, "-m", "taxon", *map(str, arguments)],
         capture_output=True,
         text=True,
         input=text,
         timeout=300,
+        preexec_fn=None if largest_file is None else limit,
         env={**os.environ, "COLUMNS": COLUMNS},
     )
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from commands import fails, taxon
+from commands import fails, require_failure, taxon, taxon_process
 
 import taxon as api
 from taxon.bundle import ArtefactInfo, ModelSpec, read_bundle
@@ -155,6 +155,12 @@ def test_artefact_json_is_checked(
         load_predictor(folder)
 
 
+def test_file_in_the_folder_may_be_named(exported: dict[str, Path], run: Path) -> None:
+    (report,) = api.verify(run, exported["executorch"] / "model.pte")
+    assert report.passed and report.artefact == "executorch"
+    assert load_predictor(exported["openvino"] / "model").spec == read_bundle(run).spec
+
+
 def test_missing_file_of_several_is_named(exported: dict[str, Path], copy_of: Copy) -> None:
     folder = copy_of(exported["openvino"])
     (folder / "model" / "model.bin").unlink()
@@ -182,6 +188,14 @@ def test_output_that_cannot_be_written_leaves_nothing(run: Path, tmp_path: Path)
     with pytest.raises(OutputError, match="taxon did not write it"):
         api.export(run, "torch-export", out=tmp_path / "out")
     assert [file.name for file in theirs.iterdir()] == ["precious.txt"]
+
+
+@pytest.mark.parametrize("name", ["torch-export", "openvino", "triton"])
+def test_full_disk_is_one_line_and_leaves_nothing(name: str, run: Path, tmp_path: Path) -> None:
+    done = taxon_process("export", run, "--to", name, "--out", tmp_path, largest_file=100_000)
+    line = require_failure(done, 2, "cannot write")
+    assert str(tmp_path / name) in line and ".tmp" not in line
+    assert not list(tmp_path.iterdir())
 
 
 def test_missing_package_is_one_line_with_the_command(

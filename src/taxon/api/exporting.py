@@ -18,7 +18,7 @@ from taxon.api.export_records import artefact_info, refresh_report, speed_notes
 from taxon.bundle import ArtefactInfo, Bundle, read_bundle
 from taxon.bundle.artefact import artefact_folder, artefact_name, read_artefact
 from taxon.bundle.layout import ARTEFACT_FILE
-from taxon.core.errors import BundleError, CheckFailed, Interrupted, reason_of
+from taxon.core.errors import BundleError, CheckFailed, Interrupted, OutputError, reason_of
 from taxon.core.files import atomic_folder, write_json
 from taxon.core.machine import machine
 from taxon.data import Columns, data_path
@@ -188,7 +188,10 @@ class _Exporting:
 
         rejected = folder.parent / REJECTED / folder.name
         with atomic_folder(folder, replace_if=ARTEFACT_FILE) as temporary:
-            written = WRITERS[wanted.name](self._job, temporary)
+            try:
+                written = WRITERS[wanted.name](self._job, temporary)
+            except OutputError as error:
+                raise OutputError(str(error).replace(str(temporary), str(folder))) from error
             if wanted.has_runner and self._own is not None:
                 write_runner(temporary)
                 written = replace(written, notes=(*written.notes, _RUNNER_NOTE))

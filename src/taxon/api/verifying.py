@@ -8,7 +8,13 @@ from pathlib import Path
 from taxon.api.artefact_checks import Reference, check_artefact
 from taxon.api.export_pictures import OwnPictures
 from taxon.bundle import Bundle, ModelSpec, read_bundle
-from taxon.bundle.artefact import Precision, artefact_folder, read_artefact, read_info
+from taxon.bundle.artefact import (
+    Precision,
+    artefact_folder,
+    folder_of,
+    read_artefact,
+    read_info,
+)
 from taxon.core.errors import BundleError, CheckFailed
 from taxon.data import Columns, Manifest, data_path, load_manifest
 from taxon.exporters import ParityReport, artefact_reports, compare_backends
@@ -31,7 +37,7 @@ def verify(
     """Compare an artefact with the model: on the golden pictures, and on `data` where given.
 
     Args:
-        artefact: an artefact's folder or an .onnx file; None is the bundle's own ONNX.
+        artefact: an artefact's folder or the file in it; None is the bundle's own ONNX.
         data: a labelled folder or table.
         columns: the columns of a table.
         max_drop: what macro-F1 may lose by fewer bits, 0 to 1; None: what it was exported with.
@@ -97,11 +103,11 @@ class _Opened:
 
 def _open(bundle: Bundle, artefact: Path | None) -> _Opened:
     """Load the very file that was named; a folder's files are checked against artefact.json."""
-    if artefact is not None and artefact.is_file():
+    if artefact is not None and artefact.is_file() and artefact.suffix == ".onnx":
         alone = OnnxRuntimeBackend(artefact)
         _require_same(bundle, alone.spec(), "onnx")
         return _Opened(alone, alone.precision, alone.frame)
-    folder = artefact or artefact_folder(bundle.path, "onnx")
+    folder = artefact_folder(bundle.path, "onnx") if artefact is None else folder_of(artefact)
     if not folder.exists():
         raise BundleError(
             f"no artefact at {folder}; make one: taxon export {bundle.path} --to onnx"

@@ -136,6 +136,13 @@ def read_artefact(path: Path) -> ArtefactInfo:
     return info
 
 
+def folder_of(path: Path) -> Path:
+    """Return the artefact's folder where its file is named (`model.tflite`, `model.mlpackage`)."""
+    if not (path / ARTEFACT_FILE).is_file() and (path.parent / ARTEFACT_FILE).is_file():
+        return path.parent
+    return path
+
+
 def _require_covered(info: ArtefactInfo, file: Path) -> None:
     """Refuse hashes that do not cover the artefact, and paths that lead elsewhere."""
     names = [info.file, *info.files]

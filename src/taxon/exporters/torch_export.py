@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from torch.export import Dim, ExportedProgram
 
 from taxon.bundle import Bundle
 from taxon.core.errors import TaxonError
+from taxon.core.files import atomic_file
 from taxon.core.versions import made_with
 from taxon.exporters.job import ExportJob, Written, tensor_inputs, tensor_outputs
 from taxon.exporters.onnx import exportable_module
@@ -30,14 +32,18 @@ def export_torch_program(job: ExportJob, folder: Path) -> Written:
 
 
 def write_program(bundle: Bundle, folder: Path) -> Path:
-    """Write model.pt2 into a folder, which appears as a whole, and return its path.
+    """Write model.pt2 into a folder and return its path.
 
     Raises:
         TaxonError: torch.export refuses the model.
     """
     program = trace(bundle, largest_batch=LARGEST_BATCH)
-    path = folder / FILE_NAME  # its name is within the archive too, so that it is no temporary one
-    torch.export.save(program, path, extra_files={SPEC_FILE: bundle.spec.model_dump_json()})
+    # Into memory first: where the disk is full, torch's own writer ends the process.
+    stream = io.BytesIO()
+    torch.export.save(program, stream, extra_files={SPEC_FILE: bundle.spec.model_dump_json()})
+    path = folder / FILE_NAME
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(stream.getbuffer())
     return path
 
 

@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from taxon.bundle import read_bundle
-from taxon.bundle.artefact import artefact_folder, read_artefact, require_accepted, require_fresh
+from taxon.bundle.artefact import (
+    artefact_folder,
+    folder_of,
+    read_artefact,
+    require_accepted,
+    require_fresh,
+)
 from taxon.bundle.layout import ARTEFACT_FILE, BUNDLE_FILE
 from taxon.core.errors import BundleError, ConfigError
 from taxon.inference.artefacts import open_artefact
@@ -22,7 +28,7 @@ def load_predictor(
     backend: BackendName = "auto",
     device: str = "cpu",
 ) -> Predictor:
-    """Load a model folder, an artefact's folder or an .onnx file.
+    """Load a model folder, an artefact (its folder, or the file in it) or an .onnx file alone.
 
     Args:
         backend: `auto` takes the ONNX artefact where there is one, else PyTorch.
@@ -34,14 +40,15 @@ def load_predictor(
     """
     if (path / BUNDLE_FILE).is_file():
         return _from_bundle(path, backend, device)
-    if (path / ARTEFACT_FILE).is_file():
-        _require_own_runtime(path, backend, device)
-        info = read_artefact(path)
-        require_accepted(info, path)
-        return Predictor(info.spec, open_artefact(path, info), frame=info.frame)
-    if path.is_file() and path.suffix == ".onnx":
+    if path.is_file() and path.suffix == ".onnx":  # it carries all that is needed
         _require_own_runtime(path, backend, device)
         return _from_onnx(path)
+    folder = folder_of(path)
+    if (folder / ARTEFACT_FILE).is_file():
+        _require_own_runtime(folder, backend, device)
+        info = read_artefact(folder)
+        require_accepted(info, folder)
+        return Predictor(info.spec, open_artefact(folder, info), frame=info.frame)
     raise BundleError(
         f"{path} is neither a model folder, nor an artefact's folder, nor an .onnx file; "
         "name the folder that `taxon train` or `taxon export` wrote"
