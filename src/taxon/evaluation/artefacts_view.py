@@ -30,6 +30,7 @@ class ArtefactRow:
     size: str
     single: str
     batch: str
+    rival: str
     difference: str
     changed: str
     pictures: str
@@ -66,6 +67,7 @@ def _row(info: ArtefactInfo) -> ArtefactRow:
         size=f"{info.size / 1e6:.1f} MB",
         single=speeds.get(1, ""),
         batch=speeds.get(8, ""),
+        rival=info.speed[0].rival if info.speed else "",
         difference=f"{report['largest_difference']:.1e}" if report else "",
         changed=f"{report['changed_decisions']} of {report['pictures']}" if report else "",
         pictures=", ".join(report.get("changed_pictures", ())[:SHOWN_PICTURES]),
@@ -75,7 +77,7 @@ def _row(info: ArtefactInfo) -> ArtefactRow:
 
 
 def _speed(speed: Speed) -> str:
-    return f"{speed.p50_ms:.1f} ms, {speed.ratio:.2f}x {speed.rival}"
+    return f"{speed.p50_ms:.1f} ms ({speed.ratio:.2f}x)"
 
 
 def _pair(figures: dict[str, Any] | None) -> str:

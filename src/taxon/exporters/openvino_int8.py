@@ -16,7 +16,7 @@ from taxon.exporters.onnx_graph import network_nodes
 from taxon.exporters.parity import compare_outputs, joined, run_all
 from taxon.exporters.parity_report import ParityReport
 from taxon.inference import Backend, Outputs
-from taxon.inference.onnx_runtime import OUTPUTS, SCOPE_OUTPUT
+from taxon.inference.openvino import run_compiled
 
 if TYPE_CHECKING:
     import openvino
@@ -104,7 +104,8 @@ class _Judge:
 
     def _compare(self, model: openvino.CompiledModel) -> ParityReport:
         images = self._validation.images
-        parts = [_run(model, images[start : start + 16]) for start in range(0, len(images), 16)]
+        starts = range(0, len(images), 16)
+        parts = [run_compiled(model, images[start : start + 16]) for start in starts]
         return compare_outputs(
             self._expected,
             joined(parts),
@@ -120,14 +121,6 @@ class _Judge:
 
 def _feed(image: np.ndarray) -> dict[str, np.ndarray]:
     return {"images": image}
-
-
-def _run(model: openvino.CompiledModel, images: np.ndarray) -> Outputs:
-    results = model(_feed(images))
-    given = {name for output in model.outputs for name in output.get_names()}
-    names = [*OUTPUTS, *({SCOPE_OUTPUT} & given)]
-    probabilities, logits, *scope = (np.array(results[name]) for name in names)
-    return Outputs(logits, probabilities, *scope)
 
 
 def _outside(job: ExportJob, model: openvino.Model) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import ValidationError
@@ -14,6 +15,9 @@ from taxon.core.errors import BundleError
 from taxon.core.predictions import ImageBatch
 from taxon.inference.backend import Outputs
 from taxon.inference.onnx_runtime import OUTPUTS, SCOPE_OUTPUT
+
+if TYPE_CHECKING:
+    import openvino
 
 SPEC_PATH = ["taxon", "spec"]
 
@@ -55,22 +59,17 @@ class OpenVinoBackend:
             self._compiled = openvino.compile_model(model, "CPU", settings)
         except Exception as error:  # RuntimeError, with a trace of OpenVINO's own sources
             raise BundleError(f"{file} cannot be loaded by OpenVINO: {_last(error)}") from error
-        given = {name for output in self._compiled.outputs for name in output.get_names()}
-        self._outputs = [*OUTPUTS, *({SCOPE_OUTPUT} & given)]
         self._spec = model.get_rt_info(SPEC_PATH).astype(str) if _has_spec(model) else ""
 
     @property
     def arithmetic(self) -> str:
         """In what the processor computes here: `float32`, `bfloat16`, `float16`."""
-        return str(self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+        short = str(self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+        return {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}.get(short, short)
 
     def run(self, images: ImageBatch) -> Outputs:
         """Compute a batch, uint8 [N, 3, H, W]."""
-        # A request of its own for each call: one request is not for several threads.
-        request = self._compiled.create_infer_request()
-        results = request.infer({"images": np.ascontiguousarray(images)})
-        probabilities, logits, *scope = (np.array(results[name]) for name in self._outputs)
-        return Outputs(logits, probabilities, *scope)
+        return run_compiled(self._compiled, images)
 
     def spec(self) -> ModelSpec:
         """Return the class names, preprocessing and policy that the file carries.
@@ -82,6 +81,17 @@ class OpenVinoBackend:
             return ModelSpec.model_validate_json(self._spec)
         except ValidationError as error:
             raise BundleError(f"{self._file} carries no class names or preprocessing") from error
+
+
+def run_compiled(model: openvino.CompiledModel, images: ImageBatch) -> Outputs:
+    """Compute a batch, uint8 [N, 3, H, W], by a model with the inputs and outputs of the graph."""
+    # A request of its own for each call: one request is not for several threads.
+    request = model.create_infer_request()
+    results = request.infer({"images": np.ascontiguousarray(images)})
+    given = {name for output in model.outputs for name in output.get_names()}
+    names = [*OUTPUTS, *({SCOPE_OUTPUT} & given)]
+    probabilities, logits, *scope = (np.array(results[name]) for name in names)
+    return Outputs(logits, probabilities, *scope)
 
 
 def _has_spec(model: object) -> bool:
