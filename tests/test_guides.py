@@ -27,7 +27,7 @@ from taxon.models.zoo import ZOO
 
 GUIDES = Path(__file__).parents[1] / "docs" / "guides"
 # Their commands are run by `make test-exports`: what they use is tested by itself too.
-ABOUT_DEPLOYMENT = ("android", "edge", "phone", "torchserve", "triton")
+ABOUT_DEPLOYMENT = ("android", "edge", "latency", "phone", "torchserve", "triton")
 SHORT = ("--weights", "none", "--recipe", "scratch", "--model", TINY_BACKBONE, "--epochs", "1")
 SMALL = ("--set", "preprocessing.size=32")
 ADDED = {

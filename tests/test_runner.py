@@ -366,7 +366,8 @@ def test_runtime_that_is_not_installed(artefacts: dict[str, Path], tmp_path: Pat
     _refuses(_classify(python, artefacts["multiclass"], "x.jpg"), "pip install onnxruntime")
     folder = _copied(artefacts, tmp_path)
     described = json.loads((folder / "artefact.json").read_text())
-    described |= {"file": "model.tflite", "files": {}}
+    (folder / "model.tflite").write_bytes(b"TFL3")
+    described |= {"file": "model.tflite", "files": {"model.tflite": sha256_bytes(b"TFL3")}}
     (folder / "artefact.json").write_text(json.dumps(described))
     _refuses(_classify(python, folder, "x.jpg"), "pip install ai-edge-litert")
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from pydantic import ValidationError
+
 from taxon.bundle import ModelSpec
+from taxon.core.errors import BundleError
 from taxon.core.predictions import FloatArray, ImageBatch
 
 
@@ -41,3 +45,22 @@ class CarriesSpec(Protocol):
 
     def spec(self) -> ModelSpec:
         """Return the class names, preprocessing and policy that the file carries."""
+
+
+def carried_spec(text: str | None, file: Path) -> ModelSpec:
+    """Read what a file of a model carries beside the graph.
+
+    Args:
+        text: JSON; None or empty where the file has none.
+
+    Raises:
+        BundleError: there is none, or it is damaged.
+    """
+    if not text:
+        raise BundleError(
+            f"{file} carries no class names or preprocessing; name a file that `taxon export` wrote"
+        )
+    try:
+        return ModelSpec.model_validate_json(text)
+    except ValidationError as error:
+        raise BundleError(f"{file} carries damaged metadata: {error}") from error

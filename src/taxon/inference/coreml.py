@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pydantic import ValidationError
 
 from taxon.bundle import ModelSpec
 from taxon.core.errors import BundleError, MissingDependencyError
 from taxon.core.predictions import ImageBatch
 from taxon.core.versions import DISTRIBUTION
-from taxon.inference.backend import Outputs
+from taxon.inference.backend import Outputs, carried_spec
 from taxon.inference.onnx_runtime import OUTPUTS, SCOPE_OUTPUT, SPEC_KEY
 
 if TYPE_CHECKING:  # it imports torch
@@ -95,7 +94,7 @@ class CoreMLBackend:
 
         coremltools = import_coremltools()
         model = load_package(package)
-        self._spec = _carried_spec(model, package)
+        self._spec = carried_spec(model.description.metadata.userDefined.get(SPEC_KEY), package)
         self.program = read_program(model, package)
         _require_interface(model, self.program.classes, self._spec, package)
         names = self._spec.label_space.names
@@ -175,19 +174,6 @@ def _by_taxon(program: Program) -> Compute:
         return {name: value.numpy() for name, value in outputs.items()}
 
     return compute
-
-
-def _carried_spec(model: Any, package: Path) -> ModelSpec:
-    carried = model.description.metadata.userDefined
-    if SPEC_KEY not in carried:
-        raise BundleError(
-            f"{package} carries no class names or preprocessing; "
-            "name a package that `taxon export` wrote"
-        )
-    try:
-        return ModelSpec.model_validate_json(carried[SPEC_KEY])
-    except ValidationError as error:
-        raise BundleError(f"{package} carries damaged metadata: {error}") from error
 
 
 def _require_interface(model: Any, classes: Sequence[str], spec: ModelSpec, package: Path) -> None:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from taxon.bundle import ModelSpec
 from taxon.core.errors import BundleError, reason_of
 from taxon.core.predictions import ImageBatch
-from taxon.inference.backend import Outputs
+from taxon.inference.backend import Outputs, carried_spec
 
 LARGEST_BATCH = 8
 SPEC_METHOD = "taxon_spec"
@@ -67,8 +66,7 @@ class ExecuTorchBackend:
         Raises:
             BundleError: it carries none.
         """
-        try:
+        text = None
+        if SPEC_METHOD in self._program.method_names:
             (text,) = self._program.load_method(SPEC_METHOD).execute([])
-            return ModelSpec.model_validate_json(text)
-        except (RuntimeError, ValueError, ValidationError) as error:
-            raise BundleError(f"{self._file} carries no class names or preprocessing") from error
+        return carried_spec(text, self._file)

@@ -7,14 +7,13 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
-from pydantic import ValidationError
 
 from taxon.bundle import ModelSpec
 from taxon.core.cores import available_cores
 from taxon.core.errors import BundleError, MissingDependencyError, reason_of
 from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.core.versions import DISTRIBUTION
-from taxon.inference.backend import Outputs
+from taxon.inference.backend import Outputs, carried_spec
 from taxon.inference.onnx_runtime import OUTPUTS, SCOPE_OUTPUT, SPEC_KEY
 
 INPUT = "images"
@@ -101,16 +100,9 @@ class LiteRtBackend:
         """
         from ai_edge_litert.schema_py_generated import Model
 
-        model = Model.GetRootAs(self._content)
+        model, text = Model.GetRootAs(self._content), None
         for place in range(model.MetadataLength()):
             entry = model.Metadata(place)
             if entry.Name() == SPEC_KEY.encode():
-                text = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes()
-                try:
-                    return ModelSpec.model_validate_json(text)
-                except ValidationError as error:
-                    raise BundleError(f"{self._file} carries damaged metadata: {error}") from error
-        raise BundleError(
-            f"{self._file} carries no class names or preprocessing; "
-            "name a file that `taxon export` wrote"
-        )
+                text = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode()
+        return carried_spec(text, self._file)

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import get_args
 
 import onnxruntime
-from pydantic import ValidationError
 
 from taxon.bundle import ModelSpec
 from taxon.bundle.artefact import Precision
 from taxon.core.cores import available_cores
 from taxon.core.errors import BundleError, reason_of
 from taxon.core.predictions import ImageBatch
-from taxon.inference.backend import Outputs
+from taxon.inference.backend import Outputs, carried_spec
 
 SPEC_KEY = "taxon.spec"
 PRECISION_KEY = "taxon.precision"
@@ -88,13 +87,4 @@ class OnnxRuntimeBackend:
         Raises:
             BundleError: the file was not written by `taxon export`.
         """
-        metadata = self._metadata()
-        if SPEC_KEY not in metadata:
-            raise BundleError(
-                f"{self._file} carries no class names or preprocessing; "
-                "name a file that `taxon export` wrote"
-            )
-        try:
-            return ModelSpec.model_validate_json(metadata[SPEC_KEY])
-        except ValidationError as error:
-            raise BundleError(f"{self._file} carries damaged metadata: {error}") from error
+        return carried_spec(self._metadata().get(SPEC_KEY), self._file)

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import ValidationError
 
 from taxon.bundle import ModelSpec
 from taxon.bundle.artefact import Precision
 from taxon.core.cores import available_cores
 from taxon.core.errors import BundleError
 from taxon.core.predictions import ImageBatch
-from taxon.inference.backend import Outputs
+from taxon.inference.backend import Outputs, carried_spec
 from taxon.inference.onnx_runtime import OUTPUTS, SCOPE_OUTPUT
 
 if TYPE_CHECKING:
@@ -77,10 +76,7 @@ class OpenVinoBackend:
         Raises:
             BundleError: it carries none.
         """
-        try:
-            return ModelSpec.model_validate_json(self._spec)
-        except ValidationError as error:
-            raise BundleError(f"{self._file} carries no class names or preprocessing") from error
+        return carried_spec(self._spec, self._file)
 
 
 def run_compiled(model: openvino.CompiledModel, images: ImageBatch) -> Outputs:

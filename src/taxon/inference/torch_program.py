@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 
 from taxon.bundle import ModelSpec
 from taxon.core.errors import BundleError, reason_of
 from taxon.core.predictions import ImageBatch
-from taxon.inference.backend import Outputs
+from taxon.inference.backend import Outputs, carried_spec
 
 SPEC_FILE = "taxon.spec.json"
 
@@ -60,10 +59,7 @@ class TorchProgramBackend:
         Raises:
             BundleError: it carries none.
         """
-        try:
-            return ModelSpec.model_validate_json(self._spec)
-        except ValidationError as error:
-            raise BundleError(f"{self._file} carries no class names or preprocessing") from error
+        return carried_spec(self._spec, self._file)
 
 
 def _require_no_code(file: Path) -> None:
