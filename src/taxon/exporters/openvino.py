@@ -91,7 +91,7 @@ def _write(job: ExportJob, folder: Path, model: openvino.Model, precision: Preci
         if precision == "float16":
             notes = (
                 f"The weights take half the space; this processor computes in {arithmetic} (those "
-                "with AVX512-BF16 or AMX take bfloat16 by themselves, which halves the time).",
+                "with AVX512-BF16 or AMX take bfloat16 by themselves, which is faster).",
             )
     return Written(
         file=FOLDER,
