@@ -28,11 +28,7 @@ def benchmark_chart(benchmark: Benchmark) -> str:
     parts, y = [text(0, 16, _title(benchmark), "start", "ink")], 24
     for threads in benchmark.threads:
         for batch in benchmark.batches:
-            rows = [
-                each
-                for each in benchmark.measurements
-                if (each.threads, each.batch) == (threads, batch)
-            ]
+            rows = benchmark.measured_with(threads, batch)
             if rows:
                 parts += _panel(rows, left, y)
                 y += _HEAD + _ROW * len(rows) + _GAP

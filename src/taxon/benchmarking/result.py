@@ -97,3 +97,9 @@ class Benchmark(BaseModel):
     measurements: tuple[Measurement, ...]
     absent: tuple[Absent, ...]
     notes: tuple[str, ...] = ()
+
+    def measured_with(self, threads: int, batch: int) -> list[Measurement]:
+        """Return what was measured in one setting, in the order of the contenders."""
+        return [
+            each for each in self.measurements if (each.threads, each.batch) == (threads, batch)
+        ]

@@ -17,11 +17,7 @@ def show_benchmark(found: Benchmark) -> None:
     console = Console(highlight=False)
     for threads in found.threads:
         for batch in found.batches:
-            rows = [
-                each
-                for each in found.measurements
-                if (each.threads, each.batch) == (threads, batch)
-            ]
+            rows = found.measured_with(threads, batch)
             if rows:
                 console.print(f"{counted(threads, 'thread', 'threads')}, batch {batch}")
                 console.print(_table(found, rows))

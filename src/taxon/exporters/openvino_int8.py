@@ -127,7 +127,7 @@ def _outside(job: ExportJob, model: openvino.Model) -> list[str]:
     """Names of the layers that turn logits and features into answers."""
     import onnx
 
-    inside = network_nodes(onnx.load(job.float_onnx(), load_external_data=False).graph)
+    inside = network_nodes(onnx.load(job.float_onnx()).graph)
     names = [node.get_friendly_name() for node in _layers(model)]
     return [name for name in names if name.split("/")[0] not in inside]
 
