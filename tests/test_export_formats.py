@@ -82,6 +82,15 @@ def test_file_itself_carries_the_spec(name: str, exported: dict[str, Path], run:
     assert isinstance(carried, ModelSpec) and carried == read_bundle(run).spec
 
 
+@pytest.mark.slow
+def test_openvino_in_eight_bits(run: Path, tmp_path: Path) -> None:
+    (info,) = api.export(run, "openvino-int8", out=tmp_path, max_drop=0.5)
+    found = info.details["quantisation"]
+    assert 0 <= found["kept_in_float"] < found["layers"] and found["chosen"]["passed"]
+    assert all(report.passed for report in artefact_reports(info))
+    assert load_predictor(tmp_path / "openvino-int8").spec == read_bundle(run).spec
+
+
 def test_half_precision_takes_half_the_space(exported: dict[str, Path], run: Path) -> None:
     whole = (run / "artefacts/onnx/model.onnx").stat().st_size
     model = onnx.load(exported["onnx-fp16"] / "model.onnx")
