@@ -8,14 +8,14 @@ IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # of the many processes of the tests would compile torch anew, which takes longer than its import.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test coverage lint format test-backbones test-exports export-matrix test-triton lock clean
+.PHONY: help demo test coverage lint format test-backbones test-long export-matrix test-triton lock clean
 
 help:
 	@echo "make demo            set up and run the whole path on generated pictures"
 	@echo "make test            set up, lint, type-check and run the tests"
 	@echo "make coverage        the tests, with the lines that they reach"
 	@echo "make test-backbones  the charter's large backbones: build, train, export, compare"
-	@echo "make test-exports    more of what is exported, and the guides on where models go"
+	@echo "make test-long       what is too long for each change: more formats, guides, interruptions"
 	@echo "make export-matrix   all of them in all formats: writes docs/export-matrix.md, takes hours"
 	@echo "make test-triton     a real Triton server on an exported model: REPOSITORY=exported/triton"
 	@echo "make lint            format check, lint, types, layers"
@@ -29,6 +29,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	@# The pip that comes with Python 3.11 takes a minute longer to resolve all this.
+	$(BIN)/python -m pip install --quiet --upgrade pip
 	@# Compiled when first imported: most of torch never is.
 	$(BIN)/python -m pip install --quiet --no-compile --upgrade-strategy only-if-needed \
 		--constraint constraints.txt --editable '.[dev]'
@@ -57,8 +59,8 @@ coverage: $(READY)
 test-backbones: $(READY)
 	$(BIN)/python -m pytest -m slow tests/test_backbones.py --durations=0
 
-# More families, more kinds of models, and the guides on deployment.
-test-exports: $(READY)
+# More families and formats, the guides on deployment, and runs that are stopped again and again.
+test-long: $(READY)
 	$(BIN)/python -m pytest -m slow --ignore tests/test_backbones.py --durations=0
 
 # What is done is kept in .matrix: a run that was stopped goes on.

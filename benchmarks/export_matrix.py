@@ -45,7 +45,8 @@ INTRODUCTION = (
     "Every artefact here is equal to its model by the rules of [ADR 25](adr/0025-artefacts.md). "
     "The models have random weights with calibrated normalisation and a head fitted on generated "
     "pictures, at the size of the published weights: they say whether a network converts and how "
-    "fast it runs, and not how well it bears eight bits when trained. They were compared on "
+    "fast it runs, and not how well it bears eight bits when trained (`--max-drop 1` here: as many "
+    "layers in eight bits as leave the answers roughly what they were). They were compared on "
     f"{COMPARED} pictures: with fewer bits only what is grossly wrong fails on so few.",
 )
 TRAIN = """
@@ -74,7 +75,9 @@ taxon.train(data, out=out, model=name, weights=weights, recipe="probe", device="
 EXPORT = """
 import json, sys
 import taxon
-(info,) = taxon.export(sys.argv[1], sys.argv[2], out=sys.argv[3], data=sys.argv[4])
+(info,) = taxon.export(
+    sys.argv[1], sys.argv[2], out=sys.argv[3], data=sys.argv[4], max_drop=1.0
+)
 print("CELL" + info.model_dump_json(exclude={"spec", "files"}))
 """
 

@@ -773,7 +773,13 @@ PLANTED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("family", PLANTED)
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=() if name in {"camera", "mean_colour"} else pytest.mark.slow)
+        for name in PLANTED
+    ],
+)
 def test_planted_shortcut_is_named(family: str) -> None:
     manifest = ordinary(
         {"a": 300, "b": 300, "c": 300}, lambda _, name: PLANTED[family] if name == "b" else {}
@@ -846,7 +852,9 @@ def test_drift_is_found_without_features_and_its_column_named() -> None:
     assert "The brightness differs most: median 0.50 in train, 0.2" in finding.advice
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+)
 def test_no_drift_between_parts_drawn_at_random(seed: int) -> None:
     rng = np.random.default_rng(seed)
     manifest = ordinary({"a": 200, "b": 200})

@@ -145,6 +145,7 @@ def test_where_answers_change_the_beginning_stays_in_float32(
     assert "stay in float32" in written.notes[-1] and "stay in float32" in told[0]
 
 
+@pytest.mark.slow
 def test_multilabel_has_a_tensor_and_no_label(tags_run: Path, tags: Path, tmp_path: Path) -> None:
     (info,) = taxon.export(tags_run, "coreml", out=tmp_path)
     spec = read_bundle(tags_run).spec

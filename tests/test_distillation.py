@@ -235,6 +235,7 @@ def test_a_student_learns_what_its_teacher_knows_where_labels_say_nothing(
     assert top1[2] <= 0.6
 
 
+@pytest.mark.slow
 def test_with_a_share_of_nothing_nothing_changes(defects: Path, run: Path, tmp_path: Path) -> None:
     alone = taxon.train(defects, out=tmp_path / "alone", overrides=OVERRIDES, **EVERYTHING).path
     overrides = [*OVERRIDES, "distillation.share=0"]
@@ -287,7 +288,9 @@ def test_stopped_while_the_teacher_answers_it_goes_on_from_another_folder(
     require_same_run(taxon.resume(out).path, student)
 
 
-@pytest.mark.parametrize("steps", [0, 21, 40])
+@pytest.mark.parametrize(
+    "steps", [21, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (0, 40))]
+)
 def test_stopped_while_it_trains_it_goes_on_without_the_teacher(
     steps: int,
     defects: Path,

@@ -119,6 +119,22 @@ def _require_unfinished(run: Path) -> None:
     assert kept[0].total_steps > 0 and len(kept[0].history) < EPOCHS
 
 
+def test_two_processes_train_the_model_of_one(
+    few: Path, config: Path, alone: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    named = ["--out", str(run), "--recipe", "scratch", "--config", str(config)]
+    process = _two_processes(str(few), *named)
+    printed, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    # One process speaks and writes.
+    assert said.count("estimated time:") == said.count("model written to") == 1
+    assert said.count("ONNX exported:") == printed.count("taxon evaluate") == 1
+    _require_same_model(run, alone)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.slow
 def test_two_processes_stopped_and_resumed_train_the_model_of_one(
     few: Path, config: Path, alone: Path, tmp_path: Path
 ) -> None:
@@ -143,6 +159,7 @@ def test_two_processes_stopped_and_resumed_train_the_model_of_one(
     assert not (run / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_ends_all_and_one_process_goes_on(
     few: Path, config: Path, alone: Path, tmp_path: Path
 ) -> None:

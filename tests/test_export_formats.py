@@ -199,7 +199,9 @@ def test_output_that_cannot_be_written_leaves_nothing(run: Path, tmp_path: Path)
     assert [file.name for file in theirs.iterdir()] == ["precious.txt"]
 
 
-@pytest.mark.parametrize("name", ["torch-export", "openvino", "triton"])
+@pytest.mark.parametrize(
+    "name", ["torch-export", "openvino", pytest.param("triton", marks=pytest.mark.slow)]
+)
 def test_full_disk_is_one_line_and_leaves_nothing(name: str, run: Path, tmp_path: Path) -> None:
     done = taxon_process("export", run, "--to", name, "--out", tmp_path, largest_file=100_000)
     line = require_failure(done, 2, "cannot write")

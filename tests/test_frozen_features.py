@@ -54,7 +54,11 @@ def _train(data: Path, run: Path, *overrides: str, **options: Any) -> tuple[dict
 
 @pytest.mark.parametrize(
     ("imbalance", "pooling"),
-    [("none", "blocks"), ("oversample", "last"), ("weighted-sampler", "blocks")],
+    [
+        ("weighted-sampler", "blocks"),
+        pytest.param("none", "blocks", marks=pytest.mark.slow),
+        pytest.param("oversample", "last", marks=pytest.mark.slow),
+    ],
 )
 def test_training_on_kept_features_is_training_on_those_views(
     imbalance: str,

@@ -26,8 +26,11 @@ from taxon.core.machine import machine
 from taxon.models.zoo import ZOO
 
 GUIDES = Path(__file__).parents[1] / "docs" / "guides"
-# Their commands are run by `make test-exports`: what they use is tested by itself too.
-ABOUT_DEPLOYMENT = ("android", "edge", "latency", "phone", "torchserve", "triton")
+# Their commands are run by `make test-long`: what they use is tested by itself too.
+LONG = (
+    *("android", "edge", "latency", "phone", "torchserve", "triton"),
+    *("content-filter", "production-defects"),
+)
 SHORT = ("--weights", "none", "--recipe", "scratch", "--model", TINY_BACKBONE, "--epochs", "1")
 SMALL = ("--set", "preprocessing.size=32")
 ADDED = {
@@ -51,7 +54,7 @@ def samples(defects: Path, tags: Path, surfaces: Path) -> dict[str, Path]:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow if name in ABOUT_DEPLOYMENT else ())
+        pytest.param(name, marks=pytest.mark.slow if name in LONG else ())
         for name in sorted(path.stem for path in GUIDES.glob("*.md"))
     ],
 )

@@ -71,13 +71,14 @@ def _process(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
+# Inside a stage; and at a stage's border, inside that stage, and inside the other one.
+@pytest.mark.parametrize("kills", [(2,), pytest.param((4, 2, 6), marks=pytest.mark.slow)])
 def test_killed_at_any_moment_a_run_ends_with_the_same_weights(
-    few: Path, uninterrupted: Path, tmp_path: Path
+    kills: tuple[int, ...], few: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     run, chance = tmp_path / "run", random.Random(7)
     process = _train_process(few, run)
-    # At a stage's border, inside a stage, and inside the other one: after so many checkpoints.
-    for epochs in (4, 2, 6):
+    for epochs in kills:  # after so many checkpoints
         files = run / "checkpoints"
         deadline = time.monotonic() + 300
         while process.poll() is None and time.monotonic() < deadline:
@@ -98,7 +99,9 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_weights(
     assert not (run / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_stop_request_saves_within_the_epoch(
     number: signal.Signals, few: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:

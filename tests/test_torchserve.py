@@ -30,7 +30,7 @@ from taxon.bundle import read_bundle
 from taxon.core.errors import BundleError, CheckFailed, ConfigError
 from taxon.core.fingerprint import sha256_file
 from taxon.exporters.shipped.torchserve_handler import BATCH_HEADER, TaxonHandler
-from taxon.exporters.torchserve import ARCHIVE_FILE, CONFIG_FILE, model_name
+from taxon.exporters.torchserve import ARCHIVE_FILE, CONFIG_FILE
 
 BATCH = 8
 DELAY_MS = 200
@@ -137,21 +137,6 @@ def test_batching_that_cannot_be(
     with pytest.raises(ConfigError, match=words):
         taxon.export(run, "torchserve", out=tmp_path, **options)
     assert not any(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("name", "expected_name"),
-    [
-        ("tiny", "tiny"),
-        ("my run (2)", "my-run-2-"),
-        (".x", "x"),
-        ("Äpfel", "pfel"),
-        ("模型", "model"),
-    ],
-)
-def test_names_that_torchserve_takes(run: Path, name: str, expected_name: str) -> None:
-    spec = read_bundle(run).spec.model_copy(update={"name": name})
-    assert model_name(spec) == expected_name
 
 
 @dataclass

@@ -25,8 +25,8 @@ from taxon.bundle.golden import read_golden
 from taxon.core.errors import BundleError, CheckFailed, ConfigError
 from taxon.core.fingerprint import sha256_file
 from taxon.core.labels import LabelSpace
-from taxon.exporters.job import ExportJob, ExportOptions
-from taxon.exporters.triton import config_text, export_triton, model_name
+from taxon.exporters.job import ExportJob, ExportOptions, served_name
+from taxon.exporters.triton import config_text, export_triton
 from taxon.inference.triton import open_repository, read_config
 
 NAME = "defects-model"
@@ -144,10 +144,18 @@ def test_labels_of_any_script_keep_their_lines(run: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [("clothing10", "clothing10"), ("a b/c", "a-b-c"), ("..", "model"), ("裂纹", "model")],
+    [
+        ("clothing10", "clothing10"),
+        ("a b/c", "a-b-c"),
+        ("my run (2)", "my-run-2"),
+        (".x", "x"),
+        ("Äpfel", "pfel"),
+        ("..", "model"),
+        ("裂纹", "model"),
+    ],
 )
-def test_names_of_models(given: str, expected: str) -> None:
-    assert model_name(given) == expected
+def test_names_under_which_servers_take_models(given: str, expected: str) -> None:
+    assert served_name(given) == expected
 
 
 def _altered(repository: Path, folder: Path, old: str, new: str) -> Path:

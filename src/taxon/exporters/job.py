@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,6 +121,15 @@ class Written:
 
 
 Exporter = Callable[[ExportJob, Path], Written]
+
+
+def served_name(name: str) -> str:
+    """The name under which a server has the model: a folder and a part of a URL in one.
+
+    Letters, digits, `.`, `_` and `-`, none of the three first or last; `model` where nothing is
+    left.
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("._-") or "model"
 
 
 def tensor_inputs(bundle: Bundle, frame: tuple[int, int] | None = None) -> dict[str, str]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from taxon.bundle import ModelSpec
 from taxon.core.files import atomic_file, write_text
 from taxon.core.versions import made_with
-from taxon.exporters.job import ExportJob, ExportOptions, Written
+from taxon.exporters.job import ExportJob, ExportOptions, Written, served_name
 from taxon.exporters.portable import package_files, portable_source, zip_bytes
 from taxon.exporters.shipped.torchserve_handler import PROGRAM_FILE, SPEC_FILE
 from taxon.exporters.torch_export import write_program
@@ -54,14 +53,8 @@ def export_torchserve(job: ExportJob, folder: Path) -> Written:
         adapter="the handler decodes and resizes with taxon's own code, and decides",
         made_with=made_with("torch"),
         notes=_NOTES,
-        details={"model_name": model_name(spec), **_worker(job.options)},
+        details={"model_name": served_name(spec.name), **_worker(job.options)},
     )
-
-
-def model_name(spec: ModelSpec) -> str:
-    """The name under which TorchServe has the model: letters, digits, `.`, `_` and `-`."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", spec.name).lstrip("._-")
-    return name or "model"
 
 
 def _manifest(spec: ModelSpec) -> dict[str, Any]:
@@ -72,7 +65,7 @@ def _manifest(spec: ModelSpec) -> dict[str, Any]:
     return {
         "runtime": "python",
         "model": {
-            "modelName": model_name(spec),
+            "modelName": served_name(spec.name),
             "modelVersion": _VERSION,
             "serializedFile": PROGRAM_FILE,
             "handler": _HANDLER_FILE,
@@ -92,7 +85,7 @@ def _worker(options: ExportOptions) -> dict[str, int]:
 
 
 def _config(spec: ModelSpec, options: ExportOptions) -> str:
-    name = model_name(spec)
+    name = served_name(spec.name)
     version = {"defaultVersion": True, "marName": ARCHIVE_FILE, **_worker(options)}
     settings = {
         "inference_address": "http://127.0.0.1:8080",

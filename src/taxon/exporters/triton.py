@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,14 @@ from taxon.bundle import ModelSpec
 from taxon.core.text import is_control, one_line
 from taxon.core.versions import made_with
 from taxon.exporters.framing_words import framing_in_words
-from taxon.exporters.job import ExportJob, ExportOptions, Written, tensor_inputs, tensor_outputs
+from taxon.exporters.job import (
+    ExportJob,
+    ExportOptions,
+    Written,
+    served_name,
+    tensor_inputs,
+    tensor_outputs,
+)
 from taxon.inference.onnx_runtime import OUTPUTS, SCOPE_OUTPUT
 from taxon.inference.triton import CONFIG_FILE, LABELS_FILE, MODEL_FILE
 
@@ -25,7 +31,7 @@ def export_triton(job: ExportJob, folder: Path) -> Written:
         ConfigError: a batch size, delay or number of instances that Triton does not take.
     """
     spec, options = job.bundle.spec, job.options
-    name = model_name(spec.name)
+    name = served_name(spec.name)
     model = folder / name / MODEL_FILE
     model.parent.mkdir(parents=True)
     shutil.copyfile(job.float_onnx(), model)
@@ -54,11 +60,6 @@ def export_triton(job: ExportJob, folder: Path) -> Written:
     )
 
 
-def model_name(name: str) -> str:
-    """A name that is a folder, a part of a URL and a Triton model in one: A-Z a-z 0-9 _ . -"""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-") or "model"
-
-
 def config_text(spec: ModelSpec, options: ExportOptions) -> str:
     """The content of config.pbtxt: a `ModelConfig` of Triton in protobuf's text format."""
     classes = len(spec.label_space.names)
@@ -79,7 +80,7 @@ def config_text(spec: ModelSpec, options: ExportOptions) -> str:
     lines = [
         "# Written by taxon; a ModelConfig of Triton Inference Server. Pictures come in prepared:",
         f"# {framing_in_words(spec.preprocessing)}",
-        f"name: {_quoted(model_name(spec.name))}",
+        f"name: {_quoted(served_name(spec.name))}",
         f"backend: {_quoted(BACKEND)}",
         f"default_model_filename: {_quoted(Path(MODEL_FILE).name)}",
         f"max_batch_size: {options.max_batch_size}",
