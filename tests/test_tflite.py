@@ -204,7 +204,7 @@ def test_whole_frames_with_the_resize_in_the_graph(run: Path, tmp_path: Path) ->
     (info,) = taxon.export(run, "tflite", out=tmp_path, frame=(72, 64))
     assert info.frame == (72, 64) and info.inputs["images"].startswith("uint8 [1, 64, 72, 3]")
     assert all(report.passed for report in artefact_reports(info))
-    reports = taxon.verify(run, tmp_path / "tflite")
+    reports = taxon.verify(run, tmp_path / "tflite-72x64")
     assert all(report.passed for report in reports)
 
 
