@@ -77,7 +77,7 @@ class ParityReport(BaseModel):
         if not exact:
             changed = f"{self.changed_decisions} changed decisions ({self._changed_share:.1%})"
             if self.allowed_changed != GROSS_SHARE:
-                changed += f" (allowed {self.allowed_changed:.1%})"
+                changed += f" (allowed {self.allowed_changed:.1%} beyond chance)"
         parts = [self._difference(), changed]
         if self.macro_f1 is not None and not exact:
             before, after = self.macro_f1["reference"], self.macro_f1["artefact"]
