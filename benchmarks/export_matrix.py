@@ -36,7 +36,7 @@ BACKBONES = (
 )
 PAGE = Path(__file__).parents[1] / "docs" / "export-matrix.md"
 PICTURES, SIDE = 180, 96
-COMPARED = 48  # of the pictures; B7 takes a second for each, twice
+COMPARED = 24  # of the pictures; B7 takes a second for each, twice
 INTRODUCTION = (
     "Written by `make export-matrix`, and not by hand. A cell: milliseconds for one picture "
     "(median; in brackets the time by that of the rival that it took turns with: PyTorch, for "
