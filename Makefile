@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CONVERTER := $(VENV)/converters/.ready
 IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # The set-up compiles nothing. Where the environment forbids to keep what is compiled at import, each
 # of the many processes of the tests would compile torch anew, which takes longer than its import.
@@ -38,7 +39,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps \
 		--constraint constraints.txt opencv-python-headless
 	$(BIN)/taxon doctor
-	@# The converter of TFLite, which has an environment of its own; the tests find it there.
+	@touch $@
+
+# The converter of TFLite, which has an environment of its own; the tests find it there.
+$(CONVERTER): $(READY)
 	TAXON_CACHE=$(VENV) $(BIN)/python -m taxon.exporters.converter_environment
 	@touch $@
 
@@ -47,20 +51,22 @@ demo: $(READY)
 
 # Two processes of one thread each: two of two threads would wait for each other. Files begin in the
 # order of tests/conftest.py, long ones first, and not by how many tests they have.
-test: $(READY) lint
+test: $(READY)
+	@# One waits for the disk while the other computes.
+	@$(MAKE) --no-print-directory --jobs 2 lint $(CONVERTER)
 	@scripts/install-browser
 	@scripts/install-java
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(IN_TWO) --durations=15 -m "not slow"
 
 # Measuring what lines are reached makes the run longer.
-coverage: $(READY)
+coverage: $(READY) $(CONVERTER)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(IN_TWO) --cov --cov-report=term -m "not slow"
 
 test-backbones: $(READY)
 	$(BIN)/python -m pytest -m slow tests/test_backbones.py --durations=0
 
 # More families and formats, the guides on deployment, and runs that are stopped again and again.
-test-long: $(READY)
+test-long: $(READY) $(CONVERTER)
 	$(BIN)/python -m pytest -m slow --ignore tests/test_backbones.py --durations=0
 
 # What is done is kept in .matrix: a run that was stopped goes on.

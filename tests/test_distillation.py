@@ -269,6 +269,7 @@ class StopAt:
             self.left -= 1
 
 
+@pytest.mark.slow
 def test_stopped_while_the_teacher_answers_it_goes_on_from_another_folder(
     defects: Path, run: Path, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,6 +180,7 @@ def test_a_process_that_is_killed_ends_all_and_one_process_goes_on(
     _require_same_model(taxon.resume(run).path, alone)
 
 
+@pytest.mark.slow
 def test_a_user_error_is_said_once_and_every_process_ends_with_it(tmp_path: Path) -> None:
     process = _two_processes(str(tmp_path / "absent"), "--device", "cpu")
     _, said = process.communicate(timeout=180)

@@ -60,11 +60,11 @@ def test_the_stand_in_refuses_what_was_left_on_the_cpu() -> None:
             layer(pictures.to(DEVICE)).detach().numpy()
 
 
-@pytest.mark.slow
 def test_stages_of_several_labels_with_all_that_has_a_state(tags: Path, tmp_path: Path) -> None:
     _both(tags, tmp_path, *EVERYTHING, "loss.multilabel=asymmetric", recipe="staged")
 
 
+@pytest.mark.slow
 def test_a_taxonomy_stopped_and_resumed(surfaces: Path, tmp_path: Path) -> None:
     options = {"recipe": "staged", "imbalance": "weighted-sampler"}
     overrides = [*EVERYTHING, "loss.taxonomy=hierarchical"]

@@ -507,6 +507,7 @@ print(seen)
 """
 
 
+@pytest.mark.slow
 def test_without_a_server_nothing_is_called(tmp_path: Path) -> None:
     hides = ("PYTEST", "CI", "MLFLOW", "DO_NOT_TRACK")  # by these MLflow knows that it is tested
     environment = {key: value for key, value in os.environ.items() if not key.startswith(hides)}

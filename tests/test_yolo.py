@@ -130,6 +130,7 @@ class TestNetwork:
 
 
 class TestImport:
+    @pytest.mark.slow
     def test_other_backbones_do_not_load_it(self) -> None:
         loaded = _in_a_process(
             "import sys; import taxon.api.classifier; from taxon.models import build_classifier\n"
