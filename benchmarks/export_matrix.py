@@ -5,17 +5,20 @@
 Every backbone is trained as a user would without pretrained weights at hand: random weights, the
 statistics of batch normalisation taken from pictures (or the features of deep networks vanish, and
 every artefact would look equal), and a head fitted on generated pictures (`--recipe probe`), at the
-size that its published weights take. Each cell is an export in a process of its own; it is kept in
-FOLDER, so that a run that was stopped goes on. The page is written to docs/export-matrix.md.
+size that its published weights take. Each cell is kept in FOLDER, so that a run that was stopped
+goes on. A backbone's formats are exported in one process, but for those in eight bits, which may
+take long, and for what that process left undone: each in one of its own. The page is written to
+docs/export-matrix.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -73,12 +76,13 @@ taxon.train(data, out=out, model=name, weights=weights, recipe="probe", device="
             overrides=["preprocessing.resize=squash", "pooling=last"])
 """
 EXPORT = """
-import json, sys
+import sys
 import taxon
-(info,) = taxon.export(
-    sys.argv[1], sys.argv[2], out=sys.argv[3], data=sys.argv[4], max_drop=1.0
+def done(info):
+    print("CELL" + info.model_dump_json(exclude={"spec", "files"}), flush=True)
+taxon.export(
+    sys.argv[1], sys.argv[2].split(","), out=sys.argv[3], data=sys.argv[4], max_drop=1.0, each=done
 )
-print("CELL" + info.model_dump_json(exclude={"spec", "files"}))
 """
 
 
@@ -93,17 +97,20 @@ def main() -> None:
     data, compared = _pictures(work)
     for name in arguments.models.split(","):
         run = _model(name, data, work, arguments.timeout)
-        for format_name in arguments.formats.split(","):
-            cell = work / "cells" / f"{name}--{format_name}.json"
-            if cell.exists():
-                continue
-            found = (
-                _export(run, format_name, compared, arguments.timeout)
-                if isinstance(run, Path)
-                else {"reason": run}
-            )
-            write_json(cell, found)
-            print(f"{name} {format_name}: {_cell_text(found, [])}", flush=True)
+        cells = _Cells(work, name)
+        missing = [each for each in arguments.formats.split(",") if not cells.has(each)]
+        if isinstance(run, str):
+            for format_name in missing:
+                cells.keep(format_name, {"reason": run})
+            continue
+        together = [each for each in missing if not each.endswith("int8")]
+        if len(together) > 1:
+            _export(run, together, compared, cells, arguments.timeout * len(together))
+        for format_name in missing:
+            if not cells.has(format_name):
+                reason = _export(run, [format_name], compared, cells, arguments.timeout)
+                if not cells.has(format_name):
+                    cells.keep(format_name, {"reason": reason or "nothing was written"})
     write_text(PAGE, page(work))
 
 
@@ -135,28 +142,58 @@ def _model(name: str, data: Path, work: Path, timeout: int) -> Path | str:
     return failure or run
 
 
-def _export(run: Path, format_name: str, compared: Path, timeout: int) -> dict[str, Any]:
-    start = time.perf_counter()
+class _Cells:
+    """What was found of a backbone, a file a format."""
+
+    def __init__(self, work: Path, model: str) -> None:
+        self._folder = work / "cells"
+        self._model = model
+
+    def has(self, format_name: str) -> bool:
+        return self._file(format_name).exists()
+
+    def keep(self, format_name: str, found: dict[str, Any]) -> None:
+        write_json(self._file(format_name), found)
+        print(f"{self._model} {format_name}: {_cell_text(found, [])}", flush=True)
+
+    def _file(self, format_name: str) -> Path:
+        return self._folder / f"{self._model}--{format_name}.json"
+
+
+def _export(
+    run: Path, formats: Sequence[str], compared: Path, cells: _Cells, timeout: int
+) -> str | None:
+    """Export in one process and keep each cell that came; return why it failed."""
     out = run.parent.parent / "artefacts" / run.name
-    failure, output = _python(EXPORT, [str(run), format_name, str(out), str(compared)], timeout)
-    seconds = round(time.perf_counter() - start, 1)
-    if failure is not None:
-        return {"reason": failure, "seconds": seconds}
-    line = next(line for line in output.splitlines() if line.startswith("CELL"))
-    return {**json.loads(line.removeprefix("CELL")), "seconds": seconds}
+    arguments = [str(run), ",".join(formats), str(out), str(compared)]
+    failure, output = _python(EXPORT, arguments, timeout)
+    for line in output.splitlines():
+        if line.startswith("CELL"):
+            found = json.loads(line.removeprefix("CELL"))
+            cells.keep(found["format"], found)
+    return failure
 
 
 def _python(code: str, arguments: Sequence[str], timeout: int) -> tuple[str | None, str]:
     """Run code in a process of its own: why it failed, and what it printed."""
-    command = [sys.executable, "-c", code, *arguments]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        printed, said = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        return f"took longer than {timeout} s", ""
-    if done.returncode == 0:
-        return None, done.stdout
-    lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
-    return lines[-1] if lines else f"ended with {done.returncode}", done.stdout
+        os.killpg(process.pid, signal.SIGKILL)  # with the converters that it started
+        return f"took longer than {timeout} s", process.communicate()[0]
+    if process.returncode == 0:
+        return None, printed
+    lines = [line for line in said.strip().splitlines() if line.strip()]
+    reason = lines[-1] if lines else f"ended with {process.returncode}"
+    reason = reason.removeprefix("taxon.core.errors.CheckFailed: ")
+    return reason.partition("; the artefact was moved")[0], printed
 
 
 def page(work: Path) -> str:
