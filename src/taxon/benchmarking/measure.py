@@ -16,10 +16,6 @@ from taxon.bundle import read_bundle
 from taxon.core.text import counted
 from taxon.inference.timing import take_turns
 
-WARM_UP = 2
-LEAST_ROUNDS = 5
-PAUSE = 0.005
-
 
 def measure(
     contenders: Sequence[Contender],
@@ -57,9 +53,6 @@ def measure(
             times = take_turns(
                 {each.label: call for each, call in calls.items()},
                 seconds=seconds * len(calls),
-                warm_up=WARM_UP,
-                least=LEAST_ROUNDS,
-                pause=PAUSE,
             )
             found += [_summary(each, count, batch, times) for each in calls]
     return found
