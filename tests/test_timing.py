@@ -1,4 +1,4 @@
-"""Contenders that are timed in turns: what counts, and how long it goes on; by a clock of our own."""
+"""Contenders that are timed in turns: what counts, and how long it goes on; by our own clock."""
 
 from __future__ import annotations
 
