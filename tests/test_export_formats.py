@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ import torch
 from commands import fails, require_failure, taxon, taxon_process
 
 import taxon as api
+from taxon.benchmarking.random_model import write_random_model
 from taxon.bundle import ArtefactInfo, ModelSpec, read_bundle
 from taxon.bundle.artefact import read_artefact, read_info
 from taxon.core.errors import (
@@ -27,11 +29,17 @@ from taxon.core.errors import (
     DataError,
     MissingDependencyError,
     OutputError,
+    TaxonError,
 )
+from taxon.core.predictions import ImageBatch
 from taxon.exporters import FORMATS, artefact_reports, formats
+from taxon.exporters.executorch import export_executorch
+from taxon.exporters.job import ExportJob, ExportOptions
 from taxon.exporters.writers import WRITERS
-from taxon.inference import load_predictor
+from taxon.inference import Outputs, load_predictor
 from taxon.inference.artefacts import open_artefact
+from taxon.inference.executorch import ExecuTorchBackend
+from taxon.inference.onnx_runtime import OnnxRuntimeBackend
 
 Copy = Callable[[Path], Path]
 EXACT = ("torch-export", "executorch", "openvino")
@@ -89,6 +97,31 @@ def test_openvino_in_eight_bits(run: Path, tmp_path: Path) -> None:
     assert 0 <= found["kept_in_float"] < found["layers"] and found["chosen"]["passed"]
     assert all(report.passed for report in artefact_reports(info))
     assert load_predictor(tmp_path / "openvino-int8").spec == read_bundle(run).spec
+
+
+@pytest.mark.slow
+def test_executorch_of_a_network_whose_batch_it_fixes(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    bundle = write_random_model("yolo11n-cls", tmp_path / "model", size=64)
+    unused: Any = None
+    written = export_executorch(ExportJob(bundle, unused, ExportOptions(), print, unused), tmp_path)
+    assert written.adapter.startswith("N is 1:")
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 64, 64), dtype=np.uint8)
+    expected = load_predictor(bundle.path, backend="torch").run(images)
+    actual = ExecuTorchBackend(tmp_path / written.file).run(images)
+    np.testing.assert_allclose(actual.probabilities, expected.probabilities, atol=1e-5)
+
+
+def test_an_artefact_that_does_not_run_is_one_line_and_leaves_nothing(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(backend: OnnxRuntimeBackend, images: ImageBatch) -> Outputs:
+        raise RuntimeError("no kernel")
+
+    monkeypatch.setattr(OnnxRuntimeBackend, "run", fail)
+    with pytest.raises(TaxonError, match=r"^onnx was written and does not run here: .*no kernel$"):
+        api.export(run, "onnx", out=tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
 def test_half_precision_takes_half_the_space(exported: dict[str, Path], run: Path) -> None:

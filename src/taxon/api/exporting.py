@@ -18,7 +18,14 @@ from taxon.api.export_records import artefact_info, refresh_report, speed_notes
 from taxon.bundle import ArtefactInfo, Bundle, read_bundle
 from taxon.bundle.artefact import artefact_folder, artefact_name, read_artefact
 from taxon.bundle.layout import ARTEFACT_FILE
-from taxon.core.errors import BundleError, CheckFailed, Interrupted, OutputError, reason_of
+from taxon.core.errors import (
+    BundleError,
+    CheckFailed,
+    Interrupted,
+    OutputError,
+    TaxonError,
+    reason_of,
+)
 from taxon.core.files import atomic_folder, write_json
 from taxon.core.machine import machine
 from taxon.data import Columns, data_path
@@ -210,14 +217,21 @@ class _Exporting:
         info = artefact_info(self._bundle, wanted, folder, written, self._options.frame)
         backend = written.backend or open_artefact(folder, info)
         frame = self._options.frame
-        reports = check_artefact(
-            backend,
-            self._bundle,
-            wanted.precision,
-            self._reference,
-            frame=frame,
-            max_drop=self._options.max_drop,
-        )
+        try:
+            reports = check_artefact(
+                backend,
+                self._bundle,
+                wanted.precision,
+                self._reference,
+                frame=frame,
+                max_drop=self._options.max_drop,
+            )
+        except TaxonError:
+            raise
+        except Exception as error:  # runtimes raise what they like
+            raise TaxonError(
+                f"{wanted.name} was written and does not run here: {reason_of(error)}"
+            ) from error
         update: dict[str, Any] = {
             "parity": tuple(report.model_dump(mode="json") for report in reports)
         }

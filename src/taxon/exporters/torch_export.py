@@ -50,17 +50,19 @@ def write_program(bundle: Bundle, folder: Path) -> Path:
 def trace(bundle: Bundle, *, largest_batch: int) -> ExportedProgram:
     """Return the graph as a program: uint8 [N, 3, H, W] in, N from 1 to `largest_batch`.
 
+    With a largest batch of one, N is the constant 1.
+
     Raises:
         TaxonError: torch.export refuses the model.
     """
     spec = bundle.spec.preprocessing
     # Two pictures: with one, torch.export would take the batch for a constant.
-    example = torch.zeros((2, 3, spec.height, spec.width), dtype=torch.uint8)
-    batch = Dim("N", min=1, max=largest_batch)
+    example = torch.zeros((min(2, largest_batch), 3, spec.height, spec.width), dtype=torch.uint8)
+    varies = {0: Dim("N", min=1, max=largest_batch)} if largest_batch > 1 else {}
     with torch.no_grad():
         try:
             return torch.export.export(
-                exportable_module(bundle), (example,), dynamic_shapes={"images": {0: batch}}
+                exportable_module(bundle), (example,), dynamic_shapes={"images": varies}
             )
         except Exception as error:  # torch.export has many kinds of its own
             raise TaxonError(

@@ -45,6 +45,7 @@ class ExecuTorchBackend:
         except Exception as error:  # RuntimeError with a number
             reason = reason_of(error)
             raise BundleError(f"{file} cannot be loaded by ExecuTorch: {reason}") from error
+        self._largest_batch = self._method.metadata.input_tensor_meta(0).sizes()[0]
         self._lock = threading.Lock()  # one method has one plan of its memory
 
     def run(self, images: ImageBatch) -> Outputs:
@@ -52,8 +53,9 @@ class ExecuTorchBackend:
         import torch
 
         parts: list[list[Any]] = []
-        for start in range(0, len(images), LARGEST_BATCH):
-            batch = torch.from_numpy(np.ascontiguousarray(images[start : start + LARGEST_BATCH]))
+        step = self._largest_batch
+        for start in range(0, len(images), step):
+            batch = torch.from_numpy(np.ascontiguousarray(images[start : start + step]))
             with self._lock:
                 # Outputs lie in the method's memory, which the next call writes anew.
                 parts.append([each.numpy().copy() for each in self._method.execute([batch])])
