@@ -89,6 +89,11 @@ def _two_processes(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
+def _train_in_two(data: Path, run: Path, config: Path) -> subprocess.Popen[str]:
+    named = ["--out", str(run), "--recipe", "scratch", "--config", str(config)]
+    return _two_processes(str(data), *named)
+
+
 def _after_first_epoch(process: subprocess.Popen[str], run: Path) -> None:
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
@@ -123,8 +128,7 @@ def test_two_processes_train_the_model_of_one(
     few: Path, config: Path, alone: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    named = ["--out", str(run), "--recipe", "scratch", "--config", str(config)]
-    process = _two_processes(str(few), *named)
+    process = _train_in_two(few, run, config)
     printed, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     # One process speaks and writes.
@@ -139,9 +143,7 @@ def test_two_processes_stopped_and_resumed_train_the_model_of_one(
     few: Path, config: Path, alone: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    process = _two_processes(
-        str(few), "--out", str(run), "--recipe", "scratch", "--config", str(config)
-    )
+    process = _train_in_two(few, run, config)
     _after_first_epoch(process, run)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=180)
@@ -164,9 +166,7 @@ def test_a_process_that_is_killed_ends_all_and_one_process_goes_on(
     few: Path, config: Path, alone: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    process = _two_processes(
-        str(few), "--out", str(run), "--recipe", "scratch", "--config", str(config)
-    )
+    process = _train_in_two(few, run, config)
     _after_first_epoch(process, run)
     workers = psutil.Process(process.pid).children()
     (second,) = [worker for worker in workers if worker.environ().get("RANK") == "1"]

@@ -13,7 +13,7 @@ LEAST_ROUNDS = 5
 PATIENCE = 5
 FEWEST_ROUNDS = 3
 LONGEST_TURN = 0.2  # seconds, of calls that take less
-# Milliseconds that a call takes at least so that caches filled by others no longer matter.
+# Milliseconds that a call takes at least so that what others left behind hardly matters.
 LONG_CALL = 500.0
 
 
@@ -21,31 +21,29 @@ def take_turns(
     contenders: Mapping[str, Callable[[], object]],
     *,
     seconds: float = 2.0,
-    least: int = LEAST_ROUNDS,
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Call all contenders in turn, round after round, and return milliseconds a call.
 
-    A turn is several calls, of which the first does not count: it finds the caches, the branch
-    predictors and the threads as the one before left them. Single calls in turn double PyTorch's
-    time for a small network (20 to 45 ms), and leave that of ONNX Runtime what it is. The order
-    within a round turns too, so that none always follows the same other.
+    A turn is several calls, of which the first does not count: the threads of the runtime before
+    still turn in circles, waiting for more work, and share the cores. Single calls in turn beside
+    ONNX Runtime double PyTorch's time for a small network (benchmarks/RESULTS.md). The order within
+    a round turns too, so that none always follows the same other.
 
     Args:
         contenders: name -> what to time.
-        seconds: rounds go on for this long in all, but are at least `least`, or three where calls
-            take so long that `least` would take five times as long.
-        least: rounds, at least.
+        seconds: rounds go on for this long in all, but are at least five, or three where calls
+            take so long that five would take five times as long.
 
     Returns:
         Of each contender float64 [calls].
     """
     names = list(contenders)
     times: dict[str, list[float]] = {name: [] for name in names}
-    turn = min(LONGEST_TURN, seconds / (least * len(names)))
+    turn = min(LONGEST_TURN, seconds / (LEAST_ROUNDS * len(names)))
     for name in names:
         _take_turn(contenders[name], turn)
     start, rounds = time.perf_counter(), 0
-    while _goes_on(rounds, time.perf_counter() - start, seconds, least):
+    while _goes_on(rounds, time.perf_counter() - start, seconds):
         first = rounds % len(names)
         for name in names[first:] + names[:first]:
             times[name] += _take_turn(contenders[name], turn)
@@ -56,7 +54,7 @@ def take_turns(
 def _take_turn(call: Callable[[], object], seconds: float) -> list[float]:
     """Call for so long, twice at least, and return the milliseconds of all calls but the first.
 
-    A call that is long enough to fill its own caches counts by itself.
+    A call that takes long counts by itself.
     """
     found: list[float] = []
     start = time.perf_counter()
@@ -71,7 +69,7 @@ def _take_turn(call: Callable[[], object], seconds: float) -> list[float]:
             return found[1:]
 
 
-def _goes_on(rounds: int, elapsed: float, seconds: float, least: int) -> bool:
+def _goes_on(rounds: int, elapsed: float, seconds: float) -> bool:
     if rounds < FEWEST_ROUNDS or elapsed < seconds:
         return True
-    return rounds < least and elapsed < PATIENCE * seconds
+    return rounds < LEAST_ROUNDS and elapsed < PATIENCE * seconds
