@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,8 +134,9 @@ def _pictures(work: Path) -> tuple[Path, Path]:
 def _model(name: str, data: Path, work: Path, timeout: int) -> Path | str:
     """The trained model's folder, or why there is none."""
     run, weights = work / "models" / name, work / f"{name}.safetensors"
-    if run.is_dir():
+    if (run / "bundle.json").is_file():
         return run
+    shutil.rmtree(run, ignore_errors=True)  # training was stopped
     run.parent.mkdir(parents=True, exist_ok=True)
     arguments = [name, str(data), str(run), str(weights)]
     failure, _ = _python(TRAIN, arguments, timeout)

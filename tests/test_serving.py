@@ -87,9 +87,9 @@ def make_predictor(backend: MeanColour | None = None, name: str = "colours") -> 
     return Predictor(spec, backend or MeanColour())
 
 
-def png(colour: tuple[int, int, int]) -> bytes:
+def png(colour: tuple[int, int, int], size: tuple[int, int] = (SIZE, SIZE)) -> bytes:
     stream = io.BytesIO()
-    Image.new("RGB", (SIZE, SIZE), colour).save(stream, "PNG")
+    Image.new("RGB", size, colour).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -245,6 +245,12 @@ class TestClassify:
         (result,) = answer.json()["results"]
         assert result["label"] is None and result["labels"] == ["blue", "green"]
 
+    def test_pictures_of_too_many_pixels(self) -> None:
+        app = create_app(make_predictor().limited_to(SIZE * SIZE - 1))
+        with TestClient(app) as client:
+            text = error_of(client.post("/v1/classify", files={"f": ("red.png", RED)}), 400)
+        assert text == "red.png: 16x16 is over the limit of 255 pixels"
+
     def test_unknown_address(self, client: TestClient) -> None:
         assert error_of(client.get("/nothing"), 404)
         assert error_of(client.get("/v1/classify"), 405)
@@ -390,6 +396,21 @@ class TestV2:
         }
         ready = client.get(f"/v2/models/colours{version}/ready")
         assert ready.json() == {"name": "colours", "ready": True}
+
+    def test_whole_frames_where_the_resize_is_in_the_graph(self) -> None:
+        spec = make_predictor().spec
+        framed = Predictor(spec, MeanColour(), frame=(24, 20)).limited_to(24 * 20)
+        with TestClient(create_app(framed)) as client:
+            (images, _) = client.get("/v2/models/colours").json()["inputs"]
+            assert images["shape"] == [-1, 3, 20, 24]
+            assert client.get("/v1/model").json()["input"] == {"height": 20, "width": 24}
+            sent = tensor([1, 3, 20, 24], np.full((1, 3, 20, 24), 9, np.uint8).tolist())
+            assert self.infer(client, sent).status_code == 200
+            files = {"f": ("red.png", png((255, 0, 0), (24, 20)))}
+            (result,) = client.post("/v1/classify", files=files).json()["results"]
+            assert result["label"] == "red"
+            text = error_of(client.post("/v1/classify", files={"f": ("red.png", RED)}), 400)
+            assert "takes 24x20 alone" in text
 
     @pytest.mark.parametrize("path", ["/v2/models/{}", "/v2/models/{}/ready"])
     def test_unknown_model_or_version(self, client: TestClient, path: str) -> None:

@@ -9,7 +9,7 @@ from taxon.bundle.golden import read_golden
 from taxon.bundle.layout import BUNDLE_FILE
 from taxon.core.errors import CheckFailed
 from taxon.exporters import compare_golden
-from taxon.inference import Predictor, load_predictor
+from taxon.inference import load_predictor
 from taxon.serving import ServingSettings
 from taxon.serving import serve as run_server
 
@@ -41,10 +41,5 @@ def serve(
         if not report.passed:
             raise CheckFailed(f"refused to serve: {report.sentence()}")
     settings = settings or ServingSettings()
-    spec = predictor.spec.preprocessing
-    limit = min(spec.max_pixels, settings.max_pixels)
-    limited = predictor.spec.model_copy(
-        update={"preprocessing": spec.model_copy(update={"max_pixels": limit})}
-    )
-    predictor = Predictor(limited, predictor.backend)
-    run_server(predictor, host=host, port=port, settings=settings, on_ready=on_ready)
+    limited = predictor.limited_to(settings.max_pixels)
+    run_server(limited, host=host, port=port, settings=settings, on_ready=on_ready)

@@ -40,6 +40,22 @@ class Predictor:
         self.backend = backend
         self._frame = frame
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels of what the backend takes."""
+        if self._frame is not None:
+            width, height = self._frame
+            return height, width
+        return self.spec.preprocessing.height, self.spec.preprocessing.width
+
+    def limited_to(self, max_pixels: int) -> Predictor:
+        """Return this predictor, refusing pictures of more pixels, where it would take them."""
+        preprocessing = self.spec.preprocessing
+        limit = min(preprocessing.max_pixels, max_pixels)
+        limited = preprocessing.model_copy(update={"max_pixels": limit})
+        spec = self.spec.model_copy(update={"preprocessing": limited})
+        return Predictor(spec, self.backend, frame=self._frame)
+
     def prepare(self, data: bytes, source: str = "picture") -> ImageBatch:
         """Bytes of one picture -> uint8 [3, H, W], what the backend takes.
 

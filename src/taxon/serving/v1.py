@@ -219,6 +219,7 @@ def _description(model: ModelId, pipeline: Pipeline) -> ModelDescription:
         if labels.task == "multilabel"
         else None
     )
+    height, width = pipeline.predictor.image_size
     return ModelDescription(
         **model.model_dump(),
         backbone=spec.backbone,
@@ -226,7 +227,7 @@ def _description(model: ModelId, pipeline: Pipeline) -> ModelDescription:
         is_taxonomy=labels.is_taxonomy,
         classes=labels.names,
         descriptions=labels.descriptions,
-        input=InputSize(height=spec.preprocessing.height, width=spec.preprocessing.width),
+        input=InputSize(height=height, width=width),
         thresholds=thresholds,
         abstain_below=spec.policy.abstain_below,
         set_coverage=None if spec.policy.sets is None else spec.policy.sets.coverage,

@@ -128,7 +128,7 @@ def _model_router(pipeline: Pipeline) -> APIRouter:
 
 def _add_infer(router: APIRouter, pipeline: Pipeline) -> None:
     spec, settings = pipeline.predictor.spec, pipeline.settings
-    height, width = spec.preprocessing.height, spec.preprocessing.width
+    height, width = pipeline.predictor.image_size
     names = output_names(spec.policy)
 
     def convert(body: bytes) -> tuple[InferenceRequest, ImageBatch | list[Upload]]:
@@ -189,7 +189,7 @@ async def _compute(pipeline: Pipeline, pictures: ImageBatch | list[Upload]) -> l
 
 def _metadata(pipeline: Pipeline) -> ModelMetadata:
     spec, backend = pipeline.predictor.spec, pipeline.predictor.backend.name
-    size = [-1, 3, spec.preprocessing.height, spec.preprocessing.width]
+    size = [-1, 3, *pipeline.predictor.image_size]
     classes = [-1, len(spec.label_space.names)]
     return ModelMetadata(
         name=spec.name,
