@@ -25,7 +25,12 @@ from taxon.core.errors import ImageError
 from taxon.data import Manifest, load_manifest
 from taxon.data.loading import loader
 from taxon.data.loading.decode_cache import DecodeCache, open_decode_cache
-from taxon.data.loading.loader import Batch, evaluation_batches, training_batches
+from taxon.data.loading.loader import (
+    Batch,
+    evaluation_batches,
+    pictures_at_once,
+    training_batches,
+)
 from taxon.data.loading.pixel_store import DiskStore
 from taxon.data.loading.processes import LoadingProcesses
 from taxon.data.loading.sampling import EpochPlan
@@ -207,6 +212,19 @@ def test_evaluation_batches_are_the_one_preprocessing_in_order(
     assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
     expected = [prepare(record.path.read_bytes(), spec) for record in manifest.records]
     np.testing.assert_array_equal(np.concatenate(batches), np.stack(expected))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "pictures"), [(32, 32, 64), (224, 224, 64), (380, 380, 22), (4096, 4096, 1)]
+)
+def test_of_large_pictures_fewer_at_once(height: int, width: int, pictures: int) -> None:
+    assert pictures_at_once(Preprocessing(height=height, width=width)) == pictures
+
+
+def test_evaluation_batches_are_as_large_as_memory_allows(manifest: Manifest) -> None:
+    spec = Preprocessing(height=600, width=600)
+    sizes = [len(batch) for batch in evaluation_batches(manifest.records, spec)]
+    assert sizes == [8, 2]
 
 
 def test_no_records_give_no_evaluation_batches() -> None:

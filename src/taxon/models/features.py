@@ -26,7 +26,6 @@ def extract_features(
     *,
     pooling: Pooling = "last",
     device: str = "cpu",
-    batch_size: int = 32,
     progress: Progress | None = None,
 ) -> FloatArray:
     """Pooled features of pictures through the one preprocessing, in evaluation mode.
@@ -48,7 +47,7 @@ def extract_features(
     rows = [np.zeros((0, count), np.float32)]
     done = 0
     with torch.inference_mode():
-        for images in evaluation_batches(records, preprocessing, batch_size=batch_size):
+        for images in evaluation_batches(records, preprocessing):
             tensor = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
             rows.append(module(normalise(tensor)).float().cpu().numpy())
             done += len(images)

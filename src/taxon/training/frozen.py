@@ -13,7 +13,7 @@ import torch
 
 from taxon.config import StageConfig
 from taxon.core.errors import Interrupted
-from taxon.data.loading.loader import evaluation_batches
+from taxon.data.loading.loader import evaluation_batches, pictures_at_once
 from taxon.data.loading.sampling import EpochPlan, IntArray, may_repeat
 from taxon.models import Classifier
 from taxon.models.cut import Segment, cut
@@ -23,7 +23,6 @@ from taxon.training.pictures import PictureFeed
 # Numbers of views without chance, as the finished model sees pictures: of the validation part,
 # and of the training part.
 VALIDATION, PLAIN = -1, -2
-_BATCH = 64
 _SAMPLES = 4
 
 
@@ -42,6 +41,7 @@ class FrozenFeatures:
     ) -> None:
         self.views = views
         self._feed = feed
+        self._step = pictures_at_once(feed.job.preprocessing)
         self._team = feed.job.team
         self._classifier = classifier
         self._stages = tuple(stages)
@@ -139,8 +139,8 @@ class FrozenFeatures:
         positions = self._positions(view)
         writer = self._team.attempt(lambda: store.add(view, positions))
         with torch.no_grad(), self._feed.autocast():
-            for start in self._team.turns(range(0, len(positions), _BATCH)):
-                chosen = positions[start : start + _BATCH]
+            for start in self._team.turns(range(0, len(positions), self._step)):
+                chosen = positions[start : start + self._step]
                 rows = self._base.rows(np.full(len(chosen), view), chosen)
                 made = self._between[0](*(row.to(self._feed.device) for row in rows))
                 writer.append(self._team.rows(made))
@@ -159,20 +159,18 @@ class FrozenFeatures:
         feed = self._feed
         if view in (VALIDATION, PLAIN):
             part = feed.validation if view == VALIDATION else feed.train
-            starts = self._team.turns(range(0, len(part), _BATCH))
+            starts = self._team.turns(range(0, len(part), self._step))
             records = [
-                record for start in starts for record in part.records[start : start + _BATCH]
+                record for start in starts for record in part.records[start : start + self._step]
             ]
-            made = evaluation_batches(
-                records, feed.job.preprocessing, batch_size=_BATCH, cache=feed.cache
-            )
+            made = evaluation_batches(records, feed.job.preprocessing, cache=feed.cache)
             return (torch.from_numpy(images) for images in made)
         plan = EpochPlan(
             positions,
             np.full(len(positions), view >= self.views),
             np.full(len(positions), view, np.int64),
         )
-        batches = feed.batches(0, plan, _BATCH)
+        batches = feed.batches(0, plan, self._step)
         return (batch.images for batch in batches.only(self._team.turns(batches.places)))
 
     def _sample(self) -> torch.Tensor:

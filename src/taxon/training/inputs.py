@@ -10,13 +10,12 @@ import torch
 from torch import nn
 
 from taxon.core.predictions import FloatArray
-from taxon.data.loading.loader import split_places
+from taxon.data.loading.loader import pictures_at_once, split_places
 from taxon.data.loading.sampling import EpochPlan, IntArray
 from taxon.models.cut import Segment, Tensors
 from taxon.training.feature_store import FeatureStore
 from taxon.training.frozen import VALIDATION, FrozenFeatures
 from taxon.training.mixing import mix, mixing_generator
-from taxon.training.outputs import EVALUATION_BATCH
 from taxon.training.pictures import PictureFeed
 
 
@@ -135,8 +134,9 @@ class FeatureInputs:
         self.module.eval()
         rows = [np.zeros((0, classes), np.float32)]
         with torch.no_grad(), feed.autocast():
-            for start in feed.job.team.share(range(0, count, EVALUATION_BATCH)):
-                positions = np.arange(start, min(start + EVALUATION_BATCH, count))
+            step = pictures_at_once(feed.job.preprocessing)
+            for start in feed.job.team.share(range(0, count, step)):
+                positions = np.arange(start, min(start + step, count))
                 views = np.full(len(positions), VALIDATION)
                 tensors = self._on_device(self._store.rows(views, positions))
                 rows.append(self.module(*tensors).float().cpu().numpy())

@@ -16,8 +16,6 @@ from taxon.data.loading.loader import evaluation_batches
 from taxon.models.classifier import Classifier, Normalise
 from taxon.preprocessing import Preprocessing
 
-EVALUATION_BATCH = 64
-
 
 @dataclass(frozen=True)
 class FeaturesAndLogits:
@@ -34,16 +32,13 @@ def predict_logits(
     preprocessing: Preprocessing,
     device: torch.device,
     *,
-    batch_size: int = EVALUATION_BATCH,
     cache: DecodeCache | None = None,
 ) -> FloatArray:
     """Logits float32 [N, C] for a manifest, in evaluation mode."""
     classifier.eval()
     rows = [np.zeros((0, len(manifest.label_space.names)), np.float32)]
     with torch.no_grad():
-        for images in evaluation_batches(
-            manifest.records, preprocessing, batch_size=batch_size, cache=cache
-        ):
+        for images in evaluation_batches(manifest.records, preprocessing, cache=cache):
             tensor = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
             rows.append(classifier(normalise(tensor)).float().cpu().numpy())
     return np.concatenate(rows)
@@ -60,7 +55,7 @@ def predict_features(
     normalise = Normalise(preprocessing.mean, preprocessing.std).to(device)
     features, logits = [], []
     with torch.no_grad():
-        for images in evaluation_batches(records, preprocessing, batch_size=EVALUATION_BATCH):
+        for images in evaluation_batches(records, preprocessing):
             tensor = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
             rows = classifier.features(normalise(tensor))
             features.append(rows.float().cpu().numpy())

@@ -14,7 +14,7 @@ from taxon.core.errors import ConfigError
 from taxon.core.predictions import FloatArray
 from taxon.data import Manifest
 from taxon.data.loading.decode_cache import open_decode_cache
-from taxon.data.loading.loader import TrainingBatches, training_batches
+from taxon.data.loading.loader import TrainingBatches, pictures_at_once, training_batches
 from taxon.data.loading.processes import LoadingProcesses
 from taxon.data.loading.rare_augmentation import build_rare_augmentation
 from taxon.data.loading.sampling import EpochPlan, plan_epoch, with_bounded_views
@@ -23,7 +23,7 @@ from taxon.models.classifier import Normalise
 from taxon.training.device import loading_processes
 from taxon.training.distillation import with_answers
 from taxon.training.job import TrainingJob
-from taxon.training.outputs import EVALUATION_BATCH, predict_logits
+from taxon.training.outputs import predict_logits
 
 
 class PictureFeed:
@@ -112,7 +112,8 @@ class PictureFeed:
 
     def logits(self, module: nn.Module, part: Manifest) -> FloatArray:
         """Logits float32 [N, C] of a part, in evaluation mode; each process computes a share."""
-        batches = self.job.team.share(range(0, len(part), EVALUATION_BATCH))
+        step = pictures_at_once(self.job.preprocessing)
+        batches = self.job.team.share(range(0, len(part), step))
         mine = replace(part, records=part.records[batches.start : batches.stop])
 
         def compute() -> FloatArray:

@@ -26,6 +26,8 @@ from taxon.preprocessing import Preprocessing, prepare
 from taxon.preprocessing.decode import read_picture
 
 Made = TypeVar("Made")
+# In EfficientNet-B7 64 pictures of its 600 pixels a side take 12 GB.
+_MOST, _MOST_PIXELS = 64, 64 * 224 * 224
 _BATCHES_AHEAD = 1  # made while the caller works: a GPU waits less, and a CPU loses nothing
 
 
@@ -141,18 +143,20 @@ def evaluation_batches(
     records: Sequence[Record],
     preprocessing: Preprocessing,
     *,
-    batch_size: int,
+    batch_size: int | None = None,
     cache: DecodeCache | None = None,
 ) -> Iterator[ImageBatch]:
     """Yield uint8 [N, 3, H, W] in the order of the records, through the one preprocessing.
 
     Args:
+        batch_size: N; None takes `pictures_at_once`.
         cache: keeps the results, which are the same with it and without.
 
     Raises:
         ImageError: a picture that could be read before cannot be read now.
     """
     recipe = prepared_recipe(preprocessing)
+    batch_size = batch_size or pictures_at_once(preprocessing)
 
     def load(place: int) -> Pixels:
         record = records[place]
@@ -164,6 +168,14 @@ def evaluation_batches(
     starts = range(0, len(records), batch_size)
     batches = [range(start, min(start + batch_size, len(records))) for start in starts]
     yield from (np.stack(made) for made in _made_ahead(load, batches))
+
+
+def pictures_at_once(preprocessing: Preprocessing) -> int:
+    """How many pictures go through a network together where nothing is learnt from them.
+
+    64, but of large pictures so many as have the pixels of 64 of 224 a side.
+    """
+    return max(1, min(_MOST, _MOST_PIXELS // (preprocessing.height * preprocessing.width)))
 
 
 def split_places(count: int, batch_size: int) -> list[range]:
