@@ -1,45 +1,93 @@
-"""Serve: a model over HTTP, checked on its golden pictures before the first request."""
+"""Serve: models over HTTP, each checked on its golden pictures before it answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from taxon.bundle.golden import read_golden
+from taxon.api.serving_models import AUTO, BackendChoice, is_model, open_checked
+from taxon.api.serving_worker import worker_command
 from taxon.bundle.layout import BUNDLE_FILE
-from taxon.core.errors import CheckFailed
-from taxon.exporters import compare_golden
-from taxon.inference import load_predictor
+from taxon.bundle.reference import read_reference
+from taxon.core.cores import available_cores
+from taxon.core.errors import ConfigError, InputError
 from taxon.serving import ServingSettings
 from taxon.serving import serve as run_server
+from taxon.serving.engine import Engine, LocalEngine
+from taxon.serving.places import Place, find_places
+from taxon.serving.table import ModelTable, Opened
+from taxon.serving.workers import WorkerEngine, WorkerPool
+
+_log = logging.getLogger("taxon.serving")
 
 
 def serve(
-    path: str | Path,
+    paths: str | Path | Sequence[str | Path],
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
+    backend: str = AUTO,
+    device: str = "cpu",
+    workers: int = 0,
+    log_format: str = "text",
     settings: ServingSettings | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve a model folder or an exported artefact until SIGTERM or Ctrl-C; imports no torch.
+    """Serve models until SIGTERM or Ctrl-C; imports no torch, unless it is asked to.
 
     Args:
-        path: a model folder with an ONNX artefact, an artefact's folder or an .onnx file.
+        paths: model folders with an ONNX artefact, artefacts' folders, .onnx files, pointers to
+            one, or folders with several (see `taxon.serving.places`).
         host, port: where to listen; port 0 takes a free one.
+        backend, device: what computes; see `BackendChoice`.
+        workers: processes that compute; 0: this one does.
+        log_format: `text`, or `json`: one object a line.
         settings: batching and limits.
         on_ready: called with the URL when requests are accepted.
 
     Raises:
         BundleError: nothing there that can be served.
-        CheckFailed: the artefact does not give the golden outputs on this machine.
-        InputError: the address cannot be used.
+        CheckFailed: an artefact does not give the golden outputs on this machine.
+        ConfigError: a choice that cannot be.
+        InputError: the address cannot be used, or there is no model.
     """
-    predictor = load_predictor(Path(path), backend="onnx")
-    if (Path(path) / BUNDLE_FILE).is_file():
-        report = compare_golden(predictor.backend, read_golden(Path(path)), predictor.spec)
-        if not report.passed:
-            raise CheckFailed(f"refused to serve: {report.sentence()}")
     settings = settings or ServingSettings()
-    limited = predictor.limited_to(settings.max_pixels)
-    run_server(limited, host=host, port=port, settings=settings, on_ready=on_ready)
+    choice = BackendChoice(backend, device)
+    named = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not named:
+        raise InputError("no models; name at least one folder that `taxon train` wrote")
+
+    def look() -> list[Place]:
+        return [place for each in named for place in find_places(str(each), is_model)]
+
+    pool = _pool(settings, choice, workers, log_format) if workers else None
+    table = ModelTable(look, partial(_open, settings=settings, choice=choice, pool=pool))
+    run_server(table, host=host, port=port, settings=settings, pool=pool, on_ready=on_ready)
+
+
+def _pool(
+    settings: ServingSettings, choice: BackendChoice, workers: int, log_format: str
+) -> WorkerPool:
+    if os.name != "posix":
+        raise ConfigError("--workers needs a Unix system; here this process computes alone")
+    threads = max(1, available_cores() // workers)
+    return WorkerPool(worker_command(settings, choice, threads, log_format), workers)
+
+
+async def _open(
+    place: Place, *, settings: ServingSettings, choice: BackendChoice, pool: WorkerPool | None
+) -> Opened:
+    """Open the model at a place and start what computes it."""
+    engine: Engine
+    if pool is None:
+        predictor = await asyncio.to_thread(open_checked, place.folder, choice, settings.max_pixels)
+        engine = LocalEngine(predictor, settings)
+    else:
+        engine = WorkerEngine(pool, place.folder)
+    await engine.start()
+    has_more = (place.folder / BUNDLE_FILE).is_file()
+    return Opened(engine, read_reference(place.folder) if has_more else None)

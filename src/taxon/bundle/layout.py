@@ -25,6 +25,7 @@ DECISION_FILE = "decision.json"
 METRICS_FILE = "metrics.json"
 CARD_FILE = "README.md"
 SCOPE_FILE = "scope.safetensors"
+REFERENCE_FILE = "reference.json"
 HISTORY_FILE = "history.csv"
 GOLDEN_FOLDER = "golden"
 GOLDEN_FILE = "golden/expected.npz"
@@ -63,6 +64,7 @@ ENTRIES = frozenset(
         METRICS_FILE,
         CARD_FILE,
         SCOPE_FILE,
+        REFERENCE_FILE,
         HISTORY_FILE,
         GOLDEN_FOLDER,
         REPORT_FOLDER,

@@ -38,13 +38,13 @@ class Predictor:
     ) -> None:
         self.spec = spec
         self.backend = backend
-        self._frame = frame
+        self.frame = frame
 
     @property
     def image_size(self) -> tuple[int, int]:
         """(height, width) in pixels of what the backend takes."""
-        if self._frame is not None:
-            width, height = self._frame
+        if self.frame is not None:
+            width, height = self.frame
             return height, width
         return self.spec.preprocessing.height, self.spec.preprocessing.width
 
@@ -54,7 +54,7 @@ class Predictor:
         limit = min(preprocessing.max_pixels, max_pixels)
         limited = preprocessing.model_copy(update={"max_pixels": limit})
         spec = self.spec.model_copy(update={"preprocessing": limited})
-        return Predictor(spec, self.backend, frame=self._frame)
+        return Predictor(spec, self.backend, frame=self.frame)
 
     def prepare(self, data: bytes, source: str = "picture") -> ImageBatch:
         """Bytes of one picture -> uint8 [3, H, W], what the backend takes.
@@ -62,8 +62,8 @@ class Predictor:
         Raises:
             ImageError: it cannot be decoded, or has not the size that the graph takes.
         """
-        if self._frame is not None:
-            return prepare_frame(data, self.spec.preprocessing, self._frame, source)
+        if self.frame is not None:
+            return prepare_frame(data, self.spec.preprocessing, self.frame, source)
         return prepare(data, self.spec.preprocessing, source)
 
     def run(self, images: ImageBatch) -> Outputs:

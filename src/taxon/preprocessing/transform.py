@@ -81,6 +81,28 @@ def crop_box(image_size: tuple[int, int], spec: Preprocessing) -> tuple[float, f
     return left, top, left + crop_width, top + crop_height
 
 
+def seen_box(image_size: tuple[int, int], spec: Preprocessing) -> Box:
+    """What the model sees of a picture of (width, height): left, top, right and bottom as shares.
+
+    Within 0 to 1; beyond where the picture is padded to the input's shape.
+    """
+    width, height = image_size
+    if spec.resize == "squash":
+        return 0.0, 0.0, 1.0, 1.0
+    if spec.resize == "crop":
+        left, top, right, bottom = crop_box(image_size, spec)
+        return left / width, top / height, right / width, bottom / height
+    inner_width, inner_height = padded_size(image_size, spec)
+    beside = ((spec.width - inner_width) // 2) / inner_width
+    above = ((spec.height - inner_height) // 2) / inner_height
+    return (
+        -beside,
+        -above,
+        spec.width / inner_width - beside,
+        spec.height / inner_height - above,
+    )
+
+
 def padded_size(region: tuple[float, float], spec: Preprocessing) -> tuple[int, int]:
     """The (width, height) in pixels that a region of (width, height) has within the border."""
     width, height = region

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +15,27 @@ import numpy as np
 from taxon.core.errors import TaxonError
 from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.inference import Outputs
+from taxon.serving.pace import Pace
 
 _log = logging.getLogger("taxon.serving")
 
 
 class Overloaded(TaxonError):
-    """There is no room for more pictures at the moment; the same request may work later."""
+    """There is no room for more pictures at the moment; the same request may work later.
+
+    Args:
+        reason: in a word, for the metrics: `queue`, `wait`, `stopping`, ...
+        seconds: after which it is worth to try again.
+    """
+
+    def __init__(self, text: str, reason: str = "queue", seconds: float = 1.0) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.seconds = seconds
+
+
+class DeadlinePassed(TaxonError):
+    """The request's time was over before its pictures were computed; they are not."""
 
 
 class ComputationFailed(TaxonError):
@@ -29,11 +45,22 @@ class ComputationFailed(TaxonError):
 @dataclass(frozen=True)
 class Row:
     """The outputs for one picture: float32 [C] each, probabilities calibrated, and its scope where
-    the model gives one."""
+    the model gives one; and how it came about.
+
+    Attributes:
+        queue_seconds: from its arrival in the queue until its batch was begun.
+        infer_seconds: that its batch took.
+        batch_size: pictures in its batch.
+        first: whether it is the first of its batch, so that batches can be counted.
+    """
 
     logits: FloatArray
     probabilities: FloatArray
     scope: float | None = None
+    queue_seconds: float = 0.0
+    infer_seconds: float = 0.0
+    batch_size: int = 1
+    first: bool = True
 
 
 @dataclass(frozen=True)
@@ -41,20 +68,23 @@ class _Waiting:
     image: ImageBatch
     answer: asyncio.Future[Row]
     arrived: float
+    deadline: float
 
 
 class Batcher:
     """Collects pictures into batches and computes them, one batch at a time, in one thread.
 
-    A batch's window opens when its first picture arrives and closes after `max_delay_ms` or
-    with `max_batch_size` pictures. Pictures that arrive during a computation have their
-    window running meanwhile, so under load batches fill up and nobody waits for the clock.
+    A batch's window opens when its first picture arrives. It closes with `max_batch_size`
+    pictures, after `max_delay_ms`, or at once when no other picture is on its way: a lone
+    request never waits for the clock. Pictures that arrive during a computation have their
+    window running meanwhile, so under load batches fill up.
 
     Args:
         run: computes uint8 [N, 3, H, W]; called in the batcher's own thread only.
         max_batch_size: pictures in a batch at most.
         max_delay_ms: milliseconds that the first picture waits for more.
         max_queue: pictures waiting at most, those being computed not counted.
+        on_their_way: how many pictures will be submitted soon (those being decoded).
     """
 
     def __init__(
@@ -64,20 +94,28 @@ class Batcher:
         max_batch_size: int,
         max_delay_ms: float,
         max_queue: int,
+        on_their_way: Callable[[], int] = lambda: 0,
     ) -> None:
         self._run = run
         self._max_batch_size = max_batch_size
         self._max_delay = max_delay_ms / 1000
         self._max_queue = max_queue
+        self._on_their_way = on_their_way
         self._queue: deque[_Waiting] = deque()
         self._changed = asyncio.Event()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
+        self.pace = Pace()
 
     @property
     def running(self) -> bool:
         """Whether pictures are accepted."""
         return self._task is not None and not self._task.done() and not self._stopping
+
+    @property
+    def depth(self) -> int:
+        """How many pictures wait."""
+        return len(self._queue)
 
     async def start(self) -> None:
         """Begin to compute; the batcher now belongs to the running event loop."""
@@ -95,27 +133,36 @@ class Batcher:
         self._task = None
         self._executor.shutdown()
 
-    async def submit(self, image: ImageBatch) -> Row:
-        """Compute one picture, uint8 [3, H, W], together with whatever else arrives.
+    def changed(self) -> None:
+        """Say that fewer pictures are on their way than before."""
+        self._changed.set()
 
-        Raises:
-            Overloaded: the queue is full (raised at once), or the batcher is not running.
-            ComputationFailed: the backend failed on its batch.
+    async def submit(self, image: ImageBatch, deadline: float = float("inf")) -> Row:
+        """Compute one picture, uint8 [3, H, W], together with whatever else arrives; raises what
+        `submit_many` raises.
         """
-        return (await self.submit_many([image]))[0]
+        return (await self.submit_many([image], deadline))[0]
 
-    async def submit_many(self, images: Sequence[ImageBatch]) -> list[Row]:
+    async def submit_many(
+        self, images: Sequence[ImageBatch], deadline: float = float("inf")
+    ) -> list[Row]:
         """Compute several pictures, uint8 [3, H, W] each; all are accepted, or none.
+
+        Args:
+            deadline: by the event loop's clock; what was not begun by then is not computed.
 
         Returns:
             One row a picture, in their order.
 
         Raises:
             Overloaded: the queue has no room for all of them, or the batcher is not running.
+            DeadlinePassed: their time was over.
             ComputationFailed: the backend failed on a batch that one of them was in.
         """
         if not self.running:
-            raise Overloaded("the server is not accepting pictures; it is starting or stopping")
+            raise Overloaded(
+                "the server is not accepting pictures; it is starting or stopping", "stopping"
+            )
         if len(self._queue) + len(images) > self._max_queue:
             raise Overloaded(
                 f"the queue is full ({len(self._queue)} of {self._max_queue} places taken, "
@@ -123,7 +170,7 @@ class Batcher:
             )
         loop = asyncio.get_running_loop()
         now = loop.time()
-        waiting = [_Waiting(image, loop.create_future(), now) for image in images]
+        waiting = [_Waiting(image, loop.create_future(), now, deadline) for image in images]
         self._queue.extend(waiting)
         self._changed.set()
         return await asyncio.gather(*(one.answer for one in waiting))
@@ -141,12 +188,12 @@ class Batcher:
         closes = self._queue[0].arrived + self._max_delay
         loop = asyncio.get_running_loop()
         while len(self._queue) < self._max_batch_size and not self._stopping:
+            if loop.time() >= closes or self._on_their_way() <= 0:
+                break
             try:
                 async with asyncio.timeout_at(closes):
                     await self._next_change()
             except TimeoutError:
-                break
-            if loop.time() >= closes:
                 break
         size = min(len(self._queue), self._max_batch_size)
         return [self._queue.popleft() for _ in range(size)]
@@ -156,14 +203,16 @@ class Batcher:
         await self._changed.wait()
 
     async def _compute(self, batch: list[_Waiting]) -> None:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         # A request that was given up meanwhile has its future cancelled.
-        batch = [one for one in batch if not one.answer.done()]
+        batch = [one for one in batch if not one.answer.done() and not _late(one, begun)]
         if not batch:
             return
-        loop = asyncio.get_running_loop()
-        images = [one.image for one in batch]
         try:
-            rows = await loop.run_in_executor(self._executor, self._rows, images)
+            outputs, seconds = await loop.run_in_executor(
+                self._executor, self._timed, [one.image for one in batch]
+            )
         except Exception as error:  # whatever the backend raises, the batcher goes on
             _log.exception("a batch of %d failed", len(batch))
             for one in batch:
@@ -172,15 +221,33 @@ class Batcher:
                     failure.__cause__ = error
                     one.answer.set_exception(failure)
             return
-        for one, row in zip(batch, rows, strict=True):
+        self.pace.note(len(batch), batch[0].arrived, loop.time())
+        for position, one in enumerate(batch):
             if not one.answer.done():
-                one.answer.set_result(row)
+                one.answer.set_result(
+                    Row(
+                        outputs.logits[position],
+                        outputs.probabilities[position],
+                        None if outputs.scope is None else float(outputs.scope[position]),
+                        begun - one.arrived,
+                        seconds,
+                        len(batch),
+                        position == 0,
+                    )
+                )
 
-    def _rows(self, images: list[ImageBatch]) -> list[Row]:
+    def _timed(self, images: list[ImageBatch]) -> tuple[Outputs, float]:
+        started = time.perf_counter()
         outputs = self._run(np.stack(images))
-        scopes = [None] * len(images) if outputs.scope is None else outputs.scope.tolist()
         if len(outputs.logits) != len(images):
             count = len(outputs.logits)
             raise ValueError(f"the backend gave {count} rows for {len(images)} pictures")
-        rows = zip(outputs.logits, outputs.probabilities, scopes, strict=True)
-        return [Row(*row) for row in rows]
+        return outputs, time.perf_counter() - started
+
+
+def _late(one: _Waiting, now: float) -> bool:
+    """Whether its deadline is over; then it has its answer."""
+    if now < one.deadline:
+        return False
+    one.answer.set_exception(DeadlinePassed("its time was over before it was computed"))
+    return True

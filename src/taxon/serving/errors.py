@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,7 +13,10 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from taxon.serving.batcher import ComputationFailed, Overloaded
+from taxon.serving.batcher import ComputationFailed, DeadlinePassed, Overloaded
+from taxon.serving.engine import TooMany
+from taxon.serving.metrics import ServerMetrics
+from taxon.serving.table import UnknownModel
 
 _SHOWN = 60  # characters of a received value that an error repeats
 
@@ -37,8 +41,8 @@ def documented(examples: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Make every error JSON; no traceback leaves the server."""
+def install_error_handlers(app: FastAPI, metrics: ServerMetrics) -> None:
+    """Make every error JSON, and count it; no traceback leaves the server."""
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:
@@ -48,12 +52,27 @@ def install_error_handlers(app: FastAPI) -> None:
     async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         return _answer(400, _sentence(error.errors()[0]))
 
+    @app.exception_handler(UnknownModel)
+    async def on_unknown(request: Request, error: UnknownModel) -> JSONResponse:
+        return _answer(404, str(error))
+
+    @app.exception_handler(TooMany)
+    async def on_many(request: Request, error: TooMany) -> JSONResponse:
+        return _answer(413, str(error))
+
     @app.exception_handler(Overloaded)
     async def on_overloaded(request: Request, error: Overloaded) -> JSONResponse:
-        return _answer(503, str(error), {"Retry-After": "1"})
+        metrics.rejected(error.reason)
+        return _answer(503, str(error), {"Retry-After": str(ceil(error.seconds))})
+
+    @app.exception_handler(DeadlinePassed)
+    async def on_late(request: Request, error: DeadlinePassed) -> JSONResponse:
+        metrics.rejected("deadline")
+        return _answer(504, str(error))
 
     @app.exception_handler(ComputationFailed)
     async def on_failed(request: Request, error: ComputationFailed) -> JSONResponse:
+        metrics.failed("computation")
         return _answer(500, "internal error")  # the batcher logged the cause, once a batch
 
     @app.exception_handler(ClientDisconnect)
@@ -62,6 +81,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def on_bug(request: Request, error: Exception) -> JSONResponse:
+        metrics.failed("bug")
         return _answer(500, "internal error")  # Starlette raises it again, and uvicorn logs it
 
 

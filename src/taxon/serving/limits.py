@@ -8,6 +8,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from taxon.serving.metrics import ServerMetrics
 from taxon.serving.settings import ServingSettings
 
 # How long the rest of a refused body is read and thrown away. Closing the connection at once
@@ -16,10 +17,11 @@ _DISCARD_SECONDS = 5.0
 
 
 class _Refused(Exception):
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, kind: str) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
+        self.kind = kind  # in the metrics
 
 
 class BodyLimit:
@@ -28,8 +30,9 @@ class BodyLimit:
     all bodies in memory together exceed `max_buffered_bytes`.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServingSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: ServingSettings, metrics: ServerMetrics) -> None:
         self._app = app
+        self._metrics = metrics
         self._max_body = settings.max_body_bytes
         self._max_buffered = settings.max_buffered_bytes
         self._buffered = 0
@@ -56,6 +59,7 @@ class BodyLimit:
         except _Refused as refusal:
             self._buffered -= received
             received = 0
+            self._metrics.rejected(refusal.kind)
             await _refuse(refusal, scope, receive, send)
         finally:
             self._buffered -= received
@@ -65,9 +69,12 @@ class BodyLimit:
             raise _Refused(
                 413,
                 f"the body has {size} bytes or more; at most {self._max_body} are allowed",
+                "body",
             )
         if self._buffered > self._max_buffered:
-            raise _Refused(503, "the server is busy with other uploads; try again shortly")
+            raise _Refused(
+                503, "the server is busy with other uploads; try again shortly", "uploads"
+            )
 
 
 async def _refuse(refusal: _Refused, scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 
 from fastapi import APIRouter, HTTPException
@@ -17,6 +18,8 @@ _HEADERS = {
 }
 _TYPES = {
     "index.html": "text/html; charset=utf-8",
+    "docs.html": "text/html; charset=utf-8",
+    "docs.js": "text/javascript; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
@@ -25,21 +28,30 @@ _TYPES = {
 
 def page_router() -> APIRouter:
     """Make `GET /` and `GET /static/{file}`."""
-    folder = resources.files("taxon.serving") / "static"
-    files = {name: (folder / name).read_bytes() for name in _TYPES}
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
     async def page() -> Response:
-        return _file("index.html")
+        return static_file("index.html")
 
     @router.get("/static/{name}")
     async def static(name: str) -> Response:
-        return _file(name)
-
-    def _file(name: str) -> Response:
-        if name not in files:
-            raise HTTPException(404, f"no static file '{name}'")
-        return Response(files[name], media_type=_TYPES[name], headers=_HEADERS)
+        return static_file(name)
 
     return router
+
+
+def static_file(name: str) -> Response:
+    """Return one of the package's own files.
+
+    Raises:
+        HTTPException: 404, there is none of this name.
+    """
+    if name not in _TYPES:
+        raise HTTPException(404, f"no static file '{name}'")
+    return Response(_content(name), media_type=_TYPES[name], headers=_HEADERS)
+
+
+@cache
+def _content(name: str) -> bytes:
+    return (resources.files("taxon.serving") / "static" / name).read_bytes()

@@ -1,13 +1,12 @@
-"""The tensors of the Open Inference Protocol V2 (REST, JSON): their models and conversions.
+"""The tensors of the Open Inference Protocol V2 (REST): their models and conversions.
 
-See https://github.com/kserve/open-inference-protocol. The binary extension is not offered.
+See https://github.com/kserve/open-inference-protocol.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
+from itertools import count
 from math import prod
 from typing import Any
 
@@ -15,14 +14,25 @@ import numpy as np
 from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from taxon.core.predictions import ImageBatch
+from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.decision import DecisionPolicy
 from taxon.serving.batcher import Row
-from taxon.serving.pipeline import Upload
+from taxon.serving.binary import (
+    SIZE,
+    Parts,
+    elements_of,
+    images_from,
+    take_apart,
+    tensor_bytes,
+)
+from taxon.serving.engine import Upload
+from taxon.serving.table import Served
+from taxon.serving.uploads import first_fault, from_base64
 
 IMAGES = "images"
 IMAGE_BYTES = "image_bytes"
 OUTPUTS = ("probabilities", "logits")
+Pictures = ImageBatch | list[Upload]
 SCOPE = "scope"  # FP32 [N], of models that flag what is out of scope
 
 
@@ -33,7 +43,9 @@ class InputTensor(BaseModel):
     shape: list[int]
     datatype: str
     parameters: dict[str, Any] = {}
-    data: list[Any] = Field(description="Row-major values, nested or flat.")
+    data: list[Any] | None = Field(
+        default=None, description="Row-major values, nested or flat; absent where bytes follow."
+    )
 
 
 class RequestedOutput(BaseModel):
@@ -110,22 +122,53 @@ def output_names(policy: DecisionPolicy) -> tuple[str, ...]:
     return OUTPUTS if policy.scope is None else (*OUTPUTS, SCOPE)
 
 
-def parse_request(body: bytes, names: Sequence[str]) -> tuple[InferenceRequest, InputTensor]:
-    """Parse and check a request, its tensor's data apart.
+def parse_request(
+    body: bytes, declared: str | None, served: Served
+) -> tuple[InferenceRequest, Pictures]:
+    """Parse and check a request.
+
+    Args:
+        declared: the header of the binary extension, where it was sent.
 
     Returns:
-        The request, and its one input.
+        The request, and what its one input holds.
 
     Raises:
         HTTPException: 400, not JSON, not a request, or with other inputs or outputs than
             the model has.
     """
+    parts = take_apart(body, declared)
     try:
-        request = InferenceRequest.model_validate_json(body)
+        request = InferenceRequest.model_validate_json(parts.json)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the body"
-        raise HTTPException(400, f"{place}: {first['msg'].lower()}") from error
+        raise HTTPException(400, first_fault(error)) from error
+    tensor = _only_input(request)
+    names = output_names(served.spec.policy)
+    for output in request.outputs:
+        if output.name not in names:
+            raise HTTPException(
+                400, f"unknown output '{output.name}'; the outputs are {', '.join(names)}"
+            )
+    data = _binary_data(parts, tensor)
+    if tensor.name == IMAGES:
+        return request, _images(tensor, data, served.engine.description.image_size)
+    return request, _uploads(tensor, data)
+
+
+def wants_binary(request: InferenceRequest, name: str) -> bool:
+    """Whether an output is to follow the JSON as bytes."""
+    for output in request.outputs:
+        if output.name == name and "binary_data" in output.parameters:
+            return bool(output.parameters["binary_data"])
+    return bool(request.parameters.get("binary_data_output"))
+
+
+def output_values(rows: Sequence[Row], name: str) -> FloatArray:
+    """An output, float32 [N, C], or [N] for the scope."""
+    return np.array([getattr(row, name) for row in rows], np.float32)
+
+
+def _only_input(request: InferenceRequest) -> InputTensor:
     if len(request.inputs) != 1:
         raise HTTPException(
             400,
@@ -137,25 +180,33 @@ def parse_request(body: bytes, names: Sequence[str]) -> tuple[InferenceRequest, 
         raise HTTPException(
             400, f"unknown input '{tensor.name}'; the inputs are '{IMAGES}' and '{IMAGE_BYTES}'"
         )
-    for output in request.outputs:
-        if output.name not in names:
+    return tensor
+
+
+def _binary_data(parts: Parts, tensor: InputTensor) -> memoryview | None:
+    """The bytes of the input after the JSON; None where its data stand in it."""
+    size = tensor.parameters.get(SIZE)
+    if size is None:
+        if len(parts.binary):
             raise HTTPException(
-                400, f"unknown output '{output.name}'; the outputs are {', '.join(names)}"
+                400, f"{len(parts.binary)} bytes follow the JSON; no input says {SIZE}"
             )
-    wishes = [tensor.parameters, *(output.parameters for output in request.outputs)]
-    if any(wish.get("binary_data") or "binary_data_size" in wish for wish in wishes):
-        raise HTTPException(400, "binary_data is not supported here; use JSON tensors")
-    return request, tensor
+        if tensor.data is None:
+            raise HTTPException(400, f"input '{tensor.name}' has no data and no {SIZE}")
+        return None
+    if tensor.data is not None:
+        raise HTTPException(400, f"input '{tensor.name}' has both data and {SIZE}; send one")
+    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise HTTPException(400, f"{SIZE} of '{tensor.name}' is no number of bytes")
+    (data,) = tensor_bytes(parts, [size])
+    return data
 
 
-def images_of(tensor: InputTensor, height: int, width: int) -> ImageBatch:
-    """Convert the input `images` to uint8 [N, 3, height, width].
-
-    Raises:
-        HTTPException: 400, another type or shape, or values that are not whole numbers from
-            0 to 255.
-    """
+def _images(
+    tensor: InputTensor, data: memoryview | None, image_size: tuple[int, int]
+) -> ImageBatch:
     _require_type(tensor, "UINT8")
+    height, width = image_size
     shape = tuple(tensor.shape)
     if len(shape) != 4 or shape[0] < 1 or shape[1:] != (3, height, width):
         raise HTTPException(
@@ -164,6 +215,12 @@ def images_of(tensor: InputTensor, height: int, width: int) -> ImageBatch:
             "with N at least 1 (prepared pictures; send files as "
             f"'{IMAGE_BYTES}' and the server prepares them)",
         )
+    if data is not None:
+        return images_from(data, shape, IMAGES)
+    return _images_from_json(tensor, shape)
+
+
+def _images_from_json(tensor: InputTensor, shape: tuple[int, ...]) -> ImageBatch:
     # As objects the values keep their types: a plain conversion would turn true into 1 and
     # 1.5 or "1" into something else, silently.
     values = np.array(tensor.data, dtype=object)
@@ -190,42 +247,25 @@ def images_of(tensor: InputTensor, height: int, width: int) -> ImageBatch:
     return values.astype(np.uint8).reshape(shape)
 
 
-def uploads_of(tensor: InputTensor) -> list[Upload]:
-    """Convert the input `image_bytes` to named pictures.
-
-    Raises:
-        HTTPException: 400, another type or shape, or not base64.
-    """
+def _uploads(tensor: InputTensor, data: memoryview | None) -> list[Upload]:
     _require_type(tensor, "BYTES")
-    if not tensor.data or tensor.shape != [len(tensor.data)]:
+    names = (f"{IMAGE_BYTES}[{place}]" for place in count())
+    if data is None:
+        values = tensor.data or []
+        pictures = [
+            Upload(name, from_base64(value, name))
+            for name, value in zip(names, values, strict=False)
+        ]
+    else:
+        elements = elements_of(data, IMAGE_BYTES)
+        pictures = [Upload(name, each) for name, each in zip(names, elements, strict=False)]
+    if not pictures or tensor.shape not in ([len(pictures)], [len(pictures), 1]):
         raise HTTPException(
             400,
-            f"input '{IMAGE_BYTES}' has shape {tensor.shape} and {len(tensor.data)} values; "
+            f"input '{IMAGE_BYTES}' has shape {tensor.shape} and {len(pictures)} values; "
             "allowed is [N], with N values and N at least 1",
         )
-    return [
-        Upload(name, _from_base64(value, name))
-        for name, value in ((f"{IMAGE_BYTES}[{n}]", value) for n, value in enumerate(tensor.data))
-    ]
-
-
-def output_tensors(
-    rows: Sequence[Row], wanted: Sequence[RequestedOutput], names: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Return the wanted outputs (all of `names`, when none is) as plain `OutputTensor`s."""
-    names = [output.name for output in wanted] or names
-    tensors = []
-    for name in dict.fromkeys(names):
-        values = np.array([getattr(row, name) for row in rows], np.float32)
-        tensors.append(
-            {
-                "name": name,
-                "shape": list(values.shape),
-                "datatype": "FP32",
-                "data": values.ravel().tolist(),
-            }
-        )
-    return tensors
+    return pictures
 
 
 def _require_type(tensor: InputTensor, datatype: str) -> None:
@@ -233,14 +273,3 @@ def _require_type(tensor: InputTensor, datatype: str) -> None:
         raise HTTPException(
             400, f"input '{tensor.name}' has datatype '{tensor.datatype}'; allowed is '{datatype}'"
         )
-
-
-def _from_base64(value: object, name: str) -> bytes:
-    if not isinstance(value, str):
-        raise HTTPException(
-            400, f"{name} is a {type(value).__name__}; allowed is a picture's bytes in base64"
-        )
-    try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise HTTPException(400, f"{name} is not base64 ({error})") from error

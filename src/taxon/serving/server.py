@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 
 import uvicorn
+from fastapi import FastAPI
 
 from taxon.core.errors import InputError
-from taxon.inference import Predictor
 from taxon.serving.app import create_app
+from taxon.serving.connections import guarded_protocol
 from taxon.serving.settings import ServingSettings
+from taxon.serving.table import ModelTable
+from taxon.serving.workers import WorkerPool
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
@@ -24,56 +28,82 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def serve(
-    predictor: Predictor,
+    table: ModelTable,
     *,
     host: str = DEFAULT_HOST,
     port: int = DEFAULT_PORT,
     settings: ServingSettings | None = None,
+    pool: WorkerPool | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve a model until SIGINT or SIGTERM; then finish the requests in flight and return.
+    """Serve models until SIGINT or SIGTERM; then finish the requests in flight and return.
+
+    On SIGHUP, and each second where what the user named points elsewhere, it looks for changed
+    models.
 
     Args:
-        predictor: the model, ready to answer.
+        table: the models.
         host: the address to listen on; `0.0.0.0` for all of this machine's.
         port: 0 to 65535; 0 takes a free one.
         settings: batching and limits; None takes the defaults.
+        pool: the processes that compute; None: this one does.
         on_ready: called once, with the server's URL, when requests are accepted.
 
     Raises:
         InputError: the address or port cannot be used.
+        TaxonError: a model may not be served.
     """
     settings = settings or ServingSettings()
     with _listen(host, port) as listener:
+        app = create_app(table, settings, pool=pool)
         config = uvicorn.Config(
-            create_app(predictor, settings),
-            http="h11",
+            app,
+            http=guarded_protocol(settings),
+            loop="auto",  # uvloop, where it is installed
             ws="none",
-            lifespan="on",
-            log_level="warning",
+            lifespan="off",  # `_Server` runs it, so that a model's error reaches the caller
+            log_config=None,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=settings.shutdown_seconds,
         )
-        server = _Server(config, on_ready, _url(listener))
+        server = _Server(config, app, table, on_ready, _url(listener))
         with _stopped_by_signals(server):
             server.run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that tells when it is ready."""
+    """A uvicorn server that tells when it is ready, and looks for changed models."""
 
     def __init__(
-        self, config: uvicorn.Config, on_ready: Callable[[str], None] | None, url: str
+        self,
+        config: uvicorn.Config,
+        app: FastAPI,
+        table: ModelTable,
+        on_ready: Callable[[str], None] | None,
+        url: str,
     ) -> None:
         super().__init__(config)
+        self._models = AsyncExitStack()
+        self._app = app
+        self._table = table
         self._on_ready = on_ready
         self._url = url
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._models.enter_async_context(self._app.router.lifespan_context(self._app))
         await super().startup(sockets)
-        if self.started and self._on_ready is not None:
+        self._watching = asyncio.create_task(self._table.watch())
+        if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, self._table.look_again)
+        if self._on_ready is not None:
             self._on_ready(self._url)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._watching.cancel()
+        await super().shutdown(sockets)
+        await self._models.aclose()
 
 
 @contextmanager

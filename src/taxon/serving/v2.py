@@ -1,18 +1,21 @@
-"""The routes of the Open Inference Protocol V2 (REST)."""
+"""The routes of the Open Inference Protocol V2 (REST), with the binary tensor extension."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Request
-from fastapi.responses import JSONResponse
+import numpy as np
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
 from taxon.core.errors import ImageError
-from taxon.core.predictions import ImageBatch
-from taxon.serving.batcher import Row
+from taxon.core.versions import taxon_version
+from taxon.serving import binary
+from taxon.serving.desk import Desk
+from taxon.serving.engine import Answer
 from taxon.serving.errors import documented
-from taxon.serving.pipeline import Pipeline, Upload
 from taxon.serving.protocol import (
     IMAGE_BYTES,
     IMAGES,
@@ -20,15 +23,16 @@ from taxon.serving.protocol import (
     InferenceAnswer,
     InferenceRequest,
     ModelMetadata,
+    Pictures,
     TensorMetadata,
-    images_of,
     output_names,
-    output_tensors,
+    output_values,
     parse_request,
-    uploads_of,
+    wants_binary,
 )
+from taxon.serving.table import Served
 
-_BINARY_HEADER = "inference-header-content-length"
+EXTENSIONS = ["binary_tensor_data", "model_repository"]
 _PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}  # Triton's word for it
 _UNKNOWN_MODEL = {404: "unknown model 'x'; this server has 'clothing'"}
 
@@ -59,13 +63,24 @@ class ModelReady(Ready):
     name: str
 
 
-def v2_router(pipeline: Pipeline, server_version: str) -> APIRouter:
-    """Make the routes under /v2 for one model."""
+def v2_router(desk: Desk) -> APIRouter:
+    """Make the routes under /v2."""
     router = APIRouter(prefix="/v2", tags=["Open Inference Protocol V2"])
+    _add_server(router, desk)
+    models = APIRouter()
+    _add_model(models, desk)
+    _add_infer(models, desk)
+    router.include_router(models, prefix="/models/{name}")
+    router.include_router(
+        models, prefix="/models/{name}/versions/{version}", include_in_schema=False
+    )
+    return router
 
+
+def _add_server(router: APIRouter, desk: Desk) -> None:
     @router.get("", response_model=ServerMetadata, summary="What this server is")
     async def server_metadata() -> Any:
-        return {"name": "taxon", "version": server_version, "extensions": []}
+        return {"name": "taxon", "version": taxon_version(), "extensions": EXTENSIONS}
 
     @router.get("/health/live", response_model=Live, summary="Whether the process answers")
     async def live() -> Any:
@@ -78,39 +93,19 @@ def v2_router(pipeline: Pipeline, server_version: str) -> APIRouter:
         summary="Whether pictures are accepted",
     )
     async def ready() -> Any:
-        return JSONResponse({"ready": pipeline.ready}, 200 if pipeline.ready else 503)
-
-    model_routes = _model_router(pipeline)
-    router.include_router(model_routes, prefix="/models/{name}")
-    router.include_router(
-        model_routes, prefix="/models/{name}/versions/{version}", include_in_schema=False
-    )
-    return router
+        state = desk.table.ready
+        return JSONResponse({"ready": state}, 200 if state else 503)
 
 
-def _model_router(pipeline: Pipeline) -> APIRouter:
-    """Make the routes of the model, to be mounted with and without a version."""
-    spec, settings = pipeline.predictor.spec, pipeline.settings
-
-    def known_model(request: Request, name: str = Path(description="the model's name")) -> None:
-        version = request.path_params.get("version", settings.model_version)
-        if name != spec.name:
-            raise HTTPException(404, f"unknown model '{name}'; this server has '{spec.name}'")
-        if version != settings.model_version:
-            raise HTTPException(
-                404, f"model '{name}' has no version '{version}'; it has '{settings.model_version}'"
-            )
-
-    router = APIRouter(dependencies=[Depends(known_model)])
-
+def _add_model(router: APIRouter, desk: Desk) -> None:
     @router.get(
         "",
         response_model=ModelMetadata,
         responses=documented(_UNKNOWN_MODEL),
         summary="The model's inputs and outputs",
     )
-    async def model_metadata() -> Any:
-        return _metadata(pipeline)
+    async def model_metadata(request: Request) -> Any:
+        return _metadata(desk, _find(desk, request))
 
     @router.get(
         "/ready",
@@ -118,83 +113,96 @@ def _model_router(pipeline: Pipeline) -> APIRouter:
         responses=documented(_UNKNOWN_MODEL),
         summary="Whether the model accepts pictures",
     )
-    async def model_ready() -> Any:
-        answer = {"name": spec.name, "ready": pipeline.ready}
-        return JSONResponse(answer, 200 if pipeline.ready else 503)
-
-    _add_infer(router, pipeline)
-    return router
+    async def model_ready(request: Request) -> Any:
+        served = _find(desk, request)
+        state = served.engine.ready
+        return JSONResponse({"name": served.name, "ready": state}, 200 if state else 503)
 
 
-def _add_infer(router: APIRouter, pipeline: Pipeline) -> None:
-    spec, settings = pipeline.predictor.spec, pipeline.settings
-    height, width = pipeline.predictor.image_size
-    names = output_names(spec.policy)
-
-    def convert(body: bytes) -> tuple[InferenceRequest, ImageBatch | list[Upload]]:
-        parsed, tensor = parse_request(body, names)
-        if tensor.name == IMAGES:
-            return parsed, images_of(tensor, height, width)
-        return parsed, uploads_of(tensor)
-
+def _add_infer(router: APIRouter, desk: Desk) -> None:
     @router.post(
         "/infer",
         response_model=InferenceAnswer,
-        response_model_exclude_none=True,
         responses=documented(
             {
                 400: "input 'images' has datatype 'FP32'; allowed is 'UINT8'",
                 **_UNKNOWN_MODEL,
                 413: "the body has 40000000 bytes or more; at most 33554432 are allowed",
                 503: "the server is busy (256 of 256 places taken, 1 wanted); try again shortly",
+                504: "its time was over before it was computed",
             }
         ),
         summary="Probabilities and logits of prepared or encoded pictures",
         description="One input: `images` (UINT8 [N, 3, H, W], prepared as the model's "
-        "preprocessing says) or `image_bytes` (BYTES [N]: the files in base64; the server "
-        "prepares them). The binary tensor extension is not supported.",
+        "preprocessing says) or `image_bytes` (BYTES [N]: the files, in base64 where they stand in "
+        "JSON; the server prepares them). Tensors may follow the JSON as bytes, both ways: the "
+        "protocol's binary extension.",
         openapi_extra={"requestBody": _request_body()},
     )
-    async def infer(request: Request) -> Any:
-        if _BINARY_HEADER in request.headers:
-            raise HTTPException(
-                400,
-                "the binary tensor extension (Inference-Header-Content-Length) is not "
-                "supported; send JSON tensors",
-            )
-        body = await request.body()
-        parsed, pictures = await pipeline.in_thread(lambda: convert(body))
-        rows = await _compute(pipeline, pictures)
-        answer = {
-            "model_name": spec.name,
-            "model_version": settings.model_version,
-            **({} if parsed.id is None else {"id": parsed.id}),
-            "outputs": output_tensors(rows, parsed.outputs, names),
-        }
-        # A response of its own: checking every float against the model again takes longer
-        # than computing them.
+    async def infer(request: Request) -> Response:
+        deadline = desk.deadline(request)
+        params = request.path_params
+        async with desk.model(params["name"], params.get("version")) as served:
+            body = await request.body()
+            declared = request.headers.get(binary.HEADER)
+            # Numbers in JSON take as long to read as the pictures to compute: off the event loop.
+            parsed, pictures = await desk.in_thread(lambda: parse_request(body, declared, served))
+            answers = await _compute(desk, served, pictures, deadline)
+            return _response(served, parsed, answers)
+
+
+async def _compute(desk: Desk, served: Served, pictures: Pictures, deadline: float) -> list[Answer]:
+    if isinstance(pictures, np.ndarray):
+        return await desk.compute(served, pictures, deadline)
+    answers: list[Answer] = []
+    for answer in await desk.answers(served, pictures, deadline):
+        if isinstance(answer, ImageError):  # the protocol has no way to answer the others alone
+            raise HTTPException(400, str(answer))
+        answers.append(answer)
+    return answers
+
+
+def _response(served: Served, parsed: InferenceRequest, answers: list[Answer]) -> Response:
+    names = [output.name for output in parsed.outputs] or output_names(served.spec.policy)
+    outputs, payload = [], b""
+    for name in dict.fromkeys(names):
+        values = output_values([answer.row for answer in answers], name)
+        output: dict[str, Any] = {"name": name, "shape": list(values.shape), "datatype": "FP32"}
+        if wants_binary(parsed, name):
+            data = binary.float_bytes(values)
+            output["parameters"] = {binary.SIZE: len(data)}
+            payload += data
+        else:
+            output["data"] = values.ravel().tolist()
+        outputs.append(output)
+    answer = {
+        "model_name": served.name,
+        "model_version": served.version,
+        **({} if parsed.id is None else {"id": parsed.id}),
+        "outputs": outputs,
+    }
+    if not payload:
         return JSONResponse(answer)
+    header = json.dumps(answer).encode()
+    return Response(
+        header + payload,
+        media_type="application/octet-stream",
+        headers={binary.HEADER: str(len(header))},
+    )
 
 
-async def _compute(pipeline: Pipeline, pictures: ImageBatch | list[Upload]) -> list[Row]:
-    if not isinstance(pictures, list):
-        return await pipeline.compute(pictures)
-    rows: list[Row] = []
-    for row in await pipeline.rows(pictures):
-        if isinstance(row, ImageError):  # the protocol has no way to answer the others alone
-            raise HTTPException(400, str(row))
-        rows.append(row)
-    return rows
+def _find(desk: Desk, request: Request) -> Served:
+    return desk.table.find(request.path_params["name"], request.path_params.get("version"))
 
 
-def _metadata(pipeline: Pipeline) -> ModelMetadata:
-    spec, backend = pipeline.predictor.spec, pipeline.predictor.backend.name
-    size = [-1, 3, *pipeline.predictor.image_size]
+def _metadata(desk: Desk, served: Served) -> ModelMetadata:
+    spec, platform = served.spec, served.engine.description.platform
+    size = [-1, 3, *served.engine.description.image_size]
     classes = [-1, len(spec.label_space.names)]
     return ModelMetadata(
-        name=spec.name,
-        versions=[pipeline.settings.model_version],
-        platform=_PLATFORMS.get(backend, backend),
+        name=served.name,
+        versions=[model.version for model in desk.table if model.name == served.name],
+        platform=_PLATFORMS.get(platform, platform),
         inputs=[
             TensorMetadata(name=IMAGES, datatype="UINT8", shape=size),
             TensorMetadata(name=IMAGE_BYTES, datatype="BYTES", shape=[-1]),

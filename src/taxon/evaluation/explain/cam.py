@@ -12,7 +12,7 @@ from pytorch_grad_cam import GradCAM
 from torch import nn
 
 from taxon.core.predictions import ImageBatch
-from taxon.evaluation.explain.method import Heat
+from taxon.inference.occlusion import Heat
 from taxon.models.classifier import InferenceModule
 
 Reshape = Callable[[torch.Tensor], torch.Tensor]

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
-from taxon.core.predictions import FloatArray, ImageBatch
-
-
-@dataclass(frozen=True)
-class Heat:
-    """Where the answer comes from.
-
-    Attributes:
-        map: float32 [h, w] over the whole prepared picture, 0 to 1; all 0 where nothing was found.
-        words: what the map found, in a sentence; may be empty.
-    """
-
-    map: FloatArray
-    words: str = ""
+from taxon.core.predictions import ImageBatch
+from taxon.inference.occlusion import Heat
 
 
 def in_words(error: Exception) -> str:

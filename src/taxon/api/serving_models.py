@@ -1,0 +1,108 @@
+"""Open a model to serve it: by the backend that was asked for, checked on its golden pictures."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from taxon.bundle import Bundle, read_bundle
+from taxon.bundle.artefact import (
+    Precision,
+    artefact_folder,
+    own_artefacts,
+    read_artefact,
+    require_accepted,
+    require_fresh,
+)
+from taxon.bundle.golden import read_golden
+from taxon.bundle.layout import ARTEFACT_FILE, BUNDLE_FILE
+from taxon.core.errors import BundleError, CheckFailed, ConfigError
+from taxon.exporters import compare_golden
+from taxon.inference import Predictor, load_predictor
+from taxon.inference.artefacts import open_artefact
+from taxon.inference.runtime_choice import open_faster
+
+AUTO = "auto"
+TORCH = "torch"
+_log = logging.getLogger("taxon.serving")
+
+
+@dataclass(frozen=True)
+class BackendChoice:
+    """What computes the models of a server.
+
+    Attributes:
+        name: `auto`: the ONNX artefact, in ONNX Runtime or in OpenVINO, whichever is faster here;
+            `torch`; or the name of an artefact in the model folder, such as `onnx-int8`.
+        device: for `torch`: `cpu`, `cuda` or `mps`.
+        threads: that compute a batch; None: one a core.
+    """
+
+    name: str = AUTO
+    device: str = "cpu"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.device != "cpu" and self.name != TORCH:
+            raise ConfigError(
+                f"device '{self.device}' is for PyTorch, and the backend is '{self.name}'; type "
+                f"--backend {TORCH} --device {self.device}"
+            )
+
+
+def is_model(path: Path) -> bool:
+    """Whether a model can be opened at a path."""
+    if path.suffix == ".onnx":
+        return path.is_file()
+    return any((path / name).is_file() for name in (BUNDLE_FILE, ARTEFACT_FILE))
+
+
+def open_checked(path: Path, choice: BackendChoice, max_pixels: int) -> Predictor:
+    """Open the model at a path, and compare it with its golden outputs where it has them.
+
+    An artefact outside of its model folder has none; its hashes are checked.
+
+    Raises:
+        BundleError: nothing there that can be served.
+        CheckFailed: it does not give the golden outputs on this machine.
+        ConfigError: a choice that only a model folder has.
+    """
+    if not (path / BUNDLE_FILE).is_file():
+        if choice.name != AUTO:
+            raise ConfigError(
+                f"{path} is an artefact, which its own runtime computes; --backend {choice.name} "
+                "is for model folders"
+            )
+        return load_predictor(path).limited_to(max_pixels)
+    bundle = read_bundle(path)
+    predictor, precision = _open(bundle, choice)
+    if predictor.frame is None:  # the golden inputs are prepared pictures
+        report = compare_golden(
+            predictor.backend, read_golden(path), bundle.spec, precision=precision
+        )
+        if not report.passed:
+            raise CheckFailed(f"refused to serve: {report.sentence()}")
+    return predictor.limited_to(max_pixels)
+
+
+def _open(bundle: Bundle, choice: BackendChoice) -> tuple[Predictor, Precision]:
+    if choice.name == TORCH:
+        return load_predictor(bundle.path, backend="torch", device=choice.device), "float32"
+    name = "onnx" if choice.name == AUTO else choice.name
+    folder = artefact_folder(bundle.path, name)
+    if not (folder / ARTEFACT_FILE).is_file():
+        has = ", ".join(sorted(info.format for info in own_artefacts(bundle))) or "none"
+        raise BundleError(
+            f"{bundle.path} has no artefact '{name}' (it has: {has}); make one: "
+            f"taxon export {bundle.path} --to {name}"
+        )
+    info = read_artefact(folder)
+    require_fresh(info, bundle)
+    require_accepted(info, folder)
+    if choice.name == AUTO:
+        backend, reason = open_faster(folder, info, choice.threads)
+        _log.info("%s is computed by %s", bundle.spec.name, reason)
+    else:
+        backend = open_artefact(folder, info, choice.threads)
+    return Predictor(bundle.spec, backend, frame=info.frame), info.precision

@@ -1,0 +1,118 @@
+"""The client that waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from taxon.client.requests import (
+    DEFAULT_URL,
+    Patience,
+    Picture,
+    checked,
+    files_of,
+    headers_of,
+    predictions_of,
+    unreachable,
+)
+from taxon.core.predictions import Prediction
+
+
+class Client:
+    """Asks a taxon server; tries again when it has no room.
+
+        with taxon.Client("http://127.0.0.1:8000") as client:
+            print(client.classify("picture.jpg").label)
+
+    Args:
+        url: the server's.
+        api_key: where it wants one.
+        timeout: seconds for a request.
+        patience: how often it tries again.
+        transport: for tests; None: the network.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        patience: Patience | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._patience = patience or Patience()
+        self._http = httpx.Client(
+            base_url=url, headers=headers_of(api_key), timeout=timeout, transport=transport
+        )
+
+    def classify(self, picture: Picture, *, model: str | None = None, top: int = 5) -> Prediction:
+        """Classify one picture: a path, or its bytes.
+
+        Raises:
+            InputError: the file cannot be read.
+            ServerError: an error of the server, also that it cannot read the picture; after
+                several attempts where it has no room.
+        """
+        return self.classify_many([picture], model=model, top=top)[0]
+
+    def classify_many(
+        self, pictures: Sequence[Picture], *, model: str | None = None, top: int = 5
+    ) -> list[Prediction]:
+        """Classify several in one request; one that cannot be read has `error` set, if others can.
+
+        Raises what `classify` raises.
+        """
+        params = {"top": top, **({} if model is None else {"model": model})}
+        files = files_of(pictures)
+        return predictions_of(self._send("POST", "/v1/classify", params=params, files=files))
+
+    def model(self, name: str | None = None) -> dict[str, Any]:
+        """Return what a model is: its classes, its version, its limits."""
+        params = {} if name is None else {"model": name}
+        return checked(self._send("GET", "/v1/model", params=params))
+
+    def ready(self) -> bool:
+        """Whether the server answers and accepts pictures."""
+        try:
+            return self._http.get("/v2/health/ready").is_success
+        except httpx.TransportError:
+            return False
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
+        attempt = 0
+        while True:
+            failure, response = None, None
+            try:
+                response = self._http.request(method, path, **more)
+            except httpx.ConnectError as error:  # nothing was sent: trying again does no harm
+                failure = error
+            except httpx.TransportError as error:
+                raise unreachable(str(self._http.base_url), error) from error
+            pause = self._patience.pause(attempt, response)
+            if pause is None:
+                if response is None:
+                    assert failure is not None
+                    raise unreachable(str(self._http.base_url), failure) from failure
+                return response
+            time.sleep(pause)
+            attempt += 1

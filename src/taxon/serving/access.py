@@ -1,0 +1,73 @@
+"""Around each request: an id, a line in the log, a count and its time."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from taxon.serving.logs import request_id
+from taxon.serving.metrics import ServerMetrics
+
+HEADER = "x-request-id"
+_log = logging.getLogger("taxon.access")
+# An id of the client's own is taken over, if it can do no harm in a log.
+_HARMLESS = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+_NO_ROUTE = (
+    "none"  # an address that nobody has: any number of them must not be any number of series
+)
+
+
+class Access:
+    """ASGI middleware, the outermost: what is answered here, errors too, is counted."""
+
+    def __init__(self, app: ASGIApp, metrics: ServerMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        given = Headers(scope=scope).get(HEADER, "")
+        identity = given if _HARMLESS.fullmatch(given) else secrets.token_hex(8)
+        token = request_id.set(identity)
+        status = 500
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[HEADER] = identity
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            seconds = time.perf_counter() - started
+            self._metrics.answered(_route(scope), status, seconds)
+            if _log.isEnabledFor(logging.INFO):
+                _log.info(
+                    "%s %s %d",
+                    scope["method"],
+                    scope["path"],
+                    status,
+                    extra={
+                        "method": scope["method"],
+                        "path": scope["path"],
+                        "status": status,
+                        "ms": round(seconds * 1000, 1),
+                    },
+                )
+            request_id.reset(token)
+
+
+def _route(scope: Scope) -> str:
+    """The address as it was declared, names of models left open."""
+    route = scope.get("route")
+    return getattr(route, "path", None) or _NO_ROUTE

@@ -1,0 +1,95 @@
+"""What every route asks: it finds the model, has it computed, decides, and counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from fastapi import HTTPException, Request
+
+from taxon.core.errors import ImageError
+from taxon.core.predictions import ImageBatch, Prediction
+from taxon.decision import decide
+from taxon.serving.engine import Answer, Upload
+from taxon.serving.metrics import ServerMetrics
+from taxon.serving.settings import ServingSettings
+from taxon.serving.table import ModelTable, Served
+
+Result = TypeVar("Result")
+TIMEOUT_HEADER = "x-timeout-ms"
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The models, limits and metrics of a server."""
+
+    table: ModelTable
+    settings: ServingSettings
+    metrics: ServerMetrics
+
+    async def in_thread(self, work: Callable[[], Result]) -> Result:
+        """Do work that would hold up the event loop in a thread."""
+        return await asyncio.to_thread(work)
+
+    @asynccontextmanager
+    async def model(self, name: str | None, version: str | None) -> AsyncIterator[Served]:
+        """Hold a model; raises `UnknownModel`."""
+        async with self.table.use(name, version) as served:
+            yield served
+
+    def deadline(self, request: Request) -> float:
+        """By the event loop's clock, when this request's time is over.
+
+        Raises:
+            HTTPException: 400, the header asks for what is no time.
+        """
+        allowed = self.settings.timeout_ms
+        asked = request.headers.get(TIMEOUT_HEADER)
+        if asked is not None:
+            if not asked.isdecimal() or not int(asked):
+                raise HTTPException(
+                    400, f"{TIMEOUT_HEADER} is '{asked[:20]}'; it must be whole milliseconds"
+                )
+            allowed = min(allowed, int(asked))
+        return asyncio.get_running_loop().time() + allowed / 1000
+
+    async def answers(
+        self, served: Served, pictures: Sequence[Upload], deadline: float
+    ) -> list[Answer | ImageError]:
+        """Decode and compute pictures, and count them; raises what `Engine.answer` raises."""
+        answers = await served.engine.answer(pictures, deadline)
+        for answer in answers:
+            self.metrics.computed(served.name, answer)
+        return answers
+
+    async def compute(self, served: Served, images: ImageBatch, deadline: float) -> list[Answer]:
+        """Compute prepared pictures, and count them; raises what `Engine.compute` raises."""
+        answers = await served.engine.compute(images, deadline)
+        for answer in answers:
+            self.metrics.computed(served.name, answer)
+        return answers
+
+    async def classify(
+        self, served: Served, pictures: Sequence[Upload], *, top: int, deadline: float
+    ) -> list[Prediction]:
+        """Predict pictures, in order; one that cannot be decoded has `error` set."""
+        answers = await self.answers(served, pictures, deadline)
+        return [
+            self._said(served, picture.name, answer, top)
+            for picture, answer in zip(pictures, answers, strict=True)
+        ]
+
+    def _said(self, served: Served, name: str, answer: Answer | ImageError, top: int) -> Prediction:
+        if isinstance(answer, ImageError):
+            return Prediction(path=name, error=answer.reason)
+        spec, row = served.spec, answer.row
+        prediction = decide(
+            name, row.probabilities, spec.label_space, spec.policy, scope=row.scope, top=top
+        )
+        self.metrics.predicted(served.name, prediction)
+        if served.drift is not None:
+            served.drift.add(prediction, answer.statistics.tolist())
+        return prediction

@@ -1,0 +1,248 @@
+"""The engine: bytes of pictures in, rows of outputs out; decoding in threads, computing in batches.
+
+    bytes -> decode and resize (threads) -> queue -> batch -> compute (one thread) -> rows
+
+`LocalEngine` does it in this process; `workers.WorkerEngine` has other processes do it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from taxon.bundle import ModelSpec
+from taxon.core.cores import available_cores
+from taxon.core.errors import ImageError
+from taxon.core.predictions import FloatArray, ImageBatch
+from taxon.inference import Predictor
+from taxon.preprocessing.statistics import picture_statistics
+from taxon.serving.batcher import Batcher, Overloaded, Row
+from taxon.serving.pace import best_batch_size
+from taxon.serving.settings import ServingSettings
+
+FOREVER = float("inf")
+
+
+class TooMany(ValueError):
+    """More pictures than one request may bring."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One picture as it was sent: the name that answers give it, and its bytes."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an engine gives for one picture.
+
+    Attributes:
+        row: the outputs.
+        decode_seconds: that it took to decode and resize; 0 where it came prepared.
+        statistics: float32 [K], what `picture_statistics` says of it.
+    """
+
+    row: Row
+    decode_seconds: float
+    statistics: FloatArray
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an engine computes.
+
+    Attributes:
+        image_size: (height, width) in pixels of prepared pictures.
+        frame: (width, height) where whole pictures of this size go in; None: this side resizes.
+        platform: how the backend is called.
+    """
+
+    spec: ModelSpec
+    image_size: tuple[int, int]
+    frame: tuple[int, int] | None
+    platform: str
+
+
+def describe(predictor: Predictor) -> Description:
+    """Describe a predictor."""
+    return Description(
+        predictor.spec, predictor.image_size, predictor.frame, predictor.backend.name
+    )
+
+
+class Engine(Protocol):
+    """Computes pictures for one model."""
+
+    @property
+    def description(self) -> Description:
+        """What it computes; known once it is started."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether pictures are accepted."""
+
+    @property
+    def depth(self) -> int:
+        """How many pictures are admitted and not yet answered."""
+
+    async def start(self) -> None:
+        """Begin."""
+
+    async def stop(self) -> None:
+        """Finish what was admitted, and end."""
+
+    async def answer(
+        self, pictures: Sequence[Upload], deadline: float = FOREVER
+    ) -> list[Answer | ImageError]:
+        """Decode and compute pictures, in their order; one that cannot be decoded gives its error.
+
+        Args:
+            deadline: by the event loop's clock.
+
+        Raises:
+            TooMany: more pictures than one request may bring.
+            Overloaded: no room at the moment.
+            DeadlinePassed: the time was over before they were computed.
+            ComputationFailed: the backend failed.
+        """
+
+    async def compute(self, images: ImageBatch, deadline: float = FOREVER) -> list[Answer]:
+        """Compute prepared pictures, uint8 [N, 3, H, W]; raises what `answer` raises."""
+
+
+class LocalEngine:
+    """An engine in this process.
+
+    Args:
+        predictor: the model.
+        settings: batching and limits.
+        threads: that decode; None: one a core.
+    """
+
+    def __init__(
+        self, predictor: Predictor, settings: ServingSettings, threads: int | None = None
+    ) -> None:
+        self._predictor = predictor
+        self._settings = settings
+        self._threads = threads or available_cores()
+        self._admitted = 0
+        self._decoding = 0
+        self._batcher = self._make_batcher(settings.max_batch_size)
+
+    @property
+    def description(self) -> Description:
+        """What it computes."""
+        return describe(self._predictor)
+
+    @property
+    def ready(self) -> bool:
+        """Whether pictures are accepted."""
+        return self._batcher.running
+
+    @property
+    def depth(self) -> int:
+        """How many pictures are admitted and not yet answered."""
+        return self._admitted
+
+    async def start(self) -> None:
+        """Measure how large batches should be, and start the threads."""
+        loop = asyncio.get_running_loop()
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="taxon-decode")
+        self.costs = await loop.run_in_executor(self._pool, self._measure)
+        self._batcher = self._make_batcher(max(self.costs))
+        await self._batcher.start()
+
+    async def stop(self) -> None:
+        """Finish what was admitted and end the threads."""
+        await self._batcher.stop()
+        self._pool.shutdown()
+
+    async def answer(
+        self, pictures: Sequence[Upload], deadline: float = FOREVER
+    ) -> list[Answer | ImageError]:
+        """Decode and compute pictures; see `Engine`."""
+        with self._places(len(pictures)):
+            self._decoding += len(pictures)
+            return await asyncio.gather(*(self._one(each, deadline) for each in pictures))
+
+    async def compute(self, images: ImageBatch, deadline: float = FOREVER) -> list[Answer]:
+        """Compute prepared pictures; see `Engine`."""
+        with self._places(len(images)):
+            rows = await self._batcher.submit_many(list(images), deadline)
+        return [
+            Answer(row, 0.0, picture_statistics(image))
+            for row, image in zip(rows, images, strict=True)
+        ]
+
+    async def _one(self, picture: Upload, deadline: float) -> Answer | ImageError:
+        loop = asyncio.get_running_loop()
+        try:
+            prepared = await loop.run_in_executor(self._pool, self._prepare, picture)
+        except ImageError as error:
+            return error
+        finally:
+            self._decoding -= 1
+            self._batcher.changed()
+        image, seconds, statistics = prepared
+        row = await self._batcher.submit(image, deadline)
+        return Answer(row, seconds, statistics)
+
+    def _prepare(self, picture: Upload) -> tuple[ImageBatch, float, FloatArray]:
+        started = time.perf_counter()
+        image = self._predictor.prepare(picture.data, picture.name)
+        statistics = picture_statistics(image)
+        return image, time.perf_counter() - started, statistics
+
+    def _measure(self) -> dict[int, float]:
+        height, width = self._predictor.image_size
+        picture = np.random.default_rng(0).integers(0, 256, (1, 3, height, width), dtype=np.uint8)
+
+        def run(size: int) -> None:
+            self._predictor.run(np.repeat(picture, size, axis=0))
+
+        return best_batch_size(run, self._settings.max_batch_size)
+
+    def _make_batcher(self, size: int) -> Batcher:
+        return Batcher(
+            self._predictor.run,
+            max_batch_size=size,
+            max_delay_ms=self._settings.max_delay_ms,
+            max_queue=self._settings.max_queue,
+            on_their_way=lambda: self._decoding,
+        )
+
+    @contextmanager
+    def _places(self, count: int) -> Iterator[None]:
+        """Hold places from before decoding to the answer, so that decoding is bounded too."""
+        limit, wait = self._settings.max_queue, self._batcher.pace.wait(self._admitted)
+        if count > limit:
+            raise TooMany(f"{count} pictures in one request; at most {limit} are allowed")
+        if self._admitted + count > limit:
+            raise Overloaded(
+                f"the server is busy ({self._admitted} of {limit} places taken, {count} wanted); "
+                "try again shortly",
+                "queue",
+                max(1.0, wait),
+            )
+        if wait * 1000 > self._settings.max_wait_ms:
+            raise Overloaded(
+                f"the server is busy (a wait of {wait * 1000:.0f} ms, at most "
+                f"{self._settings.max_wait_ms:.0f} are allowed); try again shortly",
+                "wait",
+                max(1.0, wait),
+            )
+        self._admitted += count
+        try:
+            yield
+        finally:
+            self._admitted -= count

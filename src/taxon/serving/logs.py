@@ -1,0 +1,78 @@
+"""Structured logs: one JSON object a line, with the request's id where there is one."""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import IO, Literal
+
+from taxon.core.errors import ConfigError
+
+request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
+_LOGGERS = ("taxon", "taxon.access", "uvicorn.error")
+# What a record has of its own; anything else was given with `extra`.
+_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one line of JSON: time, level, logger, message, request_id, and what was given
+    with `extra`; an exception as text.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if (current := request_id.get()) is not None:
+            line["request_id"] = current
+        line |= {name: value for name, value in vars(record).items() if name not in _OWN}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class PatientHandler(logging.StreamHandler[IO[str]]):
+    """A handler that drops what cannot be written, and counts it: a full disk stops no answer."""
+
+    dropped = 0
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Count a line that was lost."""
+        PatientHandler.dropped += 1
+
+
+def log_format_of(word: str) -> Literal["text", "json"]:
+    """Check --log-format.
+
+    Raises:
+        ConfigError: another word.
+    """
+    if word not in ("text", "json"):
+        raise ConfigError(f"--log-format is text or json, received '{word}'")
+    return "json" if word == "json" else "text"
+
+
+def install_logs(*, as_json: bool, access: bool) -> None:
+    """Send the server's logs to the standard error.
+
+    Args:
+        as_json: one JSON object a line; else plain text.
+        access: also a line for each request.
+    """
+    handler = PatientHandler(sys.stderr)
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    handler.setFormatter(JsonFormatter() if as_json else plain)
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers = [handler] if name != "taxon.access" else []
+        logger.propagate = name == "taxon.access"  # to "taxon"
+        logger.setLevel(logging.INFO)
+    logging.getLogger("taxon.access").setLevel(logging.INFO if access else logging.WARNING)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

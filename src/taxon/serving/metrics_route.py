@@ -1,0 +1,21 @@
+"""`GET /metrics`, for Prometheus."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from prometheus_client.exposition import choose_encoder
+
+from taxon.serving.metrics import ServerMetrics
+
+
+def metrics_router(metrics: ServerMetrics) -> APIRouter:
+    """Make the route."""
+    router = APIRouter(tags=["Operation"])
+
+    @router.get("/metrics", response_class=Response, summary="What the server measures of itself")
+    async def read(request: Request) -> Response:
+        encode, kind = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(metrics.registry), media_type=kind)
+
+    return router

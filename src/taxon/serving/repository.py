@@ -1,0 +1,74 @@
+"""The repository routes of the Open Inference Protocol V2: which models there are, load, unload.
+
+A request names a model, never a path: it is opened again from where the server was told to look.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, HTTPException
+from fastapi.responses import Response
+from pydantic import BaseModel
+
+from taxon.core.errors import TaxonError
+from taxon.serving.desk import Desk
+from taxon.serving.errors import documented
+from taxon.serving.table import UnknownModel
+
+_OFF = (
+    "this server does not open or close models by request; it does with --reload-by-request, and "
+    "on SIGHUP or a changed pointer file in any case"
+)
+# And not the reason itself: it has paths of this machine in it.
+_REFUSED = "its newest state is refused; the server's log says why"
+
+
+class Entry(BaseModel):
+    """A model: READY; or UNAVAILABLE, with the reason why its newest state is not served."""
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+def repository_router(desk: Desk) -> APIRouter:
+    """Make the routes under /v2/repository."""
+    router = APIRouter(prefix="/v2/repository", tags=["Open Inference Protocol V2"])
+    errors = documented({403: _OFF, 404: "there is no model 'x' where this server looks"})
+
+    @router.post("/index", response_model=list[Entry], summary="The models that there are")
+    async def index() -> Any:
+        entries = [
+            Entry(name=model.name, version=model.version, state="READY", reason="")
+            for model in desk.table
+        ]
+        refused = [
+            Entry(name=name, version="", state="UNAVAILABLE", reason=_REFUSED)
+            for name in desk.table.refused
+        ]
+        return entries + refused
+
+    @router.post("/models/{name}/load", responses=errors, summary="Open a model's newest state")
+    async def load(name: str) -> Response:
+        _require_allowed()
+        try:
+            await desk.table.refresh(name)
+        except UnknownModel:
+            raise
+        except TaxonError as error:
+            raise HTTPException(400, f"model '{name}': {_REFUSED}") from error
+        return Response(status_code=200)
+
+    @router.post("/models/{name}/unload", responses=errors, summary="Close a model")
+    async def unload(name: str) -> Response:
+        _require_allowed()
+        await desk.table.unload(name)
+        return Response(status_code=200)
+
+    def _require_allowed() -> None:
+        if not desk.settings.reload_by_request:
+            raise HTTPException(403, _OFF)
+
+    return router

@@ -1,0 +1,291 @@
+"""The models that a server has: by name and version, exchanged without a lost or mixed answer.
+
+A request takes its model once and holds it to its answer. An exchange opens the new one beside the
+old one, points the name at it, and closes the old one when its last request was answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from taxon.bundle import ModelSpec
+from taxon.bundle.reference import Reference
+from taxon.core.errors import InputError, TaxonError, nearest
+from taxon.serving.drift import DriftMonitor
+from taxon.serving.engine import Engine
+from taxon.serving.places import Place
+
+_log = logging.getLogger("taxon.serving")
+_SECONDS = 1.0  # between two looks for changed places
+_VERSION_DIGITS = 8  # of the fingerprint, where the folder names no version
+
+
+class UnknownModel(InputError):
+    """No model of this name and version is served."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model that was opened and checked, and what computes it, started."""
+
+    engine: Engine
+    reference: Reference | None = None
+
+
+@dataclass
+class Served:
+    """A model in the table.
+
+    Attributes:
+        drift: compares what comes with the bundle's reference, where it has one.
+        requests: how many hold it.
+    """
+
+    place: Place
+    version: str
+    opened: Opened
+    drift: DriftMonitor | None
+    requests: int = 0
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def engine(self) -> Engine:
+        """What computes it."""
+        return self.opened.engine
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Its class names, preprocessing and policy."""
+        return self.engine.description.spec
+
+    @property
+    def name(self) -> str:
+        """The name in addresses and answers."""
+        return self.place.name or self.spec.name
+
+
+class ModelTable:
+    """The models of a server.
+
+    Args:
+        look: gives the places of all models as they are now.
+        open_place: opens the model at a place, checks it and starts its engine; raises a
+            `TaxonError` where it may not be served.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[], list[Place]],
+        open_place: Callable[[Place], Awaitable[Opened]],
+    ) -> None:
+        self._look = look
+        self._open = open_place
+        self._served: dict[str, dict[str, Served]] = {}
+        self._changing = asyncio.Lock()
+        self._look_now = asyncio.Event()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._called: dict[tuple[Path, str | None, str | None], str] = {}  # by a place's key
+        self.refused: dict[str, str] = {}  # name -> why its newest model is not served
+
+    def __iter__(self) -> Iterator[Served]:
+        """All models, by name, the version that is answered by default first."""
+        for name in sorted(self._served):
+            yield from self._versions(name)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are models, and each accepts pictures."""
+        models = list(self)
+        return bool(models) and all(model.engine.ready for model in models)
+
+    def find(self, name: str | None = None, version: str | None = None) -> Served:
+        """Return a model: the only one where no name is given, its newest version by default.
+
+        Raises:
+            UnknownModel: there is none, or a name is needed.
+        """
+        if name is None:
+            if len(self._served) != 1:
+                names = ", ".join(sorted(self._served))
+                raise UnknownModel(f"this server has several models: {names}; name one of them")
+            name = next(iter(self._served))
+        if name not in self._served:
+            names = ", ".join(f"'{each}'" for each in sorted(self._served)) or "none"
+            guess = nearest(name, self._served)
+            raise UnknownModel(f"unknown model '{name}'; this server has {names}.{guess}")
+        versions = self._versions(name)
+        if not version:
+            return versions[0]
+        for model in versions:
+            if model.version == version:
+                return model
+        has = ", ".join(f"'{model.version}'" for model in versions)
+        raise UnknownModel(f"model '{name}' has no version '{version}'; it has {has}")
+
+    @asynccontextmanager
+    async def use(
+        self, name: str | None = None, version: str | None = None
+    ) -> AsyncIterator[Served]:
+        """Hold a model, so that it is not closed; raises what `find` raises."""
+        model = self.find(name, version)
+        model.requests += 1
+        try:
+            yield model
+        finally:
+            model.requests -= 1
+            if not model.requests:
+                model.idle.set()
+
+    async def start(self) -> None:
+        """Open all models.
+
+        Raises:
+            TaxonError: one may not be served.
+        """
+        for place in self._look():
+            await self._put(place)
+
+    async def stop(self) -> None:
+        """Close all models, each after its last answer."""
+        for model in list(self):
+            self._retire(model)
+        await asyncio.gather(*self._closing)
+
+    async def refresh(self, name: str | None = None) -> None:
+        """Look again: open what is new or has changed, close what is gone.
+
+        A model that may not be served is refused, noted in `refused` and logged, and the one that
+        served before goes on.
+
+        Args:
+            name: this model alone; None: all.
+
+        Raises:
+            TaxonError: with a name, why its new model is refused; or where its place is gone.
+        """
+        async with self._changing:
+            places = self._look()
+            if name is not None:
+                places = [place for place in places if self._name(place) == name]
+                if not places:
+                    raise UnknownModel(f"there is no model '{name}' where this server looks")
+            for place in places:
+                try:
+                    await self._put(place)
+                except TaxonError as error:
+                    label = self._name(place)
+                    self.refused[label] = str(error)
+                    _log.error("refused %s: %s", place.folder, error)
+                    if name is not None:
+                        raise
+            if name is None:
+                self._drop_all_but(places)
+
+    def look_again(self) -> None:
+        """Have `watch` look now."""
+        self._look_now.set()
+
+    async def watch(self) -> None:
+        """Look for changed places each second, and at once after `look_again`; for ever."""
+        seen = self._stamps()
+        while True:
+            asked = False
+            try:
+                async with asyncio.timeout(_SECONDS):
+                    await self._look_now.wait()
+                asked = True
+            except TimeoutError:
+                pass
+            self._look_now.clear()
+            found = await asyncio.to_thread(self._stamps)
+            # What was refused is not tried again until it changes.
+            if asked or found != seen:
+                seen = found
+                try:
+                    await self.refresh()
+                except TaxonError as error:
+                    _log.error("cannot look for models: %s", error)
+
+    def _stamps(self) -> list[str] | str:
+        try:
+            return [place.stamp for place in self._look()]
+        except (TaxonError, OSError) as error:
+            return str(error)
+
+    async def unload(self, name: str) -> None:
+        """Close a model, all its versions, after their last answers.
+
+        Raises:
+            UnknownModel: there is none of this name.
+        """
+        async with self._changing:
+            self.find(name)
+            for model in self._versions(name):
+                self._retire(model)
+
+    def _name(self, place: Place) -> str:
+        """The name of a place; where the model itself says it, that of the last one served."""
+        return self._called.get(place.key) or place.name or place.folder.name
+
+    async def _put(self, place: Place) -> None:
+        """Open a place's model, unless the same one is served already, and point its name at it."""
+        before = [model for model in self if model.place.key == place.key]
+        if any(model.place.stamp == place.stamp for model in before):
+            return
+        opened = await self._open(place)
+        fingerprint = opened.engine.description.spec.fingerprint
+        version = place.version or fingerprint[:_VERSION_DIGITS]
+        reference = opened.reference
+        model = Served(
+            place, version, opened, None if reference is None else DriftMonitor(reference)
+        )
+        versions = self._served.setdefault(model.name, {})
+        twin = versions.get(version)
+        if twin is not None and twin not in before:
+            await opened.engine.stop()
+            raise InputError(
+                f"{twin.place.folder} and {place.folder} are both model '{model.name}', version "
+                f"'{version}'; give one another name: NAME={place.folder}"
+            )
+        for old in before:
+            self._retire(old)
+        self._served.setdefault(model.name, {})[version] = model
+        self._called[place.key] = model.name
+        self.refused.pop(model.name, None)
+        _log.info("serving %s, version %s, from %s", model.name, version, place.folder)
+
+    def _drop_all_but(self, places: list[Place]) -> None:
+        keys = {place.key for place in places}
+        for model in list(self):
+            if model.place.key not in keys:
+                self._retire(model)
+
+    def _retire(self, model: Served) -> None:
+        """Take a model off the table; it is closed after its last answer."""
+        versions = self._served[model.name]
+        if versions.get(model.version) is model:
+            del versions[model.version]
+        if not versions:
+            del self._served[model.name]
+        task = asyncio.create_task(self._close(model))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _close(self, model: Served) -> None:
+        while model.requests:
+            model.idle.clear()
+            await model.idle.wait()
+        await model.engine.stop()
+        _log.info("closed %s, version %s", model.name, model.version)
+
+    def _versions(self, name: str) -> list[Served]:
+        """The newest first: by number where they are numbers, else the latest that was opened."""
+        models = list(self._served[name].values())
+        if all(model.version.isdecimal() for model in models):
+            return sorted(models, key=lambda model: int(model.version), reverse=True)
+        return models[::-1]

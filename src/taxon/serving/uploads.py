@@ -1,0 +1,166 @@
+"""The pictures in a request: a form, the bytes of one picture, or JSON with base64."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+
+from fastapi import HTTPException
+from pydantic import BaseModel, ConfigDict, ValidationError
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from taxon.serving.engine import Upload
+
+RAW_NAME = "picture"  # a raw body has no file name
+_NO_FILE = "the form has no file; send each picture as a part with a file name"
+
+
+class JsonPicture(BaseModel):
+    """One picture in a JSON body."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = RAW_NAME
+    data: str
+
+
+class JsonPictures(BaseModel):
+    """The JSON body of `POST /v1/classify`: pictures in base64."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"pictures": [{"name": "a.jpg", "data": "/9j/4AAQ..."}]}},
+    )
+
+    pictures: list[JsonPicture]
+
+
+def uploads_of(content_type: str, body: bytes, maximum: int) -> list[Upload]:
+    """Return the pictures of a request, in order.
+
+    Args:
+        content_type: of the body, as the client declared it.
+        maximum: pictures at most.
+
+    Raises:
+        HTTPException: 400 where the body has none or cannot be read, 413 too many, 415 another
+            type.
+    """
+    kind, options = parse_options_header(content_type)
+    if kind == b"multipart/form-data":
+        pictures = _form(options.get(b"boundary", b""), body, maximum)
+    elif kind == b"application/json":
+        pictures = _json(body)
+    elif kind.startswith(b"image/") or kind == b"application/octet-stream":
+        pictures = [Upload(RAW_NAME, body)] if body else []
+        if not body:
+            raise HTTPException(400, "the body is empty; send a picture")
+    else:
+        received = f"content type '{content_type}'" if content_type else "no content type"
+        raise HTTPException(
+            415,
+            f"{received} is not supported; send multipart/form-data with files, one picture as "
+            "image/* or application/octet-stream, or application/json with base64",
+        )
+    if len(pictures) > maximum:
+        raise HTTPException(
+            413, f"more than {maximum} pictures in one request; send them in several"
+        )
+    return pictures
+
+
+@dataclass
+class _Form:
+    """Collects the parts that have a file name; the others are passed over."""
+
+    maximum: int
+    pictures: list[Upload] = field(default_factory=list)
+    _name: bytearray = field(default_factory=bytearray)
+    _value: bytearray = field(default_factory=bytearray)
+    _file: str | None = None
+    _data: list[bytes] = field(default_factory=list)
+
+    def begin(self) -> None:
+        self._name, self._value = bytearray(), bytearray()
+        self._file, self._data = None, []
+
+    def header_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def header_end(self) -> None:
+        if self._name.lower() == b"content-disposition":
+            _, options = parse_options_header(bytes(self._value))
+            if b"filename" in options:
+                self._file = options[b"filename"].decode("utf-8", "replace")
+        self._name, self._value = bytearray(), bytearray()
+
+    def data(self, data: bytes, start: int, end: int) -> None:
+        if self._file is not None:
+            self._data.append(data[start:end])
+
+    def end(self) -> None:
+        if self._file is None or len(self.pictures) > self.maximum:
+            return
+        name = self._file or f"picture {len(self.pictures) + 1}"
+        self.pictures.append(Upload(name, b"".join(self._data)))
+
+
+def _form(boundary: bytes, body: bytes, maximum: int) -> list[Upload]:
+    form = _Form(maximum)
+    try:
+        parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": form.begin,
+                "on_header_field": form.header_name,
+                "on_header_value": form.header_value,
+                "on_header_end": form.header_end,
+                "on_part_data": form.data,
+                "on_part_end": form.end,
+            },
+        )
+        parser.write(body)
+        parser.finalize()
+    except MultipartParseError as error:
+        raise HTTPException(400, f"the form cannot be read: {error}") from error
+    if not form.pictures:
+        raise HTTPException(400, _NO_FILE)
+    return form.pictures
+
+
+def _json(body: bytes) -> list[Upload]:
+    try:
+        request = JsonPictures.model_validate_json(body)
+    except ValidationError as error:
+        raise HTTPException(400, first_fault(error)) from error
+    if not request.pictures:
+        raise HTTPException(400, "the body has no pictures; send at least one")
+    return [Upload(each.name, from_base64(each.data, each.name)) for each in request.pictures]
+
+
+def first_fault(error: ValidationError) -> str:
+    """Where a JSON body is wrong, and how."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the body"
+    return f"{place}: {first['msg'].lower()}"
+
+
+def from_base64(value: object, name: str) -> bytes:
+    """Return the bytes of a picture in base64.
+
+    Raises:
+        HTTPException: 400, it is none.
+    """
+    if not isinstance(value, str):
+        raise HTTPException(
+            400, f"{name} is a {type(value).__name__}; allowed is a picture's bytes in base64"
+        )
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise HTTPException(400, f"{name} is not base64 ({error})") from error

@@ -1,0 +1,148 @@
+"""Frames between the server and its computing processes: a JSON header and bytes beside it.
+
+    4 bytes   length of the header, big-endian
+    8 bytes   length of the payload, big-endian
+    header    UTF-8 JSON
+    payload   pictures, or float32 values, as the header says
+
+Both ends are of one release and start together; the format is no interface.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from taxon.bundle import ModelSpec
+from taxon.core.errors import ImageError
+from taxon.core.predictions import FloatArray
+from taxon.serving.batcher import ComputationFailed, DeadlinePassed, Overloaded, Row
+from taxon.serving.engine import Answer, Description, TooMany
+
+_LENGTHS = struct.Struct(">IQ")
+_ERRORS: dict[str, type[Exception]] = {
+    "overloaded": Overloaded,
+    "deadline": DeadlinePassed,
+    "failed": ComputationFailed,
+    "too-many": TooMany,
+}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One message."""
+
+    header: dict[str, Any]
+    payload: bytes = b""
+
+
+async def read_frame(reader: asyncio.StreamReader) -> Frame:
+    """Wait for the next message.
+
+    Raises:
+        asyncio.IncompleteReadError: the other end is gone.
+    """
+    header, payload = _LENGTHS.unpack(await reader.readexactly(_LENGTHS.size))
+    return Frame(json.loads(await reader.readexactly(header)), await reader.readexactly(payload))
+
+
+def write_frame(writer: asyncio.StreamWriter, frame: Frame) -> None:
+    """Send a message; the stream buffers what the other end does not take at once."""
+    header = json.dumps(frame.header).encode()
+    writer.writelines([_LENGTHS.pack(len(header), len(frame.payload)), header, frame.payload])
+
+
+def error_frame(number: int, error: Exception) -> Frame:
+    """What says that a request failed."""
+    kind = next((name for name, known in _ERRORS.items() if isinstance(error, known)), "failed")
+    more = (
+        {"reason": error.reason, "seconds": error.seconds} if isinstance(error, Overloaded) else {}
+    )
+    return Frame({"id": number, "error": kind, "text": str(error), **more})
+
+
+def error_of(header: dict[str, Any]) -> Exception:
+    """The error that `error_frame` wrote."""
+    if header["error"] == "overloaded":
+        return Overloaded(header["text"], header["reason"], header["seconds"])
+    return _ERRORS[header["error"]](header["text"])
+
+
+def described_frame(number: int, description: Description) -> Frame:
+    """The answer to a request to open a model."""
+    told = {
+        "spec": description.spec.model_dump(mode="json"),
+        "image_size": description.image_size,
+        "frame": description.frame,
+        "platform": description.platform,
+    }
+    return Frame({"id": number, "description": told})
+
+
+def description_of(frame: Frame) -> Description:
+    """The description that `described_frame` wrote."""
+    told = frame.header["description"]
+    height, width = told["image_size"]
+    return Description(
+        ModelSpec.model_validate(told["spec"]),
+        (height, width),
+        None if told["frame"] is None else (told["frame"][0], told["frame"][1]),
+        told["platform"],
+    )
+
+
+def answers_frame(number: int, answers: Sequence[Answer | ImageError]) -> Frame:
+    """The answers to a request, in its order."""
+    told: list[dict[str, Any]] = []
+    values: list[FloatArray] = []
+    for each in answers:
+        if isinstance(each, ImageError):
+            told.append({"source": each.source, "reason": each.reason, "kind": each.kind})
+            continue
+        row = each.row
+        told.append(
+            {
+                "decode": each.decode_seconds,
+                "queue": row.queue_seconds,
+                "infer": row.infer_seconds,
+                "batch": row.batch_size,
+                "first": row.first,
+                "scope": row.scope is not None,
+                "classes": len(row.logits),
+                "statistics": len(each.statistics),
+            }
+        )
+        scope = [] if row.scope is None else [row.scope]
+        values += [row.logits, row.probabilities, np.array(scope), each.statistics]
+    payload = np.concatenate(values).astype(np.float32).tobytes() if values else b""
+    return Frame({"id": number, "answers": told}, payload)
+
+
+def answers_of(frame: Frame) -> list[Answer | ImageError]:
+    """The answers that `answers_frame` wrote."""
+    values = np.frombuffer(frame.payload, np.float32)
+    answers: list[Answer | ImageError] = []
+    for told in frame.header["answers"]:
+        if "reason" in told:
+            answers.append(ImageError(told["source"], told["reason"], told["kind"]))
+            continue
+        sizes = [told["classes"], told["classes"], int(told["scope"]), told["statistics"]]
+        *parts, values = np.split(values, np.cumsum(sizes))
+        logits, probabilities, scope, statistics = parts
+        row = Row(
+            logits,
+            probabilities,
+            float(scope[0]) if told["scope"] else None,
+            told["queue"],
+            told["infer"],
+            told["batch"],
+            told["first"],
+        )
+        answers.append(Answer(row, told["decode"], statistics))
+    return answers

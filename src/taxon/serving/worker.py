@@ -1,0 +1,101 @@
+"""A computing process: it answers what the server asks over its socket, and ends with it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from taxon.inference import Predictor
+from taxon.serving.engine import FOREVER, LocalEngine, Upload
+from taxon.serving.settings import ServingSettings
+from taxon.serving.wire import (
+    Frame,
+    answers_frame,
+    described_frame,
+    error_frame,
+    read_frame,
+    write_frame,
+)
+
+
+async def work(
+    connection: socket.socket,
+    load: Callable[[Path], Predictor],
+    settings: ServingSettings,
+    threads: int,
+) -> None:
+    """Answer until the server closes its end; then finish what was admitted.
+
+    Args:
+        connection: one end of a pair of sockets.
+        load: opens the model at a path and checks it; may raise a `TaxonError`.
+        settings: batching and limits.
+        threads: that decode.
+    """
+    reader, writer = await asyncio.open_connection(sock=connection)
+    desk = _Desk(load, settings, threads)
+    running: set[asyncio.Task[None]] = set()
+    try:
+        while True:
+            frame = await read_frame(reader)
+            task = asyncio.create_task(desk.answer(frame, partial(write_frame, writer)))
+            running.add(task)
+            task.add_done_callback(running.discard)
+    except asyncio.IncompleteReadError:  # the server is gone
+        await asyncio.gather(*running, return_exceptions=True)
+        await desk.close()
+        writer.close()
+
+
+class _Desk:
+    """The engines of this process, by the keys that the server gave them."""
+
+    def __init__(
+        self, load: Callable[[Path], Predictor], settings: ServingSettings, threads: int
+    ) -> None:
+        self._load = load
+        self._settings = settings
+        self._threads = threads
+        self._engines: dict[str, LocalEngine] = {}
+
+    async def answer(self, frame: Frame, send: Callable[[Frame], None]) -> None:
+        number = frame.header["id"]
+        try:
+            send(await self._do(number, frame))
+        except Exception as error:  # told to the server, which asked
+            send(error_frame(number, error))
+
+    async def close(self) -> None:
+        for engine in self._engines.values():
+            await engine.stop()
+
+    async def _do(self, number: int, frame: Frame) -> Frame:
+        header = frame.header
+        key, timeout = header["model"], header.get("timeout")
+        deadline = FOREVER if timeout is None else asyncio.get_running_loop().time() + timeout
+        match header["do"]:
+            case "load":
+                predictor = await asyncio.to_thread(self._load, Path(header["path"]))
+                engine = LocalEngine(predictor, self._settings, self._threads)
+                await engine.start()
+                self._engines[key] = engine
+                return described_frame(number, engine.description)
+            case "unload":
+                await self._engines.pop(key).stop()
+                return Frame({"id": number})
+            case "answer":
+                pictures, start = [], 0
+                for name, size in zip(header["names"], header["sizes"], strict=True):
+                    pictures.append(Upload(name, frame.payload[start : start + size]))
+                    start += size
+                return answers_frame(number, await self._engines[key].answer(pictures, deadline))
+            case "compute":
+                images = np.frombuffer(frame.payload, np.uint8).reshape(header["shape"])
+                return answers_frame(number, await self._engines[key].compute(images, deadline))
+            case unknown:
+                raise ValueError(f"unknown request '{unknown}'")
