@@ -15,6 +15,7 @@ import pytest
 from commands import taxon as command
 from conftest import TINY_BACKBONE
 from fastapi.testclient import TestClient
+from serving_apps import app_of
 
 import taxon
 from taxon.api import refitting
@@ -26,7 +27,6 @@ from taxon.core.fingerprint import sha256_file
 from taxon.data import Record, read_manifest, write_manifest
 from taxon.exporters import compare_golden
 from taxon.inference import Outputs, Predictor, load_predictor
-from taxon.serving.app import create_app
 
 Copy = Callable[[Path], Path]
 
@@ -253,7 +253,7 @@ def test_flagged_picture_is_not_named_by_any_consumer(run: Path, defects: Path) 
     picture = next(defects.glob("*/*.jpg"))
     [answer] = predictor.predict([picture])
     assert answer.out_of_scope and answer.label is None and answer.top
-    with TestClient(create_app(predictor)) as client:
+    with TestClient(app_of(predictor)) as client:
         body = {"files": (picture.name, picture.read_bytes())}
         [result] = client.post("/v1/classify", files=body).json()["results"]
         assert result["out_of_scope"] and result["label"] is None

@@ -84,7 +84,8 @@ class Batcher:
         max_batch_size: pictures in a batch at most.
         max_delay_ms: milliseconds that the first picture waits for more.
         max_queue: pictures waiting at most, those being computed not counted.
-        on_their_way: how many pictures will be submitted soon (those being decoded).
+        on_their_way: how many pictures will be submitted soon (those being decoded); by default
+            there may always be one.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Batcher:
         max_batch_size: int,
         max_delay_ms: float,
         max_queue: int,
-        on_their_way: Callable[[], int] = lambda: 0,
+        on_their_way: Callable[[], int] = lambda: 1,
     ) -> None:
         self._run = run
         self._max_batch_size = max_batch_size

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from taxon.bundle.reference import Reference
 from taxon.core.predictions import Prediction
-from taxon.metrics.stability import population_stability_index
+from taxon.serving.stability import population_stability_index
 from taxon.preprocessing.statistics import NAMES
 
 WINDOW = 1000  # the latest pictures that are compared

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from taxon.bundle import ModelSpec
 from taxon.bundle.reference import Reference
-from taxon.core.errors import InputError, TaxonError, nearest
+from taxon.core.errors import InputError, TaxonError
 from taxon.serving.drift import DriftMonitor
 from taxon.serving.engine import Engine
 from taxon.serving.places import Place
@@ -116,8 +116,7 @@ class ModelTable:
             name = next(iter(self._served))
         if name not in self._served:
             names = ", ".join(f"'{each}'" for each in sorted(self._served)) or "none"
-            guess = nearest(name, self._served)
-            raise UnknownModel(f"unknown model '{name}'; this server has {names}.{guess}")
+            raise UnknownModel(f"unknown model '{name}'; this server has {names}")
         versions = self._versions(name)
         if not version:
             return versions[0]

@@ -27,7 +27,11 @@ from taxon.serving.uploads import uploads_of
 DEFAULT_TOP = 5
 _MODEL = Query(default=None, description="the model's name; needed where there are several")
 _VERSION = Query(default=None, description="its version; the newest by default")
-_TOP = Query(default=DEFAULT_TOP, ge=1, description="how many of the most probable classes to list")
+_TOP = Query(
+    default=None,
+    ge=1,
+    description=f"how many of the most probable classes to list; {DEFAULT_TOP} by default",
+)
 _EXPLAIN = Query(
     default=False,
     description="also say where in the picture the answer comes from: each of 7 x 7 parts is "
@@ -70,17 +74,17 @@ def _add_classify(router: APIRouter, desk: Desk) -> None:
         request: Request,
         model: str | None = _MODEL,
         version: str | None = _VERSION,
-        top: int = _TOP,
+        top: int | None = _TOP,
         explain: bool = _EXPLAIN,
         label: str | None = _LABEL,
     ) -> Any:
         deadline = desk.deadline(request)
         async with desk.model(model, version) as served:
-            top = _within(top, served)
+            wanted = _within(top, served)
             _require_class(label, served)
             pictures = await _pictures(request, desk)
             started = time.perf_counter()
-            predictions = await desk.classify(served, pictures, top=top, deadline=deadline)
+            predictions = await desk.classify(served, pictures, top=wanted, deadline=deadline)
             if len(predictions) == 1 and predictions[0].error is not None:
                 raise HTTPException(400, f"{predictions[0].path}: {predictions[0].error}")
             results = [_result(prediction) for prediction in predictions]
@@ -137,10 +141,14 @@ async def _pictures(request: Request, desk: Desk) -> list[Any]:
     return uploads_of(request.headers.get("content-type", ""), body, desk.settings.max_queue)
 
 
-def _within(top: int, served: Served) -> int:
+def _within(top: int | None, served: Served) -> int:
     classes = len(served.spec.label_space.names)
+    if top is None:
+        return min(DEFAULT_TOP, classes)
     if top > classes:
-        raise HTTPException(400, f"top is {top}; model '{served.name}' has {classes} classes")
+        raise HTTPException(
+            400, f"query 'top' is '{top}': model '{served.name}' has {classes} classes"
+        )
     return top
 
 
