@@ -9,6 +9,7 @@ from pathlib import Path
 
 from taxon.api.card import write_card
 from taxon.api.exporting import export_own_onnx
+from taxon.api.references import write_calibration_reference
 from taxon.bundle import Bundle, read_bundle
 from taxon.bundle.artefact import artefact_folder
 from taxon.bundle.layout import (
@@ -75,7 +76,7 @@ def refit_policy(
         listener(Note(f"{DECISION}{note}"))
     if lost:
         listener(Note(f"{len(lost)} training pictures are gone: new ones are compared with others"))
-    _write(bundle, fitted, config, listener)
+    _write(bundle, manifest, fitted, config, listener)
     return fitted.policy
 
 
@@ -121,7 +122,9 @@ def _fit(
     )
 
 
-def _write(bundle: Bundle, fitted: PolicyFit, config: TrainConfig, listener: Listener) -> None:
+def _write(
+    bundle: Bundle, manifest: Manifest, fitted: PolicyFit, config: TrainConfig, listener: Listener
+) -> None:
     """Write the folder anew, files that stay as links, and put it in place of the old one."""
     from taxon.api.golden import refresh_golden
 
@@ -150,6 +153,7 @@ def _write(bundle: Bundle, fitted: PolicyFit, config: TrainConfig, listener: Lis
             raise CheckFailed(f"{reason}. Nothing was changed") from error
         for report in artefact_reports(artefact):
             listener(Note(f"ONNX exported: {report.sentence()}"))
+        write_calibration_reference(temporary, manifest)
         for note in write_card(read_bundle(temporary)):
             listener(Note(note))
         stale = _other_artefacts(temporary)

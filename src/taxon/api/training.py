@@ -14,6 +14,7 @@ from taxon.api.following import hand_out, shared_out
 from taxon.api.latency import with_budget
 from taxon.api.model import Model
 from taxon.api.reading import read_training_data, require_task
+from taxon.api.references import write_calibration_reference
 from taxon.api.settings import training_settings
 from taxon.api.workspace import (
     REQUEST_FILE,
@@ -231,6 +232,7 @@ def _write(trained: Trained, workspace: Workspace, listener: Listener, start: fl
         try:
             for report in artefact_reports(export_own_onnx(temporary)):
                 listener(Note(f"ONNX exported: {report.sentence()}"))
+            write_calibration_reference(temporary, trained.manifest)
         except CheckFailed as error:
             failed = CheckFailed(str(error).replace(str(temporary), str(folder)))
     listener(Note(f"model written to {folder}"))
