@@ -31,6 +31,7 @@ def test_layout(run: Path) -> None:
         "bundle.json",
         "manifest.parquet",
         "metrics.json",
+        "reference.json",
         "README.md",
         "history.csv",
         "report/report.html",

@@ -66,6 +66,7 @@ def test_guide(
     if "taxon verify" not in text:
         for module in (training, refitting):
             monkeypatch.setattr(module, "export_own_onnx", _without_artefacts)
+            monkeypatch.setattr(module, "write_calibration_reference", lambda run, manifest: None)
     if "--budget-ms" in text:
         monkeypatch.setenv("TAXON_CACHE", str(tmp_path / "cache"))
         _keep_latencies()
