@@ -31,14 +31,18 @@ if TYPE_CHECKING:
         train,
         verify,
     )
+    from taxon.client import AsyncClient, Client, ServerError
     from taxon.core.errors import CheckFailed, InputError, TaxonError
 
 __all__ = [
+    "AsyncClient",
     "CheckFailed",
+    "Client",
     "Comparison",
     "Evaluation",
     "InputError",
     "Model",
+    "ServerError",
     "Splitting",
     "TaxonError",
     "__version__",
@@ -59,6 +63,7 @@ __all__ = [
     "verify",
 ]
 
+_CLIENT = ("AsyncClient", "Client", "ServerError")
 _ERRORS = ("CheckFailed", "InputError", "TaxonError")
 
 
@@ -72,6 +77,10 @@ def __getattr__(name: str) -> Any:
         from taxon.core import errors
 
         return getattr(errors, name)
+    if name in _CLIENT:
+        from taxon import client
+
+        return getattr(client, name)
     if name in __all__:
         from taxon import api
 

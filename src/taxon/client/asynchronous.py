@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -11,15 +12,21 @@ import httpx
 
 from taxon.client.requests import (
     DEFAULT_URL,
+    Part,
     Patience,
     Picture,
     checked,
-    files_of,
+    form_of,
     headers_of,
+    part_of,
     predictions_of,
+    query_of,
+    requests_of,
     unreachable,
 )
 from taxon.core.predictions import Prediction
+
+_REQUESTS = 4  # under way at a time
 
 
 class AsyncClient:
@@ -44,18 +51,35 @@ class AsyncClient:
         )
 
     async def classify(
-        self, picture: Picture, *, model: str | None = None, top: int = 5
+        self, picture: Picture, *, model: str | None = None, top: int | None = None
     ) -> Prediction:
         """Classify one picture; see `Client.classify`."""
-        return (await self.classify_many([picture], model=model, top=top))[0]
+        part = await asyncio.to_thread(part_of, picture)
+        return (await self._ask([part], model, top))[0]
 
     async def classify_many(
-        self, pictures: Sequence[Picture], *, model: str | None = None, top: int = 5
-    ) -> list[Prediction]:
-        """Classify several in one request; see `Client.classify_many`."""
-        params = {"top": top, **({} if model is None else {"model": model})}
-        files = await asyncio.to_thread(files_of, pictures)
-        return predictions_of(await self._send("POST", "/v1/classify", params=params, files=files))
+        self, pictures: Sequence[Picture], *, model: str | None = None, top: int | None = None
+    ) -> AsyncIterator[Prediction]:
+        """Classify any number of pictures, in order, a few in each request; see `Client.classify`.
+
+        Several requests are under way at a time, so that the server has enough to do.
+        """
+        running: deque[asyncio.Task[list[Prediction]]] = deque()
+        remaining = requests_of(pictures)
+        try:
+            while True:
+                while len(running) < _REQUESTS:
+                    parts = await asyncio.to_thread(next, remaining, None)
+                    if parts is None:
+                        break
+                    running.append(asyncio.create_task(self._ask(parts, model, top)))
+                if not running:
+                    return
+                for prediction in await running.popleft():
+                    yield prediction
+        finally:
+            for task in running:
+                task.cancel()
 
     async def model(self, name: str | None = None) -> dict[str, Any]:
         """Return what a model is: its classes, its version, its limits."""
@@ -83,6 +107,11 @@ class AsyncClient:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+    async def _ask(self, parts: list[Part], model: str | None, top: int | None) -> list[Prediction]:
+        params, files = query_of(model, top), form_of(parts)
+        response = await self._send("POST", "/v1/classify", params=params, files=files)
+        return predictions_of(response, parts)
 
     async def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
         url = str(self._http.base_url)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,10 @@ from taxon.core.predictions import Prediction
 
 Picture = str | Path | bytes
 _FIELDS = tuple(name for name in Prediction.model_fields if name != "path")
+Part = tuple[str, bytes]  # the name of a picture, and its file's content
+# Of one request: enough to fill batches, and well within a server's limits.
+PICTURES_TOGETHER = 16
+BYTES_TOGETHER = 16 * 1024 * 1024
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
@@ -57,28 +61,80 @@ class Patience:
         return min(seconds, self.longest) * random.uniform(1.0, 1.5)
 
 
-def files_of(pictures: Sequence[Picture]) -> list[tuple[str, tuple[str, bytes]]]:
-    """The parts of the form.
+def requests_of(pictures: Sequence[Picture]) -> Iterator[list[Part]]:
+    """Divide pictures among requests, a few in each; files are read as they are sent.
 
     Raises:
-        InputError: a file cannot be read, or there are none.
+        InputError: a file cannot be read.
     """
-    if not pictures:
-        raise InputError("no pictures; give at least one path, or the bytes of one")
-    return [("files", _part(picture, at)) for at, picture in enumerate(pictures, start=1)]
+    together: list[Part] = []
+    size = 0
+    for at, picture in enumerate(pictures, start=1):
+        part = part_of(picture, at)
+        if together and (
+            len(together) == PICTURES_TOGETHER or size + len(part[1]) > BYTES_TOGETHER
+        ):
+            yield together
+            together, size = [], 0
+        together.append(part)
+        size += len(part[1])
+    if together:
+        yield together
 
 
-def predictions_of(response: httpx.Response) -> list[Prediction]:
-    """The answer of /v1/classify.
+def part_of(picture: Picture, at: int = 1) -> Part:
+    """The name and the bytes of a picture.
+
+    Args:
+        at: its place, by which one without a name is called.
 
     Raises:
-        ServerError: it is an error.
+        InputError: the file cannot be read.
     """
-    answer = checked(response)
+    if isinstance(picture, bytes):
+        return f"picture {at}", picture
+    path = Path(picture)
+    try:
+        return path.name, path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def form_of(parts: Sequence[Part]) -> list[tuple[str, Part]]:
+    """The form of a request."""
+    return [("files", part) for part in parts]
+
+
+def query_of(model: str | None, top: int | None) -> dict[str, str | int]:
+    """The parameters of a request."""
+    wanted: dict[str, str | int | None] = {"model": model, "top": top}
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def predictions_of(response: httpx.Response, parts: Sequence[Part]) -> list[Prediction]:
+    """The answer of /v1/classify, also where its one picture cannot be read.
+
+    Raises:
+        ServerError: it is another error.
+    """
+    if len(parts) == 1 and response.status_code == 400:
+        name = parts[0][0]
+        place, separator, reason = error_text(response).partition(f"{name}: ")
+        if separator and not place:
+            return [Prediction(path=name, error=reason)]
     return [
         Prediction(path=each["file"], **{name: each[name] for name in _FIELDS if name in each})
-        for each in answer["results"]
+        for each in checked(response)["results"]
     ]
+
+
+def error_text(response: httpx.Response) -> str:
+    """What an answer says is wrong."""
+    try:
+        answer = response.json()
+    except ValueError:
+        return response.text[:200]
+    return str(answer.get("error", answer)) if isinstance(answer, dict) else str(answer)[:200]
 
 
 def checked(response: httpx.Response) -> dict[str, Any]:
@@ -96,9 +152,9 @@ def checked(response: httpx.Response) -> dict[str, Any]:
         ) from error
     if response.is_success and isinstance(answer, dict):
         return answer
-    text = answer.get("error", answer) if isinstance(answer, dict) else answer
     raise ServerError(
-        f"{response.url} answered {response.status_code}: {text}", response.status_code
+        f"{response.url} answered {response.status_code}: {error_text(response)}",
+        response.status_code,
     )
 
 
@@ -110,13 +166,3 @@ def unreachable(url: str, error: httpx.TransportError) -> ServerError:
 def headers_of(api_key: str | None) -> dict[str, str]:
     """The headers of every request."""
     return {} if api_key is None else {"authorization": f"Bearer {api_key}"}
-
-
-def _part(picture: Picture, at: int) -> tuple[str, bytes]:
-    if isinstance(picture, bytes):
-        return f"picture {at}", picture
-    path = Path(picture)
-    try:
-        return path.name, path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error

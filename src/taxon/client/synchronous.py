@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -11,12 +11,16 @@ import httpx
 
 from taxon.client.requests import (
     DEFAULT_URL,
+    Part,
     Patience,
     Picture,
     checked,
-    files_of,
+    form_of,
     headers_of,
+    part_of,
     predictions_of,
+    query_of,
+    requests_of,
     unreachable,
 )
 from taxon.core.predictions import Prediction
@@ -50,26 +54,30 @@ class Client:
             base_url=url, headers=headers_of(api_key), timeout=timeout, transport=transport
         )
 
-    def classify(self, picture: Picture, *, model: str | None = None, top: int = 5) -> Prediction:
+    def classify(
+        self, picture: Picture, *, model: str | None = None, top: int | None = None
+    ) -> Prediction:
         """Classify one picture: a path, or its bytes.
 
+        Args:
+            model: its name, where the server has several.
+            top: how many of the most probable classes to list; None: the server's default.
+
+        Returns:
+            The prediction; `error` is set where the picture cannot be read.
+
         Raises:
-            InputError: the file cannot be read.
-            ServerError: an error of the server, also that it cannot read the picture; after
-                several attempts where it has no room.
+            InputError: there is no such file.
+            ServerError: an error of the server; after several attempts where it has no room.
         """
-        return self.classify_many([picture], model=model, top=top)[0]
+        return self._ask([part_of(picture)], model, top)[0]
 
     def classify_many(
-        self, pictures: Sequence[Picture], *, model: str | None = None, top: int = 5
-    ) -> list[Prediction]:
-        """Classify several in one request; one that cannot be read has `error` set, if others can.
-
-        Raises what `classify` raises.
-        """
-        params = {"top": top, **({} if model is None else {"model": model})}
-        files = files_of(pictures)
-        return predictions_of(self._send("POST", "/v1/classify", params=params, files=files))
+        self, pictures: Sequence[Picture], *, model: str | None = None, top: int | None = None
+    ) -> Iterator[Prediction]:
+        """Classify any number of pictures, in order, a few in each request; see `classify`."""
+        for parts in requests_of(pictures):
+            yield from self._ask(parts, model, top)
 
     def model(self, name: str | None = None) -> dict[str, Any]:
         """Return what a model is: its classes, its version, its limits."""
@@ -97,6 +105,11 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _ask(self, parts: list[Part], model: str | None, top: int | None) -> list[Prediction]:
+        params, files = query_of(model, top), form_of(parts)
+        response = self._send("POST", "/v1/classify", params=params, files=files)
+        return predictions_of(response, parts)
 
     def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
         attempt = 0
