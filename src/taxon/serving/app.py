@@ -22,7 +22,7 @@ from taxon.serving.security import ApiKeys, SafeHeaders
 from taxon.serving.settings import ServingSettings
 from taxon.serving.table import ModelTable
 from taxon.serving.v1 import v1_router
-from taxon.serving.v2 import v2_router
+from taxon.serving.v2 import v2_routers
 from taxon.serving.workers import WorkerPool
 
 _DESCRIPTION = """Image classification over HTTP.
@@ -92,7 +92,7 @@ def create_app(
     app.add_middleware(Access, metrics=metrics)
     for router in (
         v1_router(desk),
-        v2_router(desk),
+        *v2_routers(desk),
         repository_router(desk),
         metrics_router(metrics),
         documents_router(),

@@ -32,6 +32,7 @@ from taxon.serving.protocol import (
 )
 from taxon.serving.table import Served
 
+_TAG = "Open Inference Protocol V2"
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 _PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}  # Triton's word for it
 _UNKNOWN_MODEL = {404: "unknown model 'x'; this server has 'clothing'"}
@@ -63,18 +64,21 @@ class ModelReady(Ready):
     name: str
 
 
-def v2_router(desk: Desk) -> APIRouter:
-    """Make the routes under /v2."""
-    router = APIRouter(prefix="/v2", tags=["Open Inference Protocol V2"])
-    _add_server(router, desk)
-    models = APIRouter()
-    _add_model(models, desk)
-    _add_infer(models, desk)
-    router.include_router(models, prefix="/models/{name}")
-    router.include_router(
-        models, prefix="/models/{name}/versions/{version}", include_in_schema=False
+def v2_routers(desk: Desk) -> list[APIRouter]:
+    """Make the routes under /v2: the server's, and those of a model with and without a version.
+
+    Each with its whole prefix: metrics are labelled by the address as a route declares it.
+    """
+    server = APIRouter(prefix="/v2", tags=[_TAG])
+    _add_server(server, desk)
+    newest = APIRouter(prefix="/v2/models/{name}", tags=[_TAG])
+    versioned = APIRouter(
+        prefix="/v2/models/{name}/versions/{version}", tags=[_TAG], include_in_schema=False
     )
-    return router
+    for models in (newest, versioned):
+        _add_model(models, desk)
+        _add_infer(models, desk)
+    return [server, newest, versioned]
 
 
 def _add_server(router: APIRouter, desk: Desk) -> None:
