@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,7 +91,7 @@ def test_guide(
 def test_there_are_guides_and_the_readme_names_them() -> None:
     readme = (GUIDES.parents[1] / "README.md").read_text()
     names = [path.name for path in GUIDES.glob("*.md")]
-    assert len(names) == 10
+    assert len(names) == 11
     assert all(f"(docs/guides/{name})" in readme for name in names)
 
 
@@ -123,12 +125,25 @@ def _run(command: list[str], samples: dict[str, Path]) -> None:
     if command[0] == "sample-data":
         shutil.copytree(samples[command[1]], command[2])
         return
+    if command[0] == "serve":
+        _serve(command)
+        return
     added = [*ADDED.get(command[0], ())]
     if command[0] == "train" and "--budget-ms" in command:
         added[added.index("--model") : added.index("--model") + 2] = []
     done = taxon(*command, *added)
     allowed = (0, 3) if any(option in command for option in MAY_MISS) else (0,)
     assert done.returncode in allowed, (command, done.stdout, done.stderr)
+
+
+def _serve(command: list[str]) -> None:
+    """Have a server start, and stop it."""
+    typed = [sys.executable, "-u", "-m", "taxon", *command, "--port", "0"]
+    with subprocess.Popen(typed, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert f"serving {' '.join(command[1:])} at http://" in process.stdout.readline()
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 def _keep_latencies() -> None:
