@@ -38,6 +38,8 @@ $(READY): pyproject.toml constraints.txt
 	@# Ultralytics brings the OpenCV with windows, which needs libGL; the one without goes on top.
 	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps \
 		--constraint constraints.txt opencv-python-headless
+	@# The types of KServe's resources, by which tests check the manifests; not what KServe runs on.
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps --constraint constraints.txt kserve
 	$(BIN)/taxon doctor
 	@touch $@
 

@@ -30,7 +30,7 @@ from taxon.models.zoo import ZOO
 GUIDES = Path(__file__).parents[1] / "docs" / "guides"
 # Their commands are run by `make test-long`: what they use is tested by itself too.
 LONG = (
-    *("android", "edge", "latency", "phone", "torchserve", "triton"),
+    *("android", "deploy", "edge", "latency", "phone", "torchserve", "triton"),
     *("content-filter", "production-defects"),
 )
 SHORT = ("--weights", "none", "--recipe", "scratch", "--model", TINY_BACKBONE, "--epochs", "1")
@@ -91,7 +91,7 @@ def test_guide(
 def test_there_are_guides_and_the_readme_names_them() -> None:
     readme = (GUIDES.parents[1] / "README.md").read_text()
     names = [path.name for path in GUIDES.glob("*.md")]
-    assert len(names) == 11
+    assert len(names) == 12
     assert all(f"(docs/guides/{name})" in readme for name in names)
 
 

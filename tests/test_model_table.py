@@ -263,6 +263,35 @@ class TestExchange:
 
         asyncio.run(main())
 
+    def test_a_pointer_astray_is_told_until_it_leads_back(
+        self, shelf: Shelf, tmp_path: Path
+    ) -> None:
+        made(tmp_path / "good", "good")
+        made(tmp_path / "bad", "bad")
+        pointer = tmp_path / "current"
+        pointer.write_text("good")
+        table = shelf.table(pointer)
+
+        async def refused(client: httpx.AsyncClient, count: int) -> None:
+            async with asyncio.timeout(10):
+                while f"taxon_models_refused {count}.0" not in (await client.get("/metrics")).text:
+                    await asyncio.sleep(0.02)
+            assert (await classify(client)).json()["model"]["fingerprint"] == "good"
+
+        async def work(client: httpx.AsyncClient) -> None:
+            watching = asyncio.create_task(table.watch())
+            await asyncio.sleep(0)
+            for astray in ("nowhere", "bad"):
+                pointer.write_text(astray)
+                table.look_again()
+                await refused(client, 1)
+                pointer.write_text("good")
+                table.look_again()
+                await refused(client, 0)
+            watching.cancel()
+
+        run(table, work)
+
     def test_unload_and_load(self, shelf: Shelf, tmp_path: Path) -> None:
         place = made(tmp_path / "folder", "one")
 

@@ -100,8 +100,8 @@ class ServerMetrics:
         )
         self._gauge(
             "taxon_models_refused",
-            "Models whose newest state is refused",
-            lambda: [({}, len(table.refused))],
+            "Models whose newest state is refused; one too where a place cannot be looked at",
+            lambda: [({}, len(table.refused) + (table.unseen is not None))],
         )
         self._gauge(
             "taxon_drift_index",

@@ -63,7 +63,8 @@ def find_places(typed: str, is_model: Callable[[Path], bool]) -> list[Place]:
     if is_model(target):
         return [_place(path, target, given, None)]
     if not target.is_dir():
-        raise InputError(f"{path} is no model folder, artefact or pointer to one")
+        leads = f" (it leads to {target})" if path.exists() else ""
+        raise InputError(f"{path}{leads} is no model folder, artefact or pointer to one")
     places = [
         place
         for child in sorted(target.iterdir())

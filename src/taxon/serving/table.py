@@ -91,6 +91,7 @@ class ModelTable:
         self._closing: set[asyncio.Task[None]] = set()
         self._called: dict[tuple[Path, str | None, str | None], str] = {}  # by a place's key
         self.refused: dict[str, str] = {}  # name -> why its newest model is not served
+        self.unseen: str | None = None  # why the latest look for models found none of them
 
     def __iter__(self) -> Iterator[Served]:
         """All models, by name, the version that is answered by default first."""
@@ -173,6 +174,8 @@ class ModelTable:
                 places = [place for place in places if self._name(place) == name]
                 if not places:
                     raise UnknownModel(f"there is no model '{name}' where this server looks")
+            else:
+                self.refused.clear()  # what may still not be served is refused again
             for place in places:
                 try:
                     await self._put(place)
@@ -207,7 +210,9 @@ class ModelTable:
                 seen = found
                 try:
                     await self.refresh()
-                except TaxonError as error:
+                    self.unseen = None
+                except (TaxonError, OSError) as error:
+                    self.unseen = str(error)
                     _log.error("cannot look for models: %s", error)
 
     def _stamps(self) -> list[str] | str:
