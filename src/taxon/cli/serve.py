@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -135,6 +136,9 @@ def command(
     )
 
     def ready(url: str) -> None:
+        if log_format == "json":
+            logging.getLogger("taxon.serving").info("ready", extra={"url": url})
+            return
         typer.echo(f"serving {' '.join(runs)} at {url} (Ctrl-C stops)")
         typer.echo(f"  try: curl -F files=@picture.jpg {url}/v1/classify")
 
