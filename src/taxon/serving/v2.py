@@ -35,6 +35,8 @@ from taxon.serving.table import Served
 _TAG = "Open Inference Protocol V2"
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 _PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}  # Triton's word for it
+# The routes read it from the address themselves, so FastAPI does not know of it.
+_NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
 _UNKNOWN_MODEL = {404: "unknown model 'x'; this server has 'clothing'"}
 
 
@@ -107,6 +109,7 @@ def _add_model(router: APIRouter, desk: Desk) -> None:
         response_model=ModelMetadata,
         responses=documented(_UNKNOWN_MODEL),
         summary="The model's inputs and outputs",
+        openapi_extra={"parameters": [_NAME]},
     )
     async def model_metadata(request: Request) -> Any:
         return _metadata(desk, _find(desk, request))
@@ -116,6 +119,7 @@ def _add_model(router: APIRouter, desk: Desk) -> None:
         response_model=ModelReady,
         responses=documented(_UNKNOWN_MODEL),
         summary="Whether the model accepts pictures",
+        openapi_extra={"parameters": [_NAME]},
     )
     async def model_ready(request: Request) -> Any:
         served = _find(desk, request)
@@ -141,7 +145,7 @@ def _add_infer(router: APIRouter, desk: Desk) -> None:
         "preprocessing says) or `image_bytes` (BYTES [N]: the files, in base64 where they stand in "
         "JSON; the server prepares them). Tensors may follow the JSON as bytes, both ways: the "
         "protocol's binary extension.",
-        openapi_extra={"requestBody": _request_body()},
+        openapi_extra={"parameters": [_NAME], "requestBody": _request_body()},
     )
     async def infer(request: Request) -> Response:
         deadline = desk.deadline(request)
