@@ -17,6 +17,7 @@ from taxon.core.cores import available_cores
 from taxon.core.errors import ConfigError, InputError
 from taxon.serving import ServingSettings
 from taxon.serving import serve as run_server
+from taxon.serving.card import read_card
 from taxon.serving.engine import Engine, LocalEngine
 from taxon.serving.places import Place, find_places
 from taxon.serving.table import ModelTable, Opened
@@ -89,5 +90,8 @@ async def _open(
     else:
         engine = WorkerEngine(pool, place.folder)
     await engine.start()
-    has_more = (place.folder / BUNDLE_FILE).is_file()
-    return Opened(engine, read_reference(place.folder) if has_more else None)
+    if not (place.folder / BUNDLE_FILE).is_file():
+        return Opened(engine)
+    fingerprint = engine.description.spec.fingerprint
+    card = await asyncio.to_thread(read_card, place.folder, fingerprint)
+    return Opened(engine, read_reference(place.folder), card)

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from taxon.core.labels import Task
 from taxon.core.predictions import Scored
 from taxon.core.taxonomy import TaxonomyRule
+from taxon.serving.card import Card
 from taxon.serving.drift import DriftReport
 from taxon.serving.settings import ServingSettings
 from taxon.serving.table import Served
@@ -144,6 +145,13 @@ class DriftAnswer(BaseModel):
 
     model: ModelId
     drift: DriftReport
+
+
+class CardAnswer(BaseModel):
+    """What is written and was measured of a model."""
+
+    model: ModelId
+    card: Card
 
 
 def model_id(served: Served) -> ModelId:

@@ -13,8 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from taxon.core.errors import InputError
 from taxon.serving.metrics import ServerMetrics
 
-# A probe or a scraper has no key; what these tell is no secret.
-OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
+# A probe has no key, nor has a browser that opens the pages, which ask for one; what these tell is
+# no secret.
+OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
+OPEN_FOLDER = "/static/"
 _LEAST_KEY = 16  # characters: shorter ones can be guessed
 _HEADERS = {
     "x-content-type-options": "nosniff",
@@ -58,7 +60,7 @@ class ApiKeys:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._has_key(scope):
+        if scope["type"] != "http" or _is_open(scope["path"]) or self._has_key(scope):
             await self._app(scope, receive, send)
             return
         self._metrics.rejected("key")
@@ -77,6 +79,10 @@ class ApiKeys:
         for key in self._keys:
             found |= hmac.compare_digest(key, given.encode())
         return found
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDER)
 
 
 class SafeHeaders:

@@ -16,6 +16,7 @@ from pathlib import Path
 from taxon.bundle import ModelSpec
 from taxon.bundle.reference import Reference
 from taxon.core.errors import InputError, TaxonError
+from taxon.serving.card import Card
 from taxon.serving.drift import DriftMonitor
 from taxon.serving.engine import Engine
 from taxon.serving.places import Place
@@ -35,6 +36,7 @@ class Opened:
 
     engine: Engine
     reference: Reference | None = None
+    card: Card | None = None
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The simple routes: classify, the model, drift."""
+"""The simple routes: classify, the model, its card, drift."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from taxon.core.predictions import Prediction
 from taxon.serving.answers import (
     REQUEST_BODY,
+    CardAnswer,
     Classified,
     DriftAnswer,
     ModelDescription,
@@ -134,6 +135,22 @@ def _add_descriptions(router: APIRouter, desk: Desk) -> None:
                 "there was one, or it is an artefact alone",
             )
         return {"model": model_id(served), "drift": served.drift.report()}
+
+    @router.get(
+        "/card",
+        response_model=CardAnswer,
+        responses=_ERRORS,
+        summary="What is written and was measured of a model",
+    )
+    async def card(model: str | None = _MODEL, version: str | None = _VERSION) -> Any:
+        served = desk.table.find(model, version)
+        if served.opened.card is None:
+            raise HTTPException(
+                404,
+                f"model '{served.name}' has neither a card nor figures: it is an artefact alone, "
+                "or its folder has no README.md and no metrics.json",
+            )
+        return {"model": model_id(served), "card": served.opened.card}
 
 
 async def _pictures(request: Request, desk: Desk) -> list[Any]:
