@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from pathlib import Path
 
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import Response
 
 _HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; frame-ancestors 'none'"
+        "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",  # a page of an older server must not talk to a newer one
 }
 _TYPES = {
-    "index.html": "text/html; charset=utf-8",
-    "docs.html": "text/html; charset=utf-8",
-    "docs.js": "text/javascript; charset=utf-8",
-    "page.css": "text/css; charset=utf-8",
-    "page.js": "text/javascript; charset=utf-8",
-    "icon.svg": "image/svg+xml",
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
+_FOLDER = resources.files("taxon.serving") / "static"
 
 
 def page_router() -> APIRouter:
@@ -47,11 +48,19 @@ def static_file(name: str) -> Response:
     Raises:
         HTTPException: 404, there is none of this name.
     """
-    if name not in _TYPES:
-        raise HTTPException(404, f"no static file '{name}'")
-    return Response(_content(name), media_type=_TYPES[name], headers=_HEADERS)
+    if name not in _names():
+        raise HTTPException(404, f"no static file '{name[:60]}'")
+    return Response(_content(name), media_type=_TYPES[Path(name).suffix], headers=_HEADERS)
+
+
+@cache
+def _names() -> frozenset[str]:
+    """All there are: what is asked for is looked up among them, and never on the disk."""
+    return frozenset(
+        file.name for file in _FOLDER.iterdir() if Path(file.name).suffix in _TYPES
+    )
 
 
 @cache
 def _content(name: str) -> bytes:
-    return (resources.files("taxon.serving") / "static" / name).read_bytes()
+    return (_FOLDER / name).read_bytes()

@@ -1,278 +1,205 @@
-// The page: sends each picture to /v1/classify and shows what comes back.
-// One request a picture, a few at a time: results appear as they are ready, and the
-// server's batcher puts simultaneous ones together.
+// The page: pictures come in, the model's answers are shown. This file connects the parts.
 
-const AT_ONCE = 4;
-const RETRIES = 4;
+import { startCamera } from "./camera.js";
+import { csvOf, download } from "./csv.js";
+import { element, find } from "./dom.js";
+import { Gallery, kindOf } from "./gallery.js";
+import { startIntake } from "./intake.js";
+import { startKey } from "./key.js";
+import { showModel, startPanel } from "./panel.js";
+import { askJson } from "./server.js";
+import { Session } from "./session.js";
+import { headline, Stage } from "./stage.js";
+import { classNames, counted, percent } from "./words.js";
 
-const find = (id) => document.getElementById(id);
-const results = find("results");
-const queue = [];
-let model = null;
-let active = 0;
-let done = 0;
-let failed = 0;
-let generation = 0; // raised by Clear, so that late answers are dropped
+const MOST_COLUMNS = 100; // of probabilities in the CSV file
+const RELOAD_PAUSE = 5000; // milliseconds between two looks for an exchanged model
+const SAID_ONE_BY_ONE = 3; // of more pictures, a screen reader hears a summary
 
-const percent = (share) => {
-  const value = share * 100;
-  if (value > 0 && value < 0.1) return "<0.1 %";
-  if (value > 99.9 && value < 100) return ">99.9 %";
-  return `${value.toFixed(1)} %`;
-};
-// A taxonomy's class is a full path; a person reads its last part.
-const leaf = (name) => name.split("/").pop();
-const shared = new Set(); // last parts that several classes have: shown with their parent
-const shown = (name) => {
-  if (!model?.is_taxonomy) return name;
-  return shared.has(leaf(name)) ? name.split("/").slice(-2).join(" › ") : leaf(name);
-};
-
-function element(tag, className, text) {
-  const made = document.createElement(tag);
-  made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-async function loadModel() {
-  try {
-    const response = await fetch("v1/model");
-    if (!response.ok) throw new Error(`status ${response.status}`);
-    model = await response.json();
-  } catch (error) {
-    find("model-facts").textContent = "";
-    showFailure(`The model's description did not load (${error.message}). Is the server running?`);
-    return;
-  }
-  const seen = new Set();
-  for (const name of model.classes.map(leaf)) (seen.has(name) ? shared : seen).add(name);
-  const kind = model.task === "multilabel" ? "tags" : "classes";
-  document.title = `${model.name} · taxon`;
-  find("model-name").textContent = model.name;
-  find("model-facts").textContent =
-    `${model.classes.length} ${kind} · ${model.backbone} · ` +
-    `${model.input.width} × ${model.input.height} px`;
-  const facts = [
-    [kind === "tags" ? "Tags" : "Classes", model.classes.join(", ")],
-    ["Backbone", model.backbone],
-    ["Version", model.version],
-    ["Fingerprint", model.fingerprint],
-  ];
-  if (model.set_coverage !== null) facts.push(["Sets hold the class", percent(model.set_coverage)]);
-  if (model.abstain_below > 1) facts.push(["Unsure", "always"]);
-  else if (model.abstain_below > 0) facts.push(["Unsure below", percent(model.abstain_below)]);
-  for (const [term, description] of facts) {
-    const value = element("dd", "");
-    value.append(term === "Fingerprint" ? element("code", "", description) : description);
-    find("about-list").append(element("dt", "", term), value);
-  }
-  find("about").hidden = false;
-}
-
-function showFailure(text) {
-  find("failure").textContent = text;
-  find("failure").hidden = false;
-}
+const session = new Session(changed);
+const stage = new Stage(session);
+const gallery = new Gallery(session, { select, remove });
+let models = [];
+let selected = null;
+let lastLoad = 0;
+let unsaid = []; // pictures whose answers were not yet said to a screen reader
 
 function add(files) {
-  find("failure").hidden = true;
-  const cards = document.createDocumentFragment();
-  for (const file of files) {
-    const card = find("card").content.firstElementChild.cloneNode(true);
-    const image = card.querySelector("img");
-    image.alt = file.name;
-    image.onerror = () => image.replaceWith("no preview"); // a TIFF, say, or a broken file
-    image.src = URL.createObjectURL(file);
-    card.classList.add("waiting");
-    card.querySelector(".file").textContent = file.name;
-    card.querySelector(".file").title = file.name;
-    cards.append(card);
-    queue.push({ file, card, generation });
-  }
-  results.prepend(cards); // the newest on top, in the order in which they were chosen
-  find("results-section").hidden = results.children.length === 0;
+  complain("");
+  const added = session.add(files);
+  unsaid.push(...added);
+  document.body.classList.add("has-pictures");
+  gallery.add(added);
+  select(added[0]);
   report();
-  pump();
 }
 
-function pump() {
-  while (active < AT_ONCE && queue.length > 0) {
-    const job = queue.shift();
-    active += 1;
-    classify(job).finally(() => {
-      active -= 1;
-      report();
-      pump();
-    });
+function select(picture) {
+  selected = picture;
+  stage.show(picture);
+  gallery.mark(picture);
+}
+
+function remove(picture) {
+  const next = picture === selected ? neighbour(picture) : selected;
+  session.remove(picture);
+  gallery.drop(picture);
+  unsaid = unsaid.filter((each) => each !== picture);
+  if (session.pictures.length === 0) return empty();
+  select(next);
+  gallery.draw();
+}
+
+function neighbour(picture) {
+  const place = session.pictures.indexOf(picture);
+  return session.pictures[place + 1] ?? session.pictures[place - 1] ?? null;
+}
+
+function empty() {
+  session.clear();
+  gallery.clear();
+  select(null);
+  unsaid = [];
+  document.body.classList.remove("has-pictures");
+  say("");
+  find("choose").focus();
+}
+
+// An answer or an explanation came; null: the server is busy.
+function changed(picture) {
+  if (picture) {
+    if (picture === selected) stage.draw();
+    const answered = session.answer(picture)?.model;
+    if (answered && answered.fingerprint !== session.model.fingerprint) reload();
+  }
+  report();
+}
+
+let reported = false;
+// Draws counts and tiles anew, once for all that came in the meantime.
+function report() {
+  if (reported) return;
+  reported = true;
+  requestAnimationFrame(() => {
+    reported = false;
+    gallery.draw();
+    const seconds = Math.ceil((session.wait - performance.now()) / 1000);
+    find("busy").hidden = seconds <= 0;
+    if (seconds > 0) {
+      find("busy").textContent = `The server is busy; trying again in ${seconds} s.`;
+      setTimeout(report, 500);
+    }
+    sayAnswers();
+  });
+}
+
+function sayAnswers() {
+  const answers = unsaid.map((picture) => [picture, session.answer(picture)]);
+  if (answers.length === 0 || answers.some(([, answer]) => !answer || answer.state === "waiting")) return;
+  unsaid = [];
+  if (answers.length <= SAID_ONE_BY_ONE) {
+    return say(answers.map(([picture, answer]) => `${picture.name}: ${spoken(answer)}`).join(". "));
+  }
+  const kinds = answers.map(([, answer]) => kindOf(answer));
+  const count = (kind) => kinds.filter((each) => each === kind).length;
+  const parts = [counted(answers.length, "picture", "pictures")];
+  for (const [kind, words] of [["unsure", "unsure"], ["out", "out of scope"], ["failed", "failed"]]) {
+    if (count(kind) > 0) parts.push(`${count(kind)} ${words}`);
+  }
+  say(parts.join(", "));
+}
+
+function spoken(answer) {
+  if (answer.state === "failed") return `no answer. ${answer.error}`;
+  const { result } = answer;
+  const name = classNames(session.model);
+  if (session.model.task === "multilabel" && !result.out_of_scope) {
+    return result.labels.map(name).join(", ") || "no tag";
+  }
+  const parts = [headline(result, session.model, name)];
+  if (!result.out_of_scope) parts.push(percent(result.confidence));
+  if (result.unsure) parts.push("unsure");
+  return parts.join(", ");
+}
+
+const say = (text) => (find("said").textContent = text);
+
+function complain(text) {
+  find("failure").textContent = text;
+  find("failure").hidden = text === "";
+}
+
+async function loadModels() {
+  lastLoad = performance.now();
+  ({ models } = await askJson("v1/models"));
+  const seen = new Set(); // the first of a name is its newest version
+  for (const model of models) {
+    model.isNewest = !seen.has(model.name);
+    seen.add(model.name);
   }
 }
 
-async function classify({ file, card, generation: mine }) {
-  const started = performance.now();
-  let result;
-  let time = null;
+async function start() {
   try {
-    const response = await send(file);
-    const answer = await response.json();
-    if (!response.ok) throw new Error(answer.error ?? `the server answered ${response.status}`);
-    result = answer.results[0];
-    time = response.headers.get("Server-Timing")?.match(/dur=([\d.]+)/)?.[1];
+    await loadModels();
+    if (models.length === 0) throw new Error("This server has no models.");
   } catch (error) {
-    const lost = error instanceof TypeError; // what fetch raises when nothing answers
-    result = { error: lost ? "The server cannot be reached." : error.message };
-  }
-  if (mine !== generation) return;
-  const total = Math.round(performance.now() - started);
-  show(card, result);
-  if (time != null) {
-    card.querySelector(".time").textContent = `${Math.round(Number(time))} ms`;
-    card.querySelector(".time").title = `in the server; ${total} ms with waiting and transfer`;
-  }
-  if (result.error) failed += 1;
-  else done += 1;
-  const said = [...card.querySelectorAll(".answer, .tags li, .badge, .message")]
-    .filter((part) => !part.closest("[hidden]"))
-    .map((part) => part.textContent);
-  find("announcements").append(element("p", "", `${file.name}: ${said.join(", ")}`));
-}
-
-async function send(file) {
-  const limit = model?.limits.max_body_bytes;
-  // Some room for the form around the file.
-  if (limit && file.size > limit - 4096) {
-    const size = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
-    throw new Error(`${size(file.size)} is too large; at most ${size(limit)} are allowed.`);
-  }
-  for (let attempt = 0; ; attempt += 1) {
-    const form = new FormData();
-    form.append("files", file);
-    const response = await fetch("v1/classify", { method: "POST", body: form });
-    if (response.status !== 503 || attempt === RETRIES) return response;
-    const seconds = Number(response.headers.get("Retry-After")) || 1;
-    await new Promise((resume) => setTimeout(resume, seconds * 1000));
-  }
-}
-
-function show(card, result) {
-  card.classList.remove("waiting");
-  const answer = card.querySelector(".answer");
-  if (result.error) {
-    answer.textContent = "No prediction";
-    badge(card, "error", "error");
-    // The server puts the file's name in front; the card has it already.
-    const name = `${card.querySelector(".file").textContent}: `;
-    const text = result.error.startsWith(name) ? result.error.slice(name.length) : result.error;
-    card.querySelector(".message").textContent = text.charAt(0).toUpperCase() + text.slice(1);
-    card.querySelector(".message").hidden = false;
+    complain(error.message);
+    find("retry").hidden = false;
     return;
   }
-  if (result.out_of_scope) {
-    answer.textContent = "Something else";
-    badge(card, "unsure", "out of scope");
-    card.querySelector(".message").textContent =
-      "Unlike the pictures that the model was trained on: it is not named.";
-    card.querySelector(".message").hidden = false;
-  } else if (model?.task === "multilabel") {
-    showTags(card, answer, result);
-  } else {
-    answer.textContent = shown(result.label);
-    if (result.unsure) badge(card, "unsure", "unsure");
-    else badge(card, "sure", percent(result.confidence));
-    card.classList.toggle("is-unsure", result.unsure);
-    if (result.prediction_set?.length > 1) {
-      const message = card.querySelector(".message");
-      message.textContent = `Could be: ${result.prediction_set.map(shown).join(", ")}`;
-      message.hidden = false;
-    }
-    if (result.taxonomy.length > 0) {
-      const path = card.querySelector(".path");
-      path.textContent = result.taxonomy.map(leaf).join(" › ");
-      path.title = "From coarse to the finest level that is confident enough";
-      path.hidden = false;
-    }
-  }
-  card.querySelector(".bars").replaceChildren(...result.top.map((scored) => bar(scored, result)));
+  complain("");
+  find("retry").hidden = true;
+  const wanted = new URLSearchParams(location.search).get("model");
+  use(models.find((model) => titleOf(model) === wanted || model.name === wanted) ?? models[0]);
 }
 
-function showTags(card, answer, result) {
-  const count = result.labels.length;
-  answer.textContent = count === 0 ? "No tag" : count === 1 ? "1 tag" : `${count} tags`;
-  const tags = card.querySelector(".tags");
-  tags.replaceChildren(...result.labels.map((name) => element("li", "", name)));
-  tags.hidden = count === 0;
-  if (result.unsure) badge(card, "unsure", "unsure");
+// The model was exchanged on the server: the pictures are asked again.
+async function reload() {
+  if (performance.now() - lastLoad < RELOAD_PAUSE) return;
+  const { name, version, isNewest } = session.model;
+  await loadModels();
+  const same = models.filter((model) => model.name === name);
+  use(same.find((model) => (isNewest ? model.isNewest : model.version === version)) ?? models[0]);
 }
 
-function badge(card, kind, text) {
-  const made = card.querySelector(".badge");
-  made.classList.add(kind);
-  made.textContent = text;
-  made.hidden = false;
+function titleOf(model) {
+  return model.isNewest ? model.name : `${model.name} · version ${model.version}`;
 }
 
-function bar({ label, probability }, result) {
-  const row = element("li", result.labels.includes(label) ? "chosen" : "");
-  const name = element("span", "name", shown(label));
-  name.title = label;
-  const track = element("span", "track");
-  const fill = element("span", "fill");
-  fill.style.width = `${probability * 100}%`;
-  track.append(fill);
-  const threshold = model?.thresholds?.[label];
-  if (threshold !== undefined) {
-    const limit = element("span", "limit");
-    limit.style.left = `${threshold * 100}%`;
-    limit.title = `named from ${percent(threshold)}`;
-    track.append(limit);
-  }
-  row.append(name, track, element("span", "value", percent(probability)));
-  return row;
-}
-
-function report() {
-  const open = queue.length + active;
-  const parts = [];
-  if (open > 0) parts.push(`${open} under way`);
-  if (done > 0) parts.push(`${done} classified`);
-  if (failed > 0) parts.push(`${failed} without a prediction`);
-  find("status").textContent = parts.join(", ");
-}
-
-function clear() {
-  generation += 1;
-  queue.length = 0;
-  done = failed = 0;
-  for (const image of results.querySelectorAll("img")) URL.revokeObjectURL(image.src);
-  results.replaceChildren();
-  find("announcements").replaceChildren();
-  find("results-section").hidden = true;
+function use(model) {
+  document.title = `${model.name} · taxon`;
+  find("model-name").textContent = model.name;
+  find("model-name").hidden = models.length > 1;
+  find("picker").hidden = models.length < 2;
+  find("model-picker").replaceChildren(
+    ...models.map((each, place) => element("option", { value: place }, titleOf(each))),
+  );
+  find("model-picker").value = models.indexOf(model);
+  session.use(model);
+  showModel(model);
+  if (selected) stage.draw();
   report();
-  find("files").focus();
 }
 
-const drop = find("drop");
-find("files").addEventListener("change", (event) => {
-  add(event.target.files);
-  event.target.value = ""; // so that the same file can be chosen again
+startKey();
+startPanel();
+startIntake(add, complain);
+startCamera(add, () => session.model);
+find("clear").addEventListener("click", empty);
+find("retry").addEventListener("click", start);
+find("csv").addEventListener("click", () => {
+  const rows = session.pictures
+    .map((picture) => ({ name: picture.name, answer: session.answer(picture) }))
+    .filter(({ answer }) => answer && answer.state !== "waiting");
+  const { classes, name } = session.model;
+  download(csvOf(rows, classes.slice(0, classes.length > MOST_COLUMNS ? 0 : MOST_COLUMNS)), `${name}.csv`);
 });
-find("clear").addEventListener("click", clear);
-addEventListener("paste", (event) => {
-  const files = event.clipboardData?.files ?? [];
-  if (files.length > 0) add(files);
+find("model-picker").addEventListener("change", (event) => {
+  const model = models[event.target.value];
+  const address = new URL(location.href);
+  address.searchParams.set("model", titleOf(model));
+  history.replaceState(null, "", address); // to be sent to somebody
+  use(model);
 });
-// The whole window takes a drop: next to the field, the browser would leave the page.
-addEventListener("dragover", (event) => {
-  event.preventDefault();
-  drop.classList.add("over");
-});
-addEventListener("dragleave", (event) => {
-  if (event.relatedTarget === null) drop.classList.remove("over");
-});
-addEventListener("drop", (event) => {
-  event.preventDefault();
-  drop.classList.remove("over");
-  if (event.dataTransfer.files.length > 0) add(event.dataTransfer.files);
-});
-
-loadModel();
+start();
