@@ -26,14 +26,16 @@ DESKTOP = {"width": 1280, "height": 900}
 FAULTS = """
 () => {
   const faults = [];
-  for (const control of document.querySelectorAll("button, a, input, select, textarea, canvas, img, video, summary")) {
+  const kinds = "button, a, input, select, textarea, canvas, img, video, summary";
+  for (const control of document.querySelectorAll(kinds)) {
     if (!control.checkVisibility() || control.closest("[aria-hidden=true]")) continue;
     const labels = [...(control.labels ?? [])].map(label => label.textContent).join("");
     const by = (control.getAttribute("aria-labelledby") ?? "").split(" ")
       .map(id => document.getElementById(id)?.textContent ?? "").join("");
     const decorative = control.tagName === "IMG" && control.alt === "";
-    const name = [control.textContent, control.getAttribute("aria-label"), control.alt, labels, by];
-    if (!decorative && !name.some(text => text?.trim())) faults.push(control.outerHTML.slice(0, 120));
+    const said = control.getAttribute("aria-label");
+    const named = [control.textContent, said, control.alt, labels, by].some(text => text?.trim());
+    if (!decorative && !named) faults.push(control.outerHTML.slice(0, 120));
   }
   const ids = [...document.querySelectorAll("[id]")].map(element => element.id);
   return faults.concat(ids.filter((id, at) => ids.indexOf(id) !== at).map(id => `twice: ${id}`));

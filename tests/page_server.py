@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
+from serving_apps import MeanColour
 
 from taxon.bundle import ModelSpec
 from taxon.core.labels import LabelSpace
-from taxon.core.predictions import ImageBatch
 from taxon.decision import DecisionPolicy
 from taxon.decision.policy import PredictionSets
-from taxon.inference import Outputs, Predictor
+from taxon.inference import Predictor
 from taxon.preprocessing import Preprocessing
 from taxon.serving import ServingSettings, serve
 from taxon.serving.card import Card, CardFigure, ClassFigures
@@ -40,17 +39,6 @@ It names **colours**, see [the source](https://example.org) and [not this](javas
 """
 
 
-class MeanColour:
-    """Probabilities from the mean colours, in the order blue, green, red."""
-
-    name = "onnxruntime"
-
-    def run(self, images: ImageBatch) -> Outputs:
-        means = images.mean(axis=(2, 3))[:, ::-1].astype(np.float32) + 1
-        probabilities = means / means.sum(axis=1, keepdims=True)
-        return Outputs(logits=np.log(probabilities), probabilities=probabilities)
-
-
 def predictor(name: str, labels: LabelSpace, **policy: object) -> Predictor:
     """A model that is sure from 50 %."""
     spec = ModelSpec(
@@ -73,38 +61,45 @@ def described_colours() -> Predictor:
     return predictor("colours", labels, sets=sets)
 
 
-def main(key: str | None) -> None:
-    """Serve: all models; with a key one alone."""
-    tags = predictor(
-        "tags", LabelSpace.flat("multilabel", COLOURS), thresholds=(0.25, 0.5, 0.3), abstain_below=0
-    )
-    tree = LabelSpace.taxonomy([("cold", "blue"), ("cold", "green"), ("warm", "red")])
-    models = [described_colours()]
-    if key is None:
-        models += [tags, predictor("tree", tree, taxonomy_confidence=0.6)]
+def card_of_colours() -> Card:
+    """A card with markup in it, and a figure."""
     figure = CardFigure(
         name="Top-1", unit="share", value=0.8, ci95=(0.7, 0.9), meaning="pictures that are right"
     )
     classes = {"red": ClassFigures(pictures=4, precision=0.5, recall=None, f1=0.25)}
-    card = Card(text=CARD, pictures=12, figures=(figure,), classes=classes)
-    settings = ServingSettings(max_body_bytes=MAX_BODY, api_keys=() if key is None else (key,))
+    return Card(text=CARD, pictures=12, figures=(figure,), classes=classes)
+
+
+def page_table(settings: ServingSettings, *, several: bool) -> ModelTable:
+    """The models: `colours`, with a card; and `tags` and `tree` where there are several."""
+    models = [described_colours()]
+    if several:
+        tags = LabelSpace.flat("multilabel", COLOURS)
+        tree = LabelSpace.taxonomy([("cold", "blue"), ("cold", "green"), ("warm", "red")])
+        models += [
+            predictor("tags", tags, thresholds=(0.25, 0.5, 0.3), abstain_below=0),
+            predictor("tree", tree, taxonomy_confidence=0.6),
+        ]
     by_name = {model.spec.name: model for model in models}
 
     def look() -> list[Place]:
         return [Place(Path(name), Path(name), None, "1", name) for name in by_name]
 
     async def open_place(place: Place) -> Opened:
-        engine = LocalEngine(by_name[str(place.typed)], settings)
+        name = str(place.typed)
+        engine = LocalEngine(by_name[name], settings)
         await engine.start()
-        return Opened(engine, card=card if place.typed == Path("colours") else None)
+        return Opened(engine, card=card_of_colours() if name == "colours" else None)
 
-    serve(
-        ModelTable(look, open_place),
-        port=0,
-        settings=settings,
-        on_ready=lambda url: print(url, flush=True),
-    )
+    return ModelTable(look, open_place)
+
+
+def main(key: str | None = None) -> None:
+    """Serve: all models; with a key one alone."""
+    settings = ServingSettings(max_body_bytes=MAX_BODY, api_keys=() if key is None else (key,))
+    table = page_table(settings, several=key is None)
+    serve(table, port=0, settings=settings, on_ready=lambda url: print(url, flush=True))
 
 
 if __name__ == "__main__":
-    main(*(sys.argv[1:] or [None]))
+    main(*sys.argv[1:])

@@ -61,7 +61,9 @@ def test_every_operation_with_all_that_it_takes(page: Any, url: str) -> None:
     with urllib.request.urlopen(f"{url}/openapi.json") as answer:
         paths = json.load(answer)["paths"]
     expected = {
-        (method.upper(), path): said for path, item in paths.items() for method, said in item.items()
+        (method.upper(), path): said
+        for path, item in paths.items()
+        for method, said in item.items()
     }
     found = page.locator(".operation > summary")
     drawn = [

@@ -53,7 +53,10 @@ HOTTEST = """
   for (let at = 0; at < data.length; at += 4) {
     const heat = data[at] > 60 ? data[at + 3] : 0; // what is darkened has no red
     if (heat > most) { most = heat; sumX = sumY = count = 0; }
-    if (heat === most && most) { sumX += (at / 4) % width; sumY += Math.floor(at / 4 / width); count += 1; }
+    if (!most || heat < most) continue;
+    sumX += (at / 4) % width;
+    sumY += Math.floor(at / 4 / width);
+    count += 1;
   }
   return { width, height, x: sumX / count / width, y: sumY / count / height, most };
 }

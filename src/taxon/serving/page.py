@@ -56,9 +56,7 @@ def static_file(name: str) -> Response:
 @cache
 def _names() -> frozenset[str]:
     """All there are: what is asked for is looked up among them, and never on the disk."""
-    return frozenset(
-        file.name for file in _FOLDER.iterdir() if Path(file.name).suffix in _TYPES
-    )
+    return frozenset(file.name for file in _FOLDER.iterdir() if Path(file.name).suffix in _TYPES)
 
 
 @cache

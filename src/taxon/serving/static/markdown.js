@@ -121,6 +121,6 @@ function inline(text) {
 
 // Only to pages of the web; of anything else (a script, a file beside the card) the text is left.
 function link(label, address) {
-  if (!/^https?:\/\//i.test(address)) return element("span", {}, ...inline(label));
+  if (!/^https?:/i.test(address)) return element("span", {}, ...inline(label));
   return element("a", { href: address, rel: "noreferrer noopener", target: "_blank" }, ...inline(label));
 }
