@@ -1,8 +1,19 @@
 // The session as a CSV file for a spreadsheet (RFC 4180).
 
 const COLUMNS = [
-  "file", "model", "version", "label", "confidence", "unsure", "out_of_scope", "labels",
-  "prediction_set", "taxonomy", "server_ms", "total_ms", "error",
+  "file",
+  "model",
+  "version",
+  "label",
+  "confidence",
+  "unsure",
+  "out_of_scope",
+  "labels",
+  "prediction_set",
+  "taxonomy",
+  "server_ms",
+  "total_ms",
+  "error",
 ];
 
 // rows: [{ name, answer }]; classes: those whose probabilities get a column each.
@@ -15,7 +26,12 @@ export function csvOf(rows, classes) {
 function cells({ name, answer }, classes) {
   const { result, model } = answer;
   if (answer.state !== "done") {
-    return [name, ...Array(COLUMNS.length - 2).fill(""), answer.error ?? "", ...classes.map(() => "")];
+    return [
+      name,
+      ...Array(COLUMNS.length - 2).fill(""),
+      answer.error ?? "",
+      ...classes.map(() => ""),
+    ];
   }
   const probability = new Map(result.top.map((scored) => [scored.label, scored.probability]));
   return [
@@ -46,7 +62,9 @@ function quoted(value) {
 
 export function download(text, name) {
   // The mark in front has Excel read it as UTF-8.
-  const address = URL.createObjectURL(new Blob(["\ufeff", text], { type: "text/csv;charset=utf-8" }));
+  const address = URL.createObjectURL(
+    new Blob(["\ufeff", text], { type: "text/csv;charset=utf-8" }),
+  );
   const link = document.createElement("a");
   link.href = address;
   link.download = name;

@@ -54,20 +54,38 @@ function byTag(api) {
         method: method.toUpperCase(),
         path,
         said,
-        parameters: [...(item.parameters ?? []), ...(said.parameters ?? [])].map((each) => resolved(each, api)),
-        contents: Object.entries(resolved(said.requestBody, api).content ?? {}).map(([type, { schema }]) => ({ type, schema })),
+        parameters: [...(item.parameters ?? []), ...(said.parameters ?? [])].map((each) =>
+          resolved(each, api),
+        ),
+        contents: Object.entries(resolved(said.requestBody, api).content ?? {}).map(
+          ([type, { schema }]) => ({ type, schema }),
+        ),
       });
     }
   }
   return tags;
 }
 
-const slug = (text) => text.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "");
+const slug = (text) =>
+  text
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, "-")
+    .replace(/^-|-$/g, "");
 
 const badge = ({ method }) => element("span", { class: `method ${method.toLowerCase()}` }, method);
 
 const entry = (operation) =>
-  element("li", {}, element("a", { href: `#${operation.id}`, title: operation.said.summary }, badge(operation), " ", element("span", {}, operation.path)));
+  element(
+    "li",
+    {},
+    element(
+      "a",
+      { href: `#${operation.id}`, title: operation.said.summary },
+      badge(operation),
+      " ",
+      element("span", {}, operation.path),
+    ),
+  );
 
 function drawn(operation, api) {
   const { said } = operation;
@@ -114,14 +132,26 @@ function parameterPart({ parameters }, api) {
     return element(
       "tr",
       {},
-      element("th", { scope: "row" }, element("code", {}, parameter.name), parameter.required ? element("span", { class: "required" }, " required") : null),
+      element(
+        "th",
+        { scope: "row" },
+        element("code", {}, parameter.name),
+        parameter.required ? element("span", { class: "required" }, " required") : null,
+      ),
       element("td", {}, parameter.in),
       element("td", {}, limits ? `${type}; ${limits}` : type),
       element("td", {}, ...inline(parameter.description ?? schema.description ?? "")),
     );
   });
-  const head = ["Name", "In", "Type", "Meaning"].map((name) => element("th", { scope: "col" }, name));
-  const table = element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));
+  const head = ["Name", "In", "Type", "Meaning"].map((name) =>
+    element("th", { scope: "col" }, name),
+  );
+  const table = element(
+    "table",
+    {},
+    element("thead", {}, element("tr", {}, ...head)),
+    element("tbody", {}, ...rows),
+  );
   return [element("h3", {}, "Parameters"), scrolling(table, "Parameters")];
 }
 
@@ -131,8 +161,14 @@ function bodyPart({ contents }, api) {
     element("h3", {}, contents.length > 1 ? "Body, one of" : "Body"),
     ...contents.map(({ type, schema }) => {
       const tree = fieldTree(schema, api);
-      const head = [element("code", {}, type), " ", element("span", { class: "facts" }, typeWords(schema, api))];
-      return tree ? element("details", { class: "inner" }, element("summary", {}, ...head), tree) : element("p", {}, ...head);
+      const head = [
+        element("code", {}, type),
+        " ",
+        element("span", { class: "facts" }, typeWords(schema, api)),
+      ];
+      return tree
+        ? element("details", { class: "inner" }, element("summary", {}, ...head), tree)
+        : element("p", {}, ...head);
     }),
   ];
 }
@@ -146,9 +182,14 @@ function answerPart(responses, api) {
   });
   const isGood = ({ status }) => status.startsWith("2");
   const errors = all.filter((each) => !isGood(each));
-  const parts = [element("h3", {}, "Answers"), ...all.filter(isGood).map((each) => success(each, api))];
+  const parts = [
+    element("h3", {}, "Answers"),
+    ...all.filter(isGood).map((each) => success(each, api)),
+  ];
   if (errors.length > 0) {
-    const head = ["Status", "Means", "Example"].map((name) => element("th", { scope: "col" }, name));
+    const head = ["Status", "Means", "Example"].map((name) =>
+      element("th", { scope: "col" }, name),
+    );
     const table = element(
       "table",
       {},
@@ -161,7 +202,11 @@ function answerPart(responses, api) {
 }
 
 const badgeOf = (status) =>
-  element("span", { class: `status ${status.startsWith("2") ? "good" : "bad"}` }, status === "default" ? "other" : status);
+  element(
+    "span",
+    { class: `status ${status.startsWith("2") ? "good" : "bad"}` },
+    status === "default" ? "other" : status,
+  );
 
 function exampleIn(media, api) {
   if (!media) return null;
@@ -187,7 +232,7 @@ function success({ status, text, type, media }, api) {
 function errorRow({ status, text, media }, api) {
   const example = exampleIn(media, api);
   // The sentence alone: around it, all errors look the same.
-  const shown = status === "default" ? "" : example?.error ?? JSON.stringify(example) ?? "";
+  const shown = status === "default" ? "" : (example?.error ?? JSON.stringify(example) ?? "");
   return element(
     "tr",
     {},

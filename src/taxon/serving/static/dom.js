@@ -16,7 +16,11 @@ export function element(tag, properties = {}, ...children) {
 
 // A table in a box of its own, which scrolls sideways where it is wider than the page.
 export function scrolling(table, label) {
-  return element("div", { class: "scrolling", tabindex: 0, role: "region", "aria-label": label }, table);
+  return element(
+    "div",
+    { class: "scrolling", tabindex: 0, role: "region", "aria-label": label },
+    table,
+  );
 }
 
 export async function copyText(text, button) {

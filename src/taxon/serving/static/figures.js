@@ -49,13 +49,21 @@ export function drawDrift(body, drift) {
       "aria-label": "pictures until drift can be said",
     });
     body.replaceChildren(
-      element("p", {}, `${drift.pictures} of the ${drift.needed} pictures that it takes to compare with ${compared}.`),
+      element(
+        "p",
+        {},
+        `${drift.pictures} of the ${drift.needed} pictures that it takes to compare with ${compared}.`,
+      ),
       progress,
     );
     return;
   }
   body.replaceChildren(
-    element("p", {}, `The latest ${drift.pictures.toLocaleString("en")} pictures against ${compared}: population stability index.`),
+    element(
+      "p",
+      {},
+      `The latest ${drift.pictures.toLocaleString("en")} pictures against ${compared}: population stability index.`,
+    ),
     element("ul", { class: "drift-list" }, ...rows.map(driftRow)),
   );
 }

@@ -25,6 +25,7 @@ export class Gallery {
     this.selected = null;
     this.kind = "all";
     this.label = "";
+    this.labelsDrawn = null;
     this.buildFilters();
     find("tiles").addEventListener("keydown", (event) => this.onKey(event));
   }
@@ -62,7 +63,12 @@ export class Gallery {
   }
 
   makeTile(picture) {
-    const canvas = element("canvas", { class: "thumbnail", width: 4, height: 3, "aria-hidden": "true" });
+    const canvas = element("canvas", {
+      class: "thumbnail",
+      width: 4,
+      height: 3,
+      "aria-hidden": "true",
+    });
     const button = element(
       "button",
       { type: "button", class: "tile", tabindex: -1, onclick: () => this.choose(picture) },
@@ -113,6 +119,7 @@ export class Gallery {
     const answer = this.session.answer(picture);
     const kind = kindOf(answer);
     item.dataset.kind = kind;
+    item.drawn = kind === "waiting" ? null : answer; // what does not change is not drawn again
     const [caption, detail] = captionOf(answer, model);
     item.querySelector(".caption").textContent = caption;
     item.querySelector(".detail").textContent = detail;
@@ -126,18 +133,21 @@ export class Gallery {
     const answers = this.session.pictures.map((picture) => [picture, this.session.answer(picture)]);
     const counts = Object.fromEntries(KINDS.map(([kind]) => [kind, 0]));
     counts.all = answers.length;
-    for (const [, answer] of answers) if (counts[kindOf(answer)] !== undefined) counts[kindOf(answer)] += 1;
+    for (const [, answer] of answers)
+      if (counts[kindOf(answer)] !== undefined) counts[kindOf(answer)] += 1;
     if (counts[this.kind] === 0) this.kind = "all"; // the last of its kind is gone
     for (const button of find("filters").children) {
       const { kind } = button.dataset;
-      button.hidden = kind !== "all" && counts[kind] === 0;
+      const tellsNothing = counts[kind] === 0 || counts[kind] === counts.all;
+      button.hidden = kind !== "all" && kind !== this.kind && tellsNothing;
       button.setAttribute("aria-pressed", String(kind === this.kind));
       button.querySelector(".count").textContent = counts[kind];
     }
     this.drawLabels(answers);
     for (const [picture, answer] of answers) {
-      this.drawTile(picture);
-      this.tiles.get(picture).hidden = !this.isShown(answer);
+      const item = this.tiles.get(picture);
+      if (item.drawn !== answer) this.drawTile(picture);
+      item.hidden = !this.isShown(answer);
     }
     this.keepReachable();
     find("gallery").hidden = answers.length === 0;
@@ -148,9 +158,13 @@ export class Gallery {
   drawLabels(answers) {
     const counts = new Map();
     for (const [, answer] of answers) {
-      for (const label of answer?.result?.labels ?? []) counts.set(label, (counts.get(label) ?? 0) + 1);
+      for (const label of answer?.result?.labels ?? [])
+        counts.set(label, (counts.get(label) ?? 0) + 1);
     }
     if (!counts.has(this.label)) this.label = "";
+    const state = JSON.stringify([...counts]);
+    if (state === this.labelsDrawn) return; // it may be open
+    this.labelsDrawn = state;
     const name = this.session.model ? classNames(this.session.model) : (label) => label;
     const select = find("label-filter");
     select.replaceChildren(

@@ -4,7 +4,9 @@
 import { element, scrolling } from "./dom.js";
 
 export function drawMarkdown(target, text) {
-  const lines = withoutFrontMatter(text).replace(/<!--[\s\S]*?-->/g, "").split(/\r?\n/);
+  const lines = withoutFrontMatter(text)
+    .replace(/<!--[\s\S]*?-->/g, "")
+    .split(/\r?\n/);
   target.replaceChildren(...blocks(lines));
 }
 
@@ -59,8 +61,7 @@ function blocks(lines) {
 const ITEM = /^\s*([-*+]|\d+[.)])\s+/;
 const STARTS_BLOCK = /^(#{1,6}\s|```|>|\||\s*([-*+]|\d+[.)])\s)/;
 
-const codeBlock = (lines) =>
-  element("pre", { tabindex: 0 }, element("code", {}, lines.join("\n")));
+const codeBlock = (lines) => element("pre", { tabindex: 0 }, element("code", {}, lines.join("\n")));
 
 const isTable = (lines, at) =>
   lines[at].trim().startsWith("|") && /^\s*\|[\s:|-]+\|\s*$/.test(lines[at + 1] ?? "");
@@ -122,5 +123,9 @@ function inline(text) {
 // Only to pages of the web; of anything else (a script, a file beside the card) the text is left.
 function link(label, address) {
   if (!/^https?:/i.test(address)) return element("span", {}, ...inline(label));
-  return element("a", { href: address, rel: "noreferrer noopener", target: "_blank" }, ...inline(label));
+  return element(
+    "a",
+    { href: address, rel: "noreferrer noopener", target: "_blank" },
+    ...inline(label),
+  );
 }

@@ -95,7 +95,8 @@ function report() {
 
 function sayAnswers() {
   const answers = unsaid.map((picture) => [picture, session.answer(picture)]);
-  if (answers.length === 0 || answers.some(([, answer]) => !answer || answer.state === "waiting")) return;
+  if (answers.length === 0 || answers.some(([, answer]) => !answer || answer.state === "waiting"))
+    return;
   unsaid = [];
   if (answers.length <= SAID_ONE_BY_ONE) {
     return say(answers.map(([picture, answer]) => `${picture.name}: ${spoken(answer)}`).join(". "));
@@ -103,7 +104,11 @@ function sayAnswers() {
   const kinds = answers.map(([, answer]) => kindOf(answer));
   const count = (kind) => kinds.filter((each) => each === kind).length;
   const parts = [counted(answers.length, "picture", "pictures")];
-  for (const [kind, words] of [["unsure", "unsure"], ["out", "out of scope"], ["failed", "failed"]]) {
+  for (const [kind, words] of [
+    ["unsure", "unsure"],
+    ["out", "out of scope"],
+    ["failed", "failed"],
+  ]) {
     if (count(kind) > 0) parts.push(`${count(kind)} ${words}`);
   }
   say(parts.join(", "));
@@ -193,7 +198,10 @@ find("csv").addEventListener("click", () => {
     .map((picture) => ({ name: picture.name, answer: session.answer(picture) }))
     .filter(({ answer }) => answer && answer.state !== "waiting");
   const { classes, name } = session.model;
-  download(csvOf(rows, classes.slice(0, classes.length > MOST_COLUMNS ? 0 : MOST_COLUMNS)), `${name}.csv`);
+  download(
+    csvOf(rows, classes.slice(0, classes.length > MOST_COLUMNS ? 0 : MOST_COLUMNS)),
+    `${name}.csv`,
+  );
 });
 find("model-picker").addEventListener("change", (event) => {
   const model = models[event.target.value];

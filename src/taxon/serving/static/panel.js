@@ -31,8 +31,8 @@ export function showModel(model) {
   drawClasses(model, {});
   find("drift").hidden = !model.watches_drift;
   find("drift").open = false;
-  find("panel").hidden = false;
-  return loadCard(model);
+  // Shown when it is whole: it would move under the reader's eyes.
+  return loadCard(model).finally(() => (find("panel").hidden = false));
 }
 
 function kindOf(model) {
@@ -47,7 +47,15 @@ function drawFacts(model) {
   copy.addEventListener("click", () => copyText(model.fingerprint, copy));
   const facts = [
     ["Version", model.version],
-    ["Fingerprint", element("span", { class: "copied" }, element("code", { title: model.fingerprint }, `${model.fingerprint.slice(0, 12)}…`), copy)],
+    [
+      "Fingerprint",
+      element(
+        "span",
+        { class: "copied" },
+        element("code", { title: model.fingerprint }, `${model.fingerprint.slice(0, 12)}…`),
+        copy,
+      ),
+    ],
     ["Backbone", model.backbone],
     ["Input", `${model.input.width} × ${model.input.height} px`],
   ];
@@ -67,13 +75,19 @@ export function policyWords(model) {
   } else if (model.taxonomy_rule === "least-risk") {
     words.push("It names the class whose mistakes are expected to be the nearest in the taxonomy.");
   } else {
-    words.push("It names the most probable class, or where its policy gives mistakes a price, the one with the least expected price.");
+    words.push(
+      "It names the most probable class, or where its policy gives mistakes a price, the one with the least expected price.",
+    );
   }
-  if (model.abstain_below > 1) words.push("Every answer is marked unsure: nothing could be promised.");
-  else if (model.abstain_below > 0) words.push(`An answer less than ${percent(model.abstain_below)} sure is marked unsure.`);
+  if (model.abstain_below > 1)
+    words.push("Every answer is marked unsure: nothing could be promised.");
+  else if (model.abstain_below > 0)
+    words.push(`An answer less than ${percent(model.abstain_below)} sure is marked unsure.`);
   else words.push("No answer is marked unsure.");
   if (model.set_coverage !== null) {
-    words.push(`Its sets of possible classes hold the true one for ${percent(model.set_coverage)} of pictures like those it was calibrated on.`);
+    words.push(
+      `Its sets of possible classes hold the true one for ${percent(model.set_coverage)} of pictures like those it was calibrated on.`,
+    );
   }
   words.push(
     model.flags_out_of_scope
@@ -92,9 +106,19 @@ function drawClasses(model, figures) {
       element(
         "li",
         { "data-search": `${each} ${model.descriptions[each] ?? ""}`.toLowerCase() },
-        element("span", { class: "class-name", title: each }, model.is_taxonomy ? each.replaceAll("/", " › ") : name(each)),
-        element("span", { class: "class-figure" }, classFigure(figures[each], model.thresholds?.[each])),
-        model.descriptions[each] ? element("span", { class: "class-text" }, model.descriptions[each]) : null,
+        element(
+          "span",
+          { class: "class-name", title: each },
+          model.is_taxonomy ? each.replaceAll("/", " › ") : name(each),
+        ),
+        element(
+          "span",
+          { class: "class-figure" },
+          classFigure(figures[each], model.thresholds?.[each]),
+        ),
+        model.descriptions[each]
+          ? element("span", { class: "class-text" }, model.descriptions[each])
+          : null,
       ),
     ),
   );
@@ -125,7 +149,8 @@ async function loadCard(model) {
     ({ card } = await askJson(addressOf(model, {}, "v1/card")));
   } catch (error) {
     // An artefact alone has none.
-    find("no-card").textContent = error.status === 404 ? "It has no model card, and no figures." : error.message;
+    find("no-card").textContent =
+      error.status === 404 ? "It has no model card, and no figures." : error.message;
     find("no-card").hidden = false;
     return;
   }
@@ -135,7 +160,7 @@ async function loadCard(model) {
   find("no-card").hidden = isMeasured;
   find("figures-section").hidden = !isMeasured;
   find("figures-about").textContent = isMeasured
-    ? `On ${card.pictures.toLocaleString("en")} pictures of the test part, with 95 % intervals`
+    ? `On ${card.pictures.toLocaleString("en")} pictures of the test part, with 95\u00a0% intervals`
     : "";
   find("figures").replaceChildren(...figureRows(card.figures.slice(0, FIRST_FIGURES)));
   find("further-figures").replaceChildren(...figureRows(card.figures.slice(FIRST_FIGURES)));

@@ -7,7 +7,10 @@ const DEEPEST = 6; // levels of an example: a schema may hold itself
 // Follows a reference inside the document.
 export function resolved(schema, api) {
   if (!schema?.$ref) return schema ?? {};
-  const target = schema.$ref.replace(/^#\//, "").split("/").reduce((part, name) => part?.[name], api);
+  const target = schema.$ref
+    .replace(/^#\//, "")
+    .split("/")
+    .reduce((part, name) => part?.[name], api);
   return resolved(target, api);
 }
 
@@ -16,11 +19,16 @@ const choices = (schema) => schema.anyOf ?? schema.oneOf;
 // A type in a few words: "list of text", "number or null".
 export function typeWords(given, api) {
   const schema = resolved(given, api);
-  if (choices(schema)) return choices(schema).map((each) => typeWords(each, api)).join(" or ");
+  if (choices(schema))
+    return choices(schema)
+      .map((each) => typeWords(each, api))
+      .join(" or ");
   if (schema.enum) return schema.enum.map((value) => JSON.stringify(value)).join(" or ");
   if (schema.const !== undefined) return JSON.stringify(schema.const);
-  if (schema.prefixItems) return `[${schema.prefixItems.map((each) => typeWords(each, api)).join(", ")}]`;
-  if (schema.type === "array") return schema.items ? `list of ${typeWords(schema.items, api)}` : "list";
+  if (schema.prefixItems)
+    return `[${schema.prefixItems.map((each) => typeWords(each, api)).join(", ")}]`;
+  if (schema.type === "array")
+    return schema.items ? `list of ${typeWords(schema.items, api)}` : "list";
   if (schema.type === "string") {
     if (schema.format === "binary") return "file";
     return schema.format === "byte" ? "base64" : "string";

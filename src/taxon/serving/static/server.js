@@ -16,7 +16,7 @@ export class Refused extends Error {
 // Fetches an address of this server; returns the response where it is a success.
 // `onWait(seconds)` is called before each wait for a busy server.
 export async function ask(address, { onWait, ...options } = {}) {
-  for (let attempt = 0; ; ) {
+  for (let attempt = 0; ;) {
     const key = storedKey();
     const response = await reach(address, withKey(options, key));
     if (response.ok) return response;

@@ -137,9 +137,7 @@ function formOf(picture) {
 
 function requireSize(file, limit) {
   if (file.size <= limit - FORM_BYTES) return;
-  throw new Error(
-    `${mebibytes(file.size)} is too large; at most ${mebibytes(limit)} are allowed.`,
-  );
+  throw new Error(`${mebibytes(file.size)} is too large; at most ${mebibytes(limit)} are allowed.`);
 }
 
 // The server puts the file's name in front of an error; it stands beside it already.

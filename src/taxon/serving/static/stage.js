@@ -73,7 +73,11 @@ export class Stage {
     setWords(verdict(result, model));
     fill("path", crumbs(result, shown), result.taxonomy.length > 0);
     const isTagged = model.task === "multilabel" && !result.out_of_scope;
-    fill("tags", result.labels.map((name) => element("li", {}, shown(name))), isTagged);
+    fill(
+      "tags",
+      result.labels.map((name) => element("li", {}, shown(name))),
+      isTagged,
+    );
     fill("set", setOf(result, model, shown), (result.prediction_set?.length ?? 0) > 0);
     this.drawBars(answer, model, shown);
     const times = [`${milliseconds(answer.totalMs)} in all`];
@@ -132,7 +136,8 @@ export class Stage {
     find("opacity").disabled = !isDrawn;
     let words = "";
     if (!this.hasPreview) words = "This browser cannot show such a file.";
-    else if (map?.waiting) words = `Covering parts of the picture to see what speaks for ${names(answer.shown)}…`;
+    else if (map?.waiting)
+      words = `Covering parts of the picture to see what speaks for ${names(answer.shown)}…`;
     else if (map?.error) words = map.error;
     else if (map) words = `${names(answer.shown)}: ${map.words || "the warm parts speak for it"}.`;
     else if (answer.state === "done") words = "See which parts speak for the answer.";
@@ -209,7 +214,8 @@ function verdict(result, model) {
     return "Unlike the pictures that the model was trained on, so it names nothing. The bars say what it would have been.";
   }
   if (result.unsure) {
-    if (model.abstain_below > 1) return "Unsure, as every answer of this model is: nothing could be promised.";
+    if (model.abstain_below > 1)
+      return "Unsure, as every answer of this model is: nothing could be promised.";
     return `Only ${percent(result.confidence)} sure, and this model wants ${percent(model.abstain_below)}. Better have a person look.`;
   }
   if (model.task === "multilabel" && result.confidence !== null) {
@@ -233,7 +239,8 @@ function setOf(result, model, shown) {
   const names = (result.prediction_set ?? []).map((name) =>
     element("li", { title: name }, shown(name)),
   );
-  const coverage = model.set_coverage === null ? "" : ` (right for ${percent(model.set_coverage)} of pictures)`;
+  const coverage =
+    model.set_coverage === null ? "" : ` (right for ${percent(model.set_coverage)} of pictures)`;
   return [
     element("p", {}, `${capitalised(names.length === 1 ? "it is" : "it is one of")}${coverage}:`),
     element("ul", { class: "chips" }, ...names),

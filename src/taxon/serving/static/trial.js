@@ -14,7 +14,8 @@ export function trial(operation, api) {
   made += 1;
   const id = `trial-${made}`;
   const fields = operation.parameters.map((parameter, at) => field(parameter, `${id}-${at}`, api));
-  const body = operation.contents.length > 0 ? bodyField(operation.contents, `${id}-body`, api) : null;
+  const body =
+    operation.contents.length > 0 ? bodyField(operation.contents, `${id}-body`, api) : null;
   const command = element("pre", { class: "command", tabindex: 0 }, element("code"));
   const copy = element("button", { type: "button", class: "small" }, "Copy");
   copy.addEventListener("click", () => copyText(command.textContent, copy));
@@ -25,7 +26,12 @@ export function trial(operation, api) {
     { class: "trial" },
     ...fields.map((each) => each.node),
     body?.node,
-    element("div", { class: "command-head" }, element("span", { class: "hint" }, "The same in a shell"), copy),
+    element(
+      "div",
+      { class: "command-head" },
+      element("span", { class: "hint" }, "The same in a shell"),
+      copy,
+    ),
     command,
     send,
     answer,
@@ -59,9 +65,18 @@ function field(parameter, id, api) {
   });
   if (isFlag) {
     const values = ["", "true", "false"];
-    input = element("select", { id }, ...values.map((value) => element("option", { value }, value || "–")));
+    input = element(
+      "select",
+      { id },
+      ...values.map((value) => element("option", { value }, value || "–")),
+    );
   }
-  const label = element("label", { for: id }, element("code", {}, parameter.name), parameter.required ? " (required)" : "");
+  const label = element(
+    "label",
+    { for: id },
+    element("code", {}, parameter.name),
+    parameter.required ? " (required)" : "",
+  );
   return { parameter, input, node: element("div", { class: "field" }, label, input) };
 }
 
@@ -76,7 +91,12 @@ function bodyField(contents, id, api) {
     ...contents.map(({ type }) => element("option", { value: type }, type)),
   );
   const files = element("input", { type: "file", id: `${id}-files`, "aria-label": "File" });
-  const text = element("textarea", { id: `${id}-text`, rows: 8, spellcheck: "false", "aria-label": "Body" });
+  const text = element("textarea", {
+    id: `${id}-text`,
+    rows: 8,
+    spellcheck: "false",
+    "aria-label": "Body",
+  });
   const node = element(
     "div",
     { class: "field body" },
@@ -106,7 +126,10 @@ function requestOf({ path }, fields, body) {
   for (const { parameter, input } of fields) {
     const { value } = input;
     if (parameter.in === "path") {
-      address = address.replace(`{${parameter.name}}`, value ? encodeURIComponent(value) : `{${parameter.name}}`);
+      address = address.replace(
+        `{${parameter.name}}`,
+        value ? encodeURIComponent(value) : `{${parameter.name}}`,
+      );
     } else if (parameter.in === "query" && value !== "") query.set(parameter.name, value);
   }
   if (query.size > 0) address += `?${query}`;

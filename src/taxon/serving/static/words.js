@@ -11,7 +11,8 @@ export const milliseconds = (value) => `${value < 10 ? value.toFixed(1) : Math.r
 
 export const mebibytes = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
-export const counted = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
+export const counted = (count, one, many) =>
+  `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 
 export const capitalised = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
@@ -31,6 +32,5 @@ export function classNames(model) {
   const seen = new Set();
   const shared = new Set();
   for (const last of model.classes.map(leaf)) (seen.has(last) ? shared : seen).add(last);
-  return (name) =>
-    shared.has(leaf(name)) ? name.split("/").slice(-2).join(" › ") : leaf(name);
+  return (name) => (shared.has(leaf(name)) ? name.split("/").slice(-2).join(" › ") : leaf(name));
 }
