@@ -89,9 +89,12 @@ async def _open(
         engine = LocalEngine(predictor, settings)
     else:
         engine = WorkerEngine(pool, place.folder)
+    is_bundle = (place.folder / BUNDLE_FILE).is_file()
+    # Before anything is started: a damaged one has the model refused.
+    reference = read_reference(place.folder) if is_bundle else None
     await engine.start()
-    if not (place.folder / BUNDLE_FILE).is_file():
+    if not is_bundle:
         return Opened(engine)
     fingerprint = engine.description.spec.fingerprint
     card = await asyncio.to_thread(read_card, place.folder, fingerprint)
-    return Opened(engine, read_reference(place.folder), card)
+    return Opened(engine, reference, card)
