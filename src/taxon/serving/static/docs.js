@@ -3,7 +3,7 @@
 import { element, find, scrolling } from "./dom.js";
 import { startKey } from "./key.js";
 import { askJson } from "./server.js";
-import { exampleOf, fieldTree, limitWords, resolved, typeWords } from "./schema.js";
+import { exampleOf, fieldTree, limitWords, resolved, typeWords, withoutNull } from "./schema.js";
 import { trial } from "./trial.js";
 
 const METHODS = ["get", "post", "put", "patch", "delete"];
@@ -126,9 +126,9 @@ function content(operation, api) {
 function parameterPart({ parameters }, api) {
   if (parameters.length === 0) return [];
   const rows = parameters.map((parameter) => {
-    const schema = resolved(parameter.schema, api);
+    const schema = withoutNull(parameter.schema, api);
     const limits = limitWords(schema);
-    const type = typeWords(schema, api).replace(/ or null$/, "");
+    const type = typeWords(schema, api);
     return element(
       "tr",
       {},
@@ -140,7 +140,7 @@ function parameterPart({ parameters }, api) {
       ),
       element("td", {}, parameter.in),
       element("td", {}, limits ? `${type}; ${limits}` : type),
-      element("td", {}, ...inline(parameter.description ?? schema.description ?? "")),
+      element("td", {}, ...inline(parameter.description ?? parameter.schema?.description ?? "")),
     );
   });
   const head = ["Name", "In", "Type", "Meaning"].map((name) =>

@@ -16,6 +16,15 @@ export function resolved(schema, api) {
 
 const choices = (schema) => schema.anyOf ?? schema.oneOf;
 
+// Of "a number or null" the number: a parameter that is null is one that is left out.
+export function withoutNull(given, api) {
+  const schema = resolved(given, api);
+  const [only, ...others] = (choices(schema) ?? [])
+    .map((each) => resolved(each, api))
+    .filter((each) => each.type !== "null");
+  return only && others.length === 0 ? only : schema;
+}
+
 // A type in a few words: "list of text", "number or null".
 export function typeWords(given, api) {
   const schema = resolved(given, api);

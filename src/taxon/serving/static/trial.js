@@ -3,7 +3,7 @@
 import { copyText, element } from "./dom.js";
 import { storedKey } from "./key.js";
 import { ask, Refused, serverTime } from "./server.js";
-import { exampleOf, resolved } from "./schema.js";
+import { exampleOf, withoutNull } from "./schema.js";
 import { milliseconds } from "./words.js";
 
 const MOST_SHOWN = 100_000; // characters of an answer
@@ -52,7 +52,7 @@ export function trial(operation, api) {
 }
 
 function field(parameter, id, api) {
-  const schema = resolved(parameter.schema, api);
+  const schema = withoutNull(parameter.schema, api);
   const isFlag = schema.type === "boolean";
   const isNumber = schema.type === "integer" || schema.type === "number";
   let input = element("input", {
