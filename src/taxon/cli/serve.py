@@ -80,6 +80,18 @@ def command(
         int,
         typer.Option(min=1, help="Pixels of one picture at most.", rich_help_panel=LIMITS),
     ] = 50_000_000,
+    client_seconds: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            help="How long a client may take for its headers, or dawdle over a body or an answer.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = 20.0,
+    max_connections: Annotated[
+        int,
+        typer.Option(min=1, help="Open at once at most; beyond it, 503.", rich_help_panel=LIMITS),
+    ] = 4096,
     api_key_file: Annotated[
         Path | None,
         typer.Option(
@@ -130,6 +142,8 @@ def command(
         max_body_bytes=max_body_mb * MIB,
         max_buffered_bytes=max(max_body_mb, 512) * MIB,
         max_pixels=max_pixels,
+        client_seconds=client_seconds,
+        max_connections=max_connections,
         api_keys=() if api_key_file is None else read_api_keys(api_key_file),
         cors_origins=tuple(cors_origin or ()),
         reload_by_request=reload_by_request,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from fastapi import FastAPI
 from taxon.core.errors import InputError
 from taxon.serving.app import create_app
 from taxon.serving.connections import guarded_protocol
+from taxon.serving.metrics import ServerMetrics
 from taxon.serving.settings import ServingSettings
 from taxon.serving.table import ModelTable
 from taxon.serving.workers import WorkerPool
@@ -24,6 +26,8 @@ from taxon.serving.workers import WorkerPool
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 _BACKLOG = 2048
+_OTHER_FILES = 256  # than connections: models, computing processes, libraries
+_log = logging.getLogger("taxon.serving")
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -54,11 +58,13 @@ def serve(
         TaxonError: a model may not be served.
     """
     settings = settings or ServingSettings()
+    _allow_files(settings.max_connections)
     with _listen(host, port) as listener:
-        app = create_app(table, settings, pool=pool)
+        metrics = ServerMetrics()
+        app = create_app(table, settings, metrics, pool)
         config = uvicorn.Config(
             app,
-            http=guarded_protocol(settings),
+            http=guarded_protocol(settings, metrics.rejected),
             loop="auto",  # uvloop, where it is installed
             ws="none",
             lifespan="off",  # `_Server` runs it, so that a model's error reaches the caller
@@ -106,6 +112,27 @@ class _Server(uvicorn.Server):
         await self._models.aclose()
 
 
+def _allow_files(connections: int) -> None:
+    """Let this process have a file for each connection, as far as the system allows it."""
+    if os.name != "posix":
+        return
+    import resource
+
+    wanted = connections + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = most
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        _log.warning(
+            "this process may have %d files open, fewer than %d connections need; raise the limit "
+            "(ulimit -n) or lower --max-connections",
+            soft,
+            connections,
+        )
+
+
 @contextmanager
 def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
     """Make SIGINT and SIGTERM end the server and nothing else.
@@ -118,6 +145,8 @@ def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
         return
     signals = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, server.handle_exit) for number in signals}
+    if hasattr(signal, "SIGHUP"):  # would end a server that still opens its models
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         yield
     finally:

@@ -33,8 +33,8 @@ class ServingSettings:
             request gets 503.
         max_header_bytes: bytes of a request's first line and headers at most.
         max_connections: open at once at most.
-        client_seconds: that a client may take to send its headers, or between two parts of its
-            body.
+        client_seconds: that a client may take to send its headers; and over so long it must send
+            10 KB of its body, or read 10 KB of its answer, a second.
         shutdown_seconds: how long a stopping server waits for requests in flight.
         api_keys: one of them must come with every request, where there are any.
         cors_origins: pages of these origins may ask; none by default.
