@@ -20,6 +20,7 @@ from taxon.core.predictions import FloatArray
 HEADER = "inference-header-content-length"
 SIZE = "binary_data_size"
 _LENGTH = struct.Struct("<I")
+_MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ def take_apart(body: bytes, declared: str | None) -> Parts:
     """
     if declared is None:
         return Parts(body, memoryview(b""))
-    if not declared.isdecimal() or int(declared) > len(body):
+    # A number of more digits is no length, and Python would refuse to read very many.
+    digits = declared.isdecimal() and len(declared) <= _MOST_DIGITS
+    if not digits or int(declared) > len(body):
         raise HTTPException(
             400,
             f"Inference-Header-Content-Length is '{declared[:20]}'; it must be the length of the "
@@ -63,14 +66,17 @@ def tensor_bytes(parts: Parts, sizes: Sequence[int]) -> list[memoryview]:
     return [parts.binary[start:end] for start, end in pairwise(ends)]
 
 
-def elements_of(data: memoryview, name: str) -> list[bytes]:
+def elements_of(data: memoryview, name: str, most: int) -> list[bytes]:
     """Take the elements of a BYTES tensor apart.
 
     Raises:
-        HTTPException: 400, a length that goes beyond the end.
+        HTTPException: 400, a length that goes beyond the end; 413, more than `most` elements.
     """
-    elements, start = [], 0
+    elements: list[bytes] = []
+    start = 0
     while start < len(data):
+        if len(elements) == most:
+            raise HTTPException(413, f"more than {most} elements in '{name}'; send them in several")
         if start + _LENGTH.size > len(data):
             raise HTTPException(400, f"the binary data of '{name}' end within a length")
         (size,) = _LENGTH.unpack_from(data, start)

@@ -20,6 +20,7 @@ from taxon.serving.table import ModelTable, Served
 
 Result = TypeVar("Result")
 TIMEOUT_HEADER = "x-timeout-ms"
+_MOST_DIGITS = 18  # of a time; Python refuses to read very many
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Desk:
         allowed = self.settings.timeout_ms
         asked = request.headers.get(TIMEOUT_HEADER)
         if asked is not None:
-            if not asked.isdecimal() or not int(asked):
+            if not asked.isdecimal() or len(asked) > _MOST_DIGITS or not int(asked):
                 raise HTTPException(
                     400, f"{TIMEOUT_HEADER} is '{asked[:20]}'; it must be whole milliseconds"
                 )

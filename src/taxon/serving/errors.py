@@ -13,12 +13,14 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from taxon.core.text import one_line
 from taxon.serving.batcher import ComputationFailed, DeadlinePassed, Overloaded
 from taxon.serving.engine import TooMany
 from taxon.serving.metrics import ServerMetrics
 from taxon.serving.table import UnknownModel
 
 _SHOWN = 60  # characters of a received value that an error repeats
+_LONGEST = 600  # characters of an error: names in it may be a stranger's
 
 
 class ErrorAnswer(BaseModel):
@@ -86,7 +88,9 @@ def install_error_handlers(app: FastAPI, metrics: ServerMetrics) -> None:
 
 
 def _answer(status: int, text: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": text}, status, headers)
+    if len(text) > _LONGEST:
+        text = text[:_LONGEST] + "..."
+    return JSONResponse({"error": one_line(text)}, status, headers)
 
 
 def _sentence(error: Mapping[str, Any]) -> str:

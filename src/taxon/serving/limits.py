@@ -25,9 +25,9 @@ class _Refused(Exception):
 
 
 class BodyLimit:
-    """ASGI middleware: refuses a body over `max_body_bytes` with 413, by its Content-Length
-    where it has one, else as soon as the bytes that came exceed the limit; and with 503 once
-    all bodies in memory together exceed `max_buffered_bytes`.
+    """ASGI middleware: refuses a compressed body with 415; one over `max_body_bytes` with 413, by
+    its Content-Length where it has one, else as soon as the bytes that came exceed the limit; and
+    any with 503 once all bodies in memory together exceed `max_buffered_bytes`.
     """
 
     def __init__(self, app: ASGIApp, settings: ServingSettings, metrics: ServerMetrics) -> None:
@@ -53,7 +53,9 @@ class BodyLimit:
             return message
 
         try:
-            declared = Headers(scope=scope).get("content-length", "")
+            headers = Headers(scope=scope)
+            _require_plain(headers.get("content-encoding", ""))
+            declared = headers.get("content-length", "")
             self._check(int(declared) if declared.isdecimal() else 0)
             await self._app(scope, counted, send)
         except _Refused as refusal:
@@ -75,6 +77,16 @@ class BodyLimit:
             raise _Refused(
                 503, "the server is busy with other uploads; try again shortly", "uploads"
             )
+
+
+def _require_plain(encoding: str) -> None:
+    """Refuse a compressed body: a small one may become very large."""
+    if encoding.strip().lower() not in ("", "identity"):
+        raise _Refused(
+            415,
+            f"content encoding '{encoding[:20]}' is not supported; send the body as it is",
+            "encoding",
+        )
 
 
 async def _refuse(refusal: _Refused, scope: Scope, receive: Receive, send: Send) -> None:

@@ -15,7 +15,10 @@ def metrics_router(metrics: ServerMetrics) -> APIRouter:
 
     @router.get("/metrics", response_class=Response, summary="What the server measures of itself")
     async def read(request: Request) -> Response:
-        encode, kind = choose_encoder(request.headers.get("accept", ""))
+        try:
+            encode, kind = choose_encoder(request.headers.get("accept", ""))
+        except (TypeError, ValueError):  # what it makes of a version that is none
+            encode, kind = choose_encoder("")
         return Response(encode(metrics.registry), media_type=kind)
 
     return router

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 from math import prod
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import HTTPException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.decision import DecisionPolicy
@@ -25,7 +25,8 @@ from taxon.serving.binary import (
     take_apart,
     tensor_bytes,
 )
-from taxon.serving.engine import Upload
+from taxon.serving.engine import TooMany, Upload
+from taxon.serving.simple_json import require_simple
 from taxon.serving.table import Served
 from taxon.serving.uploads import first_fault, from_base64
 
@@ -33,6 +34,8 @@ IMAGES = "images"
 IMAGE_BYTES = "image_bytes"
 OUTPUTS = ("probabilities", "logits")
 Pictures = ImageBatch | list[Upload]
+_MOST_NUMBERS = 4_000_000  # in JSON: reading more takes seconds, in which nobody else is answered
+_FEW = 16  # inputs, outputs or dimensions: none has as many
 SCOPE = "scope"  # FP32 [N], of models that flag what is out of scope
 
 
@@ -40,7 +43,7 @@ class InputTensor(BaseModel):
     """An input: `images` (UINT8 [N, 3, H, W]) or `image_bytes` (BYTES [N], base64 in JSON)."""
 
     name: str
-    shape: list[int]
+    shape: Annotated[list[int], Field(max_length=_FEW), FailFast()]
     datatype: str
     parameters: dict[str, Any] = {}
     data: list[Any] | None = Field(
@@ -77,8 +80,8 @@ class InferenceRequest(BaseModel):
 
     id: str | None = None
     parameters: dict[str, Any] = {}
-    inputs: list[InputTensor]
-    outputs: list[RequestedOutput] = []
+    inputs: Annotated[list[InputTensor], Field(max_length=_FEW), FailFast()]
+    outputs: Annotated[list[RequestedOutput], Field(max_length=_FEW), FailFast()] = []
 
 
 class OutputTensor(BaseModel):
@@ -123,21 +126,31 @@ def output_names(policy: DecisionPolicy) -> tuple[str, ...]:
 
 
 def parse_request(
-    body: bytes, declared: str | None, served: Served
+    body: bytes, declared: str | None, served: Served, most: int
 ) -> tuple[InferenceRequest, Pictures]:
     """Parse and check a request.
 
     Args:
         declared: the header of the binary extension, where it was sent.
+        most: pictures that a request may bring.
 
     Returns:
         The request, and what its one input holds.
 
     Raises:
         HTTPException: 400, not JSON, not a request, or with other inputs or outputs than
-            the model has.
+            the model has; 413, more than a request can have.
+        TooMany: more pictures.
     """
     parts = take_apart(body, declared)
+    rows = 3 * (served.engine.description.image_size[0] + 1) + 1  # lists in a nested picture
+    require_simple(
+        parts.json,
+        objects=4 * _FEW,
+        lists=most * rows + 4 * _FEW,
+        strings=most + 8 * _FEW,
+        values=_MOST_NUMBERS,
+    )
     try:
         request = InferenceRequest.model_validate_json(parts.json)
     except ValidationError as error:
@@ -152,7 +165,7 @@ def parse_request(
     data = _binary_data(parts, tensor)
     if tensor.name == IMAGES:
         return request, _images(tensor, data, served.engine.description.image_size)
-    return request, _uploads(tensor, data)
+    return request, _uploads(tensor, data, most)
 
 
 def wants_binary(request: InferenceRequest, name: str) -> bool:
@@ -247,8 +260,10 @@ def _images_from_json(tensor: InputTensor, shape: tuple[int, ...]) -> ImageBatch
     return values.astype(np.uint8).reshape(shape)
 
 
-def _uploads(tensor: InputTensor, data: memoryview | None) -> list[Upload]:
+def _uploads(tensor: InputTensor, data: memoryview | None, most: int) -> list[Upload]:
     _require_type(tensor, "BYTES")
+    if tensor.shape and tensor.shape[0] > most:
+        raise TooMany(f"{tensor.shape[0]} pictures in one request; at most {most} are allowed")
     names = (f"{IMAGE_BYTES}[{place}]" for place in count())
     if data is None:
         values = tensor.data or []
@@ -257,7 +272,7 @@ def _uploads(tensor: InputTensor, data: memoryview | None) -> list[Upload]:
             for name, value in zip(names, values, strict=False)
         ]
     else:
-        elements = elements_of(data, IMAGE_BYTES)
+        elements = elements_of(data, IMAGE_BYTES, most)
         pictures = [Upload(name, each) for name, each in zip(names, elements, strict=False)]
     if not pictures or tensor.shape not in ([len(pictures)], [len(pictures), 1]):
         raise HTTPException(

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 
 from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict, ValidationError
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from taxon.serving.engine import Upload
+from taxon.serving.simple_json import require_simple
 
 RAW_NAME = "picture"  # a raw body has no file name
 _NO_FILE = "the form has no file; send each picture as a part with a file name"
+_OTHER_PARTS = 100  # of a form at most, those without a file name
 
 
 class JsonPicture(BaseModel):
@@ -52,7 +54,7 @@ def uploads_of(content_type: str, body: bytes, maximum: int) -> list[Upload]:
     if kind == b"multipart/form-data":
         pictures = _form(options.get(b"boundary", b""), body, maximum)
     elif kind == b"application/json":
-        pictures = _json(body)
+        pictures = _json(body, maximum)
     elif kind.startswith(b"image/") or kind == b"application/octet-stream":
         pictures = [Upload(RAW_NAME, body)] if body else []
         if not body:
@@ -65,17 +67,23 @@ def uploads_of(content_type: str, body: bytes, maximum: int) -> list[Upload]:
             "image/* or application/octet-stream, or application/json with base64",
         )
     if len(pictures) > maximum:
-        raise HTTPException(
-            413, f"more than {maximum} pictures in one request; send them in several"
-        )
+        raise _too_many(maximum)
     return pictures
+
+
+def _too_many(maximum: int) -> HTTPException:
+    return HTTPException(413, f"more than {maximum} pictures in one request; send them in several")
 
 
 @dataclass
 class _Form:
-    """Collects the parts that have a file name; the others are passed over."""
+    """Collects the parts that have a file name; the others are passed over.
+
+    Too many end it at once: parsing is work for each part, and a body has room for a million.
+    """
 
     maximum: int
+    parts: int = 0
     pictures: list[Upload] = field(default_factory=list)
     _name: bytearray = field(default_factory=bytearray)
     _value: bytearray = field(default_factory=bytearray)
@@ -83,6 +91,9 @@ class _Form:
     _data: list[bytes] = field(default_factory=list)
 
     def begin(self) -> None:
+        self.parts += 1
+        if self.parts > self.maximum + _OTHER_PARTS:
+            raise _too_many(self.maximum)
         self._name, self._value = bytearray(), bytearray()
         self._file, self._data = None, []
 
@@ -104,8 +115,10 @@ class _Form:
             self._data.append(data[start:end])
 
     def end(self) -> None:
-        if self._file is None or len(self.pictures) > self.maximum:
+        if self._file is None:
             return
+        if len(self.pictures) == self.maximum:
+            raise _too_many(self.maximum)
         name = self._file or f"picture {len(self.pictures) + 1}"
         self.pictures.append(Upload(name, b"".join(self._data)))
 
@@ -126,14 +139,15 @@ def _form(boundary: bytes, body: bytes, maximum: int) -> list[Upload]:
         )
         parser.write(body)
         parser.finalize()
-    except MultipartParseError as error:
+    except FormParserError as error:
         raise HTTPException(400, f"the form cannot be read: {error}") from error
     if not form.pictures:
         raise HTTPException(400, _NO_FILE)
     return form.pictures
 
 
-def _json(body: bytes) -> list[Upload]:
+def _json(body: bytes, maximum: int) -> list[Upload]:
+    require_simple(body, objects=maximum + 1, lists=1, strings=4 * maximum + 1, values=2 * maximum)
     try:
         request = JsonPictures.model_validate_json(body)
     except ValidationError as error:

@@ -20,12 +20,14 @@ from taxon.serving.answers import (
     model_id,
 )
 from taxon.serving.desk import Desk
+from taxon.serving.engine import Upload
 from taxon.serving.errors import documented
 from taxon.serving.explain import explain_answer
 from taxon.serving.table import Served
 from taxon.serving.uploads import uploads_of
 
 DEFAULT_TOP = 5
+_LARGE = 1 << 20  # bytes
 _MODEL = Query(default=None, description="the model's name; needed where there are several")
 _VERSION = Query(default=None, description="its version; the newest by default")
 _TOP = Query(
@@ -153,9 +155,12 @@ def _add_descriptions(router: APIRouter, desk: Desk) -> None:
         return {"model": model_id(served), "card": served.opened.card}
 
 
-async def _pictures(request: Request, desk: Desk) -> list[Any]:
+async def _pictures(request: Request, desk: Desk) -> list[Upload]:
     body = await request.body()
-    return uploads_of(request.headers.get("content-type", ""), body, desk.settings.max_queue)
+    kind, most = request.headers.get("content-type", ""), desk.settings.max_queue
+    if len(body) > _LARGE:  # taking it apart would hold up the event loop
+        return await desk.in_thread(lambda: uploads_of(kind, body, most))
+    return uploads_of(kind, body, most)
 
 
 def _within(top: int | None, served: Served) -> int:

@@ -154,7 +154,10 @@ def _add_infer(router: APIRouter, desk: Desk) -> None:
             body = await request.body()
             declared = request.headers.get(binary.HEADER)
             # Numbers in JSON take as long to read as the pictures to compute: off the event loop.
-            parsed, pictures = await desk.in_thread(lambda: parse_request(body, declared, served))
+            most = desk.settings.max_queue
+            parsed, pictures = await desk.in_thread(
+                lambda: parse_request(body, declared, served, most)
+            )
             answers = await _compute(desk, served, pictures, deadline)
             return _response(served, parsed, answers)
 
