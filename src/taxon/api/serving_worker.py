@@ -49,8 +49,10 @@ def worker_command(
 def main(arguments: Sequence[str]) -> None:
     """Answer what the server asks until it closes its end of the socket."""
     told, descriptor = _TASK.validate_json(arguments[0]), int(arguments[1])
-    # Ctrl-C reaches all processes of a terminal; the server ends this one after its last answer.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches all processes of a terminal, SIGTERM all of a service, and SIGHUP may too; the
+    # server ends this one after its last answer.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     install_logs(as_json=told.log_format == "json", access=False)
 
     def load(path: Path) -> Predictor:

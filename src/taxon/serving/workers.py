@@ -12,6 +12,8 @@ import logging
 import os
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,11 @@ from taxon.serving.wire import (
 )
 
 _log = logging.getLogger("taxon.serving")
-_PAUSES = (0.1, 0.5, 2.0, 10.0)  # seconds before a process that died again and again is replaced
+_PAUSES = (0.0, 0.0, 0.5, 2.0, 10.0)  # seconds before it is replaced, by how often it died lately
+_STOP_SECONDS = 30.0
+_HUNG_SECONDS = 60.0  # after a request's time was over: it gives no answer any more
 _keys = itertools.count()
+_NONE_RUNS = "all computing processes are being replaced; try again shortly"
 _STEADY_SECONDS = 60.0  # a process that lived so long died by chance
 
 
@@ -56,6 +61,7 @@ class Worker:
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Frame]] = {}
         self.pictures = 0  # under way
+        self.models: set[str] = set()  # their keys
         self.alive = False
 
     @property
@@ -75,16 +81,27 @@ class Worker:
         self._reading = asyncio.create_task(self._read(reader))
 
     async def stop(self) -> None:
-        """Let it finish, and wait for its end."""
+        """Let it finish, and wait for its end; one that does not come to it is ended."""
         self.alive = False
         self._writer.close()
-        await self._process.wait()
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await self._process.wait()
+        except TimeoutError:
+            self.kill()
+            await self._process.wait()
         await self._reading
 
     async def ended(self) -> None:
         """Wait until it ends, for whatever reason."""
         await self._process.wait()
         await self._reading
+        self._writer.close()
+
+    def kill(self) -> None:
+        """End it at once."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
 
     async def ask(self, header: dict[str, Any], payload: bytes = b"") -> Frame:
         """Send a request and wait for its answer.
@@ -92,7 +109,8 @@ class Worker:
         Raises:
             WorkerLost: it ended before it answered.
         """
-        if not self.alive:
+        # Its end is seen by the writer first.
+        if not self.alive or self._writer.is_closing():
             raise WorkerLost
         number = next(self._numbers)
         future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
@@ -105,6 +123,17 @@ class Worker:
         if "error" in frame.header:
             raise error_of(frame.header)
         return frame
+
+    async def load(self, key: str, path: Path) -> Frame:
+        """Have it open a model; raises what `ask` raises, and what kept it from opening it."""
+        frame = await self.ask({"do": "load", "model": key, "path": os.fspath(path)})
+        self.models.add(key)
+        return frame
+
+    async def unload(self, key: str) -> None:
+        """Have it close a model, after what it was asked; raises what `ask` raises."""
+        self.models.discard(key)
+        await self.ask({"do": "unload", "model": key})
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:
@@ -120,6 +149,14 @@ class Worker:
                     future.set_exception(WorkerLost())
 
 
+@dataclass(frozen=True)
+class _Model:
+    """What every process of a pool has."""
+
+    path: Path
+    fingerprint: str
+
+
 class WorkerPool:
     """Several computing processes, replaced when they die; each has every model.
 
@@ -131,7 +168,8 @@ class WorkerPool:
     def __init__(self, command: Sequence[str], count: int) -> None:
         self._command = command
         self._count = count
-        self._models: dict[str, Path] = {}
+        self._models: dict[str, _Model] = {}
+        self._loading = asyncio.Lock()
         self._keepers: list[asyncio.Task[None]] = []
         self._stopping = False
         self.workers: list[Worker] = []
@@ -156,31 +194,49 @@ class WorkerPool:
 
         Raises:
             BundleError: one could not, and why.
+            Overloaded: none runs at the moment.
         """
-        try:
-            frames = await asyncio.gather(*(_load(worker, key, path) for worker in self.workers))
-        except Exception as error:
-            await self.unload(key)
-            raise BundleError(str(error)) from error
-        self._models[key] = path
-        return description_of(frames[0])
+        async with self._loading:
+            running = [worker for worker in self.workers if worker.alive]
+            results = await asyncio.gather(
+                *(worker.load(key, path) for worker in running), return_exceptions=True
+            )
+            # One that ended meanwhile is replaced, and its successor opens the model too.
+            frames = [each for each in results if isinstance(each, Frame)]
+            errors = [
+                each
+                for each in results
+                if isinstance(each, Exception) and not isinstance(each, WorkerLost)
+            ]
+            found = [description_of(frame) for frame in frames]
+            if not errors and len({each.spec.fingerprint for each in found}) > 1:
+                errors = [BundleError(f"{path} was changed while it was opened")]
+            if errors or not found:
+                await self.unload(key)
+                raise BundleError(str(errors[0])) if errors else Overloaded(_NONE_RUNS, "worker")
+            self._models[key] = _Model(path, found[0].spec.fingerprint)
+            return found[0]
 
     async def unload(self, key: str) -> None:
         """Have every process close a model, after what it was asked."""
         self._models.pop(key, None)
-        asked = (worker.ask({"do": "unload", "model": key}) for worker in self.workers)
-        await asyncio.gather(*asked, return_exceptions=True)
+        having = [worker for worker in self.workers if key in worker.models]
+        await asyncio.gather(*(worker.unload(key) for worker in having), return_exceptions=True)
 
-    def least_busy(self) -> Worker:
-        """The process with the fewest pictures under way.
+    def has(self, key: str) -> bool:
+        """Whether a process runs that has the model."""
+        return any(worker.alive and key in worker.models for worker in self.workers)
+
+    def least_busy(self, key: str) -> Worker:
+        """The process with the fewest pictures under way, of those that have the model.
 
         Raises:
             Overloaded: none is there at the moment.
         """
-        alive = [worker for worker in self.workers if worker.alive]
-        if not alive:
-            raise Overloaded("all computing processes are being replaced; try again", "worker")
-        return min(alive, key=lambda worker: worker.pictures)
+        having = [worker for worker in self.workers if worker.alive and key in worker.models]
+        if not having:
+            raise Overloaded(_NONE_RUNS, "worker")
+        return min(having, key=lambda worker: worker.pictures)
 
     async def _keep(self, place: int) -> None:
         """Replace the process at a place whenever it ends."""
@@ -192,16 +248,37 @@ class WorkerPool:
             self.lost += 1
             deaths = 0 if loop.time() - born > _STEADY_SECONDS else deaths + 1
             _log.error("a computing process ended; it is being replaced")
-            await asyncio.sleep(_PAUSES[min(deaths, len(_PAUSES) - 1)] if deaths > 1 else 0)
-            worker = Worker(self._command)
+            await asyncio.sleep(_PAUSES[min(deaths, len(_PAUSES) - 1)])
+            while not await self._replace(place):
+                await asyncio.sleep(_PAUSES[-1])
+
+    async def _replace(self, place: int) -> bool:
+        """Start another process in a place; it opens all models. Whether it could be started."""
+        worker = Worker(self._command)
+        try:
             await worker.start()
-            for key, path in list(self._models.items()):
-                await _load(worker, key, path)
-            self.workers[place] = worker
+        except OSError as error:
+            _log.error("a computing process cannot be started: %s", error)
+            return False
+        self.workers[place] = worker
+        async with self._loading:
+            for key, model in list(self._models.items()):
+                try:
+                    await self._load_same(worker, key, model)
+                except WorkerLost:
+                    break
+                except Exception as error:  # the others go on with it, and this one with the rest
+                    _log.error("a new computing process goes without %s: %s", model.path, error)
+        return True
 
-
-async def _load(worker: Worker, key: str, path: Path) -> Frame:
-    return await worker.ask({"do": "load", "model": key, "path": os.fspath(path)})
+    async def _load_same(self, worker: Worker, key: str, model: _Model) -> None:
+        """Have a process open what the others have: not what lies there now, if that is another."""
+        frame = await worker.load(key, model.path)
+        same = description_of(frame).spec.fingerprint == model.fingerprint
+        if not same or key not in self._models:  # or it was closed meanwhile
+            await worker.unload(key)
+        if not same:
+            raise BundleError("another model lies there now")
 
 
 class WorkerEngine:
@@ -217,7 +294,7 @@ class WorkerEngine:
     @property
     def ready(self) -> bool:
         """Whether pictures are accepted."""
-        return self._running and any(worker.alive for worker in self._pool.workers)
+        return self._running and self._pool.has(self._key)
 
     @property
     def depth(self) -> int:
@@ -255,13 +332,20 @@ class WorkerEngine:
     async def _ask(
         self, header: dict[str, Any], payload: bytes, count: int, deadline: float
     ) -> list[Answer | ImageError]:
-        worker = self._pool.least_busy()
+        worker = self._pool.least_busy(self._key)
+        left = None
         if deadline != FOREVER:
-            header["timeout"] = deadline - asyncio.get_running_loop().time()
+            left = deadline - asyncio.get_running_loop().time()
+            header["timeout"] = left
         worker.pictures += count
         self._admitted += count
         try:
-            return answers_of(await worker.ask({"model": self._key, **header}, payload))
+            async with asyncio.timeout(None if left is None else max(0.0, left) + _HUNG_SECONDS):
+                return answers_of(await worker.ask({"model": self._key, **header}, payload))
+        except TimeoutError:
+            _log.error("a computing process does not answer; it is ended")
+            worker.kill()
+            raise WorkerLost from None
         finally:
             worker.pictures -= count
             self._admitted -= count
