@@ -19,7 +19,7 @@ from taxon.serving import ServingSettings
 from taxon.serving import serve as run_server
 from taxon.serving.card import read_card
 from taxon.serving.engine import Engine, LocalEngine
-from taxon.serving.places import Place, find_places
+from taxon.serving.places import Place, Places
 from taxon.serving.table import ModelTable, Opened
 from taxon.serving.workers import WorkerEngine, WorkerPool
 
@@ -62,9 +62,7 @@ def serve(
     if not named:
         raise InputError("no models; name at least one folder that `taxon train` wrote")
 
-    def look() -> list[Place]:
-        return [place for each in named for place in find_places(str(each), is_model)]
-
+    look = Places([str(each) for each in named], is_model)
     pool = _pool(settings, choice, workers, log_format) if workers else None
     table = ModelTable(look, partial(_open, settings=settings, choice=choice, pool=pool))
     run_server(table, host=host, port=port, settings=settings, pool=pool, on_ready=on_ready)

@@ -15,11 +15,12 @@ from pathlib import Path
 
 from taxon.bundle import ModelSpec
 from taxon.bundle.reference import Reference
-from taxon.core.errors import InputError, TaxonError
+from taxon.core.errors import BundleError, InputError, TaxonError, reason_of
+from taxon.serving.batcher import Overloaded
 from taxon.serving.card import Card
 from taxon.serving.drift import DriftMonitor
 from taxon.serving.engine import Engine
-from taxon.serving.places import Place
+from taxon.serving.places import Place, contents_stamp
 
 _log = logging.getLogger("taxon.serving")
 _SECONDS = 1.0  # between two looks for changed places
@@ -92,6 +93,7 @@ class ModelTable:
         self._look_now = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
         self._called: dict[tuple[Path, str | None, str | None], str] = {}  # by a place's key
+        self._unfinished: dict[Path, str] = {}  # folder of what is refused -> what was in it
         self.refused: dict[str, str] = {}  # name -> why its newest model is not served
         self.unseen: str | None = None  # why the latest look for models found none of them
 
@@ -113,7 +115,9 @@ class ModelTable:
             UnknownModel: there is none, or a name is needed.
         """
         if name is None:
-            if len(self._served) != 1:
+            if not self._served:
+                raise UnknownModel("this server has no model at the moment")
+            if len(self._served) > 1:
                 names = ", ".join(sorted(self._served))
                 raise UnknownModel(f"this server has several models: {names}; name one of them")
             name = next(iter(self._served))
@@ -149,8 +153,12 @@ class ModelTable:
         Raises:
             TaxonError: one may not be served.
         """
-        for place in self._look():
-            await self._put(place)
+        try:
+            for place in self._look():
+                await self._put(place)
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """Close all models, each after its last answer."""
@@ -171,22 +179,29 @@ class ModelTable:
             TaxonError: with a name, why its new model is refused; or where its place is gone.
         """
         async with self._changing:
-            places = self._look()
-            if name is not None:
+            places = await asyncio.to_thread(self._look)
+            if name is None:
+                self.refused.clear()  # what may still not be served is refused again
+                self._unfinished.clear()
+            else:
+                self.refused.pop(name, None)
                 places = [place for place in places if self._name(place) == name]
                 if not places:
                     raise UnknownModel(f"there is no model '{name}' where this server looks")
-            else:
-                self.refused.clear()  # what may still not be served is refused again
             for place in places:
+                contents = contents_stamp(place.folder)
                 try:
                     await self._put(place)
-                except TaxonError as error:
-                    label = self._name(place)
-                    self.refused[label] = str(error)
-                    _log.error("refused %s: %s", place.folder, error)
-                    if name is not None:
+                except Exception as error:  # a damaged file makes libraries raise many kinds
+                    # What no process is there to open is tried again at the next look.
+                    waits = isinstance(error, Overloaded)
+                    self._unfinished[place.folder] = "" if waits else contents
+                    self.refused[self._name(place)] = reason_of(error)
+                    _log.error("refused %s: %s", place.typed, reason_of(error))
+                    if name is not None and isinstance(error, TaxonError):
                         raise
+                    if name is not None:
+                        raise BundleError(reason_of(error)) from error
             if name is None:
                 self._drop_all_but(places)
 
@@ -207,21 +222,25 @@ class ModelTable:
                 pass
             self._look_now.clear()
             found = await asyncio.to_thread(self._stamps)
-            # What was refused is not tried again until it changes.
-            if asked or found != seen:
+            # What was refused is not tried again until it changes: it may still be copied.
+            if asked or found != seen or await asyncio.to_thread(self._has_gone_on):
                 seen = found
                 try:
                     await self.refresh()
                     self.unseen = None
-                except (TaxonError, OSError) as error:
-                    self.unseen = str(error)
-                    _log.error("cannot look for models: %s", error)
+                except Exception as error:  # whatever it is, it looks again
+                    self.unseen = reason_of(error)
+                    _log.error("cannot look for models: %s", self.unseen)
 
     def _stamps(self) -> list[str] | str:
         try:
             return [place.stamp for place in self._look()]
         except (TaxonError, OSError) as error:
             return str(error)
+
+    def _has_gone_on(self) -> bool:
+        """Whether what was refused has changed since."""
+        return any(contents_stamp(at) != before for at, before in self._unfinished.items())
 
     async def unload(self, name: str) -> None:
         """Close a model, all its versions, after their last answers.
@@ -240,6 +259,8 @@ class ModelTable:
 
     async def _put(self, place: Place) -> None:
         """Open a place's model, unless the same one is served already, and point its name at it."""
+        if place.fault is not None:
+            raise InputError(place.fault)
         before = [model for model in self if model.place.key == place.key]
         if any(model.place.stamp == place.stamp for model in before):
             return
@@ -262,7 +283,6 @@ class ModelTable:
             self._retire(old)
         self._served.setdefault(model.name, {})[version] = model
         self._called[place.key] = model.name
-        self.refused.pop(model.name, None)
         _log.info("serving %s, version %s, from %s", model.name, version, place.folder)
 
     def _drop_all_but(self, places: list[Place]) -> None:
@@ -286,7 +306,11 @@ class ModelTable:
         while model.requests:
             model.idle.clear()
             await model.idle.wait()
-        await model.engine.stop()
+        try:
+            await model.engine.stop()
+        except Exception:
+            _log.exception("cannot close %s, version %s", model.name, model.version)
+            return
         _log.info("closed %s, version %s", model.name, model.version)
 
     def _versions(self, name: str) -> list[Served]:
