@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import IO, Literal
 
 from taxon.core.errors import ConfigError
+from taxon.core.text import one_line
 
 request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
 _LOGGERS = ("taxon", "taxon.access", "uvicorn.error")
@@ -36,6 +37,17 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
+
+
+class LineFormatter(logging.Formatter):
+    """A record as plain text; what a stranger sent cannot begin another line in it."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Return the line, an exception's text not yet after it."""
+        return one_line(super().formatMessage(record))
 
 
 class PatientHandler(logging.StreamHandler[IO[str]]):
@@ -67,8 +79,9 @@ def install_logs(*, as_json: bool, access: bool) -> None:
         access: also a line for each request.
     """
     handler = PatientHandler(sys.stderr)
-    plain = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    handler.setFormatter(JsonFormatter() if as_json else plain)
+    handler.setFormatter(JsonFormatter() if as_json else LineFormatter())
+    logging.getLogger().handlers = [handler]  # what libraries say too is in one form
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings are 400s
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [handler] if name != "taxon.access" else []

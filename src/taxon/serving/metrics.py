@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from taxon.core.errors import ImageError
 from taxon.core.predictions import Prediction
 from taxon.serving.engine import Answer
+from taxon.serving.logs import PatientHandler
 from taxon.serving.table import ModelTable
 from taxon.serving.workers import WorkerPool
 
@@ -62,6 +63,11 @@ class ServerMetrics:
         )
         self._rejected = Counter("taxon_rejected", "Refused requests", ("reason",), registry=own)
         self._errors = Counter("taxon_failures", "Failures of the server", ("kind",), registry=own)
+        self._gauge(
+            "taxon_log_lines_lost",
+            "Lines of the log that could not be written",
+            lambda: [({}, PatientHandler.dropped)],
+        )
 
     def watch_pool(self, pool: WorkerPool) -> None:
         """Have the state of the computing processes read when Prometheus asks."""
