@@ -13,7 +13,8 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from taxon.serving.settings import ServingSettings
 
@@ -40,6 +41,7 @@ def guarded_protocol(
             super().connection_made(transport)  # type: ignore[arg-type]
             self._timer: asyncio.TimerHandle | None = None
             self._stalled: asyncio.TimerHandle | None = None
+            self._answering: RequestResponseCycle | None = None
             self._in_headers = True
             self._deaf = False  # what else comes is not read
             self._loose_bytes = self._body_bytes = 0
@@ -91,6 +93,10 @@ def guarded_protocol(
             if self.cycle is not None and not self.transport.is_closing():
                 super().on_message_complete()
 
+        def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+            self._answering = cycle  # `self.cycle` is the one that was read last
+            super()._start_asgi_task(cycle, app)
+
         def pause_writing(self) -> None:
             super().pause_writing()
             self._watch_reader()
@@ -102,6 +108,7 @@ def guarded_protocol(
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._unwatch()
+            self._give_up()
             super().connection_lost(exc)
             if self._stalled is not None:
                 self._stalled.cancel()
@@ -145,7 +152,14 @@ def guarded_protocol(
                 self._watch_reader()
                 return
             rejected("slow")
+            self._give_up()
             self.transport.abort()
+
+        def _give_up(self) -> None:
+            """Have the application write no more to this connection, nor wait for it."""
+            if self._answering is not None and not self._answering.response_complete:
+                self._answering.disconnected = True
+                self._answering.message_event.set()
 
         def _refuse_headers(self) -> None:
             limit = settings.max_header_bytes
@@ -184,11 +198,10 @@ def guarded_protocol(
                 self.cycle.response_started and not self.cycle.response_complete
             )
             if began or self.pipeline:  # then it would not be taken for the answer to this
+                self._give_up()
                 self.transport.close()
                 return
-            if self.cycle is not None:
-                self.cycle.disconnected = True
-                self.cycle.message_event.set()
+            self._give_up()
             self.transport.write(_answer(status, text))
             self.transport.write_eof()
             self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
