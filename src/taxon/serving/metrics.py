@@ -73,8 +73,8 @@ class ServerMetrics:
         """Have the state of the computing processes read when Prometheus asks."""
         self._gauge(
             "taxon_workers",
-            "Computing processes that run",
-            lambda: [({}, sum(worker.alive for worker in pool.workers))],
+            "Computing processes that run and have all models",
+            lambda: [({}, pool.complete)],
         )
         self._gauge(
             "taxon_workers_lost",

@@ -223,6 +223,11 @@ class WorkerPool:
         having = [worker for worker in self.workers if key in worker.models]
         await asyncio.gather(*(worker.unload(key) for worker in having), return_exceptions=True)
 
+    @property
+    def complete(self) -> int:
+        """How many processes run and have all models."""
+        return sum(each.alive and self._models.keys() <= each.models for each in self.workers)
+
     def has(self, key: str) -> bool:
         """Whether a process runs that has the model."""
         return any(worker.alive and key in worker.models for worker in self.workers)
