@@ -58,6 +58,7 @@ LONG = (
     "test_coreml.py",
     "test_triton.py",
     "test_benchmark.py",
+    "test_serving_faults.py",
 )
 # Files that are about what is exported. In all others the exporter is a quick one; what runs as a
 # process of its own (the command line) has the real one too.
