@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from taxon.core.labels import Task
 from taxon.core.predictions import Scored
@@ -11,6 +11,7 @@ from taxon.serving.card import Card
 from taxon.serving.drift import DriftReport
 from taxon.serving.settings import ServingSettings
 from taxon.serving.table import Served
+from taxon.serving.uploads import EXAMPLE_BODY
 
 _JSON = {
     "type": "object",
@@ -45,7 +46,7 @@ REQUEST_BODY = {
         },
         "image/*": {"schema": _BINARY},
         "application/octet-stream": {"schema": _BINARY},
-        "application/json": {"schema": _JSON},
+        "application/json": {"schema": _JSON, "example": EXAMPLE_BODY},
     },
 }
 
@@ -90,6 +91,32 @@ class FileResult(BaseModel):
 
 class Classified(BaseModel):
     """One result a picture, in the order in which they were sent."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "model": {"name": "clothing", "version": "3f6c01d2", "fingerprint": "3f6c01d2..."},
+                "results": [
+                    {
+                        "file": "a.gif",
+                        "label": "shirt",
+                        "confidence": 0.93,
+                        "labels": ["shirt"],
+                        "unsure": False,
+                        "out_of_scope": False,
+                        "prediction_set": ["shirt"],
+                        "taxonomy": [],
+                        "top": [
+                            {"label": "shirt", "probability": 0.93},
+                            {"label": "dress", "probability": 0.05},
+                        ],
+                        "error": None,
+                        "explanation": None,
+                    }
+                ],
+            }
+        }
+    )
 
     model: ModelId
     results: list[FileResult]

@@ -19,6 +19,11 @@ from taxon.core.predictions import FloatArray
 
 HEADER = "inference-header-content-length"
 SIZE = "binary_data_size"
+SCHEMA = {
+    "type": "string",
+    "format": "binary",
+    "description": "the JSON, as long as Inference-Header-Content-Length says, and then tensors",
+}
 _LENGTH = struct.Struct("<I")
 _MOST_DIGITS = 18
 

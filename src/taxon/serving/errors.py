@@ -20,6 +20,7 @@ from taxon.serving.metrics import ServerMetrics
 from taxon.serving.table import UnknownModel
 
 _SHOWN = 60  # characters of a received value that an error repeats
+_EXAMPLE = "this server wants a key: send it as Authorization: Bearer KEY"
 _LONGEST = 600  # characters of an error: names in it may be a stranger's
 
 
@@ -39,7 +40,12 @@ def documented(examples: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
         for status, text in examples.items()
     }
     # "default" also keeps FastAPI from documenting its own 422, which this server never gives.
-    responses["default"] = {"model": ErrorAnswer, "description": "Any other error"}
+    responses["default"] = {
+        "model": ErrorAnswer,
+        "description": "Any other error: 401 without a key where the server wants one, 413 or 415 "
+        "for a body that it does not take, 503 with Retry-After where it has no room",
+        "content": {"application/json": {"example": {"error": _EXAMPLE}}},
+    }
     return responses
 
 

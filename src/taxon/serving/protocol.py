@@ -11,7 +11,7 @@ from math import prod
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import HTTPException
+from fastapi import HTTPException, Path
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from taxon.core.predictions import FloatArray, ImageBatch
@@ -28,8 +28,9 @@ from taxon.serving.binary import (
 from taxon.serving.engine import TooMany, Upload
 from taxon.serving.simple_json import require_simple
 from taxon.serving.table import Served
-from taxon.serving.uploads import first_fault, from_base64
+from taxon.serving.uploads import EXAMPLE_PICTURE, first_fault, from_base64
 
+MODEL_NAME = Path(description="the model's name", examples=["clothing"])
 IMAGES = "images"
 IMAGE_BYTES = "image_bytes"
 OUTPUTS = ("probabilities", "logits")
@@ -70,7 +71,7 @@ class InferenceRequest(BaseModel):
                         "name": IMAGE_BYTES,
                         "shape": [1],
                         "datatype": "BYTES",
-                        "data": ["/9j/4AAQSkZJRg..."],
+                        "data": [EXAMPLE_PICTURE],
                     }
                 ],
                 "outputs": [{"name": "probabilities"}],
@@ -95,6 +96,24 @@ class OutputTensor(BaseModel):
 
 class InferenceAnswer(BaseModel):
     """The answer to an inference request; `id` is there when the request had one."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "model_name": "clothing",
+                "model_version": "3f6c01d2",
+                "id": "42",
+                "outputs": [
+                    {
+                        "name": "probabilities",
+                        "shape": [1, 3],
+                        "datatype": "FP32",
+                        "data": [0.9, 0.07, 0.03],
+                    }
+                ],
+            }
+        }
+    )
 
     model_name: str
     model_version: str

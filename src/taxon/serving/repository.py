@@ -9,11 +9,12 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from taxon.core.errors import TaxonError
 from taxon.serving.desk import Desk
 from taxon.serving.errors import documented
+from taxon.serving.protocol import MODEL_NAME
 from taxon.serving.table import UnknownModel
 
 _OFF = (
@@ -27,6 +28,12 @@ _REFUSED = "its newest state is refused; the server's log says why"
 class Entry(BaseModel):
     """A model: READY; or UNAVAILABLE, with the reason why its newest state is not served."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"name": "clothing", "version": "3f6c01d2", "state": "READY", "reason": ""}
+        }
+    )
+
     name: str
     version: str
     state: str
@@ -36,9 +43,20 @@ class Entry(BaseModel):
 def repository_router(desk: Desk) -> APIRouter:
     """Make the routes under /v2/repository."""
     router = APIRouter(prefix="/v2/repository", tags=["Open Inference Protocol V2"])
-    errors = documented({403: _OFF, 404: "there is no model 'x' where this server looks"})
+    errors = documented(
+        {
+            400: f"model 'clothing': {_REFUSED}",
+            403: _OFF,
+            404: "there is no model 'x' where this server looks",
+        }
+    )
 
-    @router.post("/index", response_model=list[Entry], summary="The models that there are")
+    @router.post(
+        "/index",
+        response_model=list[Entry],
+        responses=documented({}),
+        summary="The models that there are",
+    )
     async def index() -> Any:
         entries = [
             Entry(name=model.name, version=model.version, state="READY", reason="")
@@ -50,8 +68,13 @@ def repository_router(desk: Desk) -> APIRouter:
         ]
         return entries + refused
 
-    @router.post("/models/{name}/load", responses=errors, summary="Open a model's newest state")
-    async def load(name: str) -> Response:
+    @router.post(
+        "/models/{name}/load",
+        response_class=Response,
+        responses=errors,
+        summary="Open a model's newest state",
+    )
+    async def load(name: str = MODEL_NAME) -> Response:
         _require_allowed()
         try:
             await desk.table.refresh(name)
@@ -61,8 +84,13 @@ def repository_router(desk: Desk) -> APIRouter:
             raise HTTPException(400, f"model '{name}': {_REFUSED}") from error
         return Response(status_code=200)
 
-    @router.post("/models/{name}/unload", responses=errors, summary="Close a model")
-    async def unload(name: str) -> Response:
+    @router.post(
+        "/models/{name}/unload",
+        response_class=Response,
+        responses=errors,
+        summary="Close a model",
+    )
+    async def unload(name: str = MODEL_NAME) -> Response:
         _require_allowed()
         await desk.table.unload(name)
         return Response(status_code=200)

@@ -7,7 +7,7 @@ import binascii
 from dataclasses import dataclass, field
 
 from fastapi import HTTPException
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
@@ -17,6 +17,9 @@ from taxon.serving.simple_json import require_simple
 RAW_NAME = "picture"  # a raw body has no file name
 _NO_FILE = "the form has no file; send each picture as a part with a file name"
 _OTHER_PARTS = 100  # of a form at most, those without a file name
+
+EXAMPLE_PICTURE = "R0lGODdhAgACAIEAAMgeHgAAAAAAAAAAACwAAAAAAgACAAAIBgABCAQQEAA7"
+EXAMPLE_BODY: dict[str, JsonValue] = {"pictures": [{"name": "a.gif", "data": EXAMPLE_PICTURE}]}
 
 
 class JsonPicture(BaseModel):
@@ -33,7 +36,7 @@ class JsonPictures(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"example": {"pictures": [{"name": "a.jpg", "data": "/9j/4AAQ..."}]}},
+        json_schema_extra={"example": EXAMPLE_BODY},
     )
 
     pictures: list[JsonPicture]

@@ -53,6 +53,8 @@ _ERRORS = documented(
     }
 )
 
+_UNKNOWN = documented({404: "unknown model 'x'; this server has 'clothing'"})
+
 
 def v1_router(desk: Desk) -> APIRouter:
     """Make the routes under /v1."""
@@ -112,12 +114,20 @@ def _result(prediction: Prediction) -> dict[str, Any]:
 
 
 def _add_descriptions(router: APIRouter, desk: Desk) -> None:
-    @router.get("/models", response_model=Models, summary="The models that are served")
+    @router.get(
+        "/models",
+        response_model=Models,
+        responses=documented({}),
+        summary="The models that are served",
+    )
     async def models() -> Any:
         return {"models": [describe(served, desk.settings) for served in desk.table]}
 
     @router.get(
-        "/model", response_model=ModelDescription, responses=_ERRORS, summary="What a model is"
+        "/model",
+        response_model=ModelDescription,
+        responses=_UNKNOWN,
+        summary="What a model is",
     )
     async def one(model: str | None = _MODEL, version: str | None = _VERSION) -> Any:
         return describe(desk.table.find(model, version), desk.settings)
@@ -125,7 +135,7 @@ def _add_descriptions(router: APIRouter, desk: Desk) -> None:
     @router.get(
         "/drift",
         response_model=DriftAnswer,
-        responses=_ERRORS,
+        responses=_UNKNOWN,
         summary="How far the latest pictures have moved from those of the calibration",
     )
     async def drift(model: str | None = _MODEL, version: str | None = _VERSION) -> Any:

@@ -19,6 +19,7 @@ from taxon.serving.errors import documented
 from taxon.serving.protocol import (
     IMAGE_BYTES,
     IMAGES,
+    MODEL_NAME,
     SCOPE,
     InferenceAnswer,
     InferenceRequest,
@@ -84,18 +85,28 @@ def v2_routers(desk: Desk) -> list[APIRouter]:
 
 
 def _add_server(router: APIRouter, desk: Desk) -> None:
-    @router.get("", response_model=ServerMetadata, summary="What this server is")
+    @router.get(
+        "",
+        response_model=ServerMetadata,
+        responses=documented({}),
+        summary="What this server is",
+    )
     async def server_metadata() -> Any:
         return {"name": "taxon", "version": taxon_version(), "extensions": EXTENSIONS}
 
-    @router.get("/health/live", response_model=Live, summary="Whether the process answers")
+    @router.get(
+        "/health/live",
+        response_model=Live,
+        responses=documented({}),
+        summary="Whether the process answers",
+    )
     async def live() -> Any:
         return {"live": True}
 
     @router.get(
         "/health/ready",
         response_model=Ready,
-        responses={503: {"model": Ready, "description": "Starting or stopping"}},
+        responses=documented({}) | {503: {"model": Ready, "description": "Starting or stopping"}},
         summary="Whether pictures are accepted",
     )
     async def ready() -> Any:
@@ -111,18 +122,19 @@ def _add_model(router: APIRouter, desk: Desk) -> None:
         summary="The model's inputs and outputs",
         openapi_extra={"parameters": [_NAME]},
     )
-    async def model_metadata(request: Request) -> Any:
-        return _metadata(desk, _find(desk, request))
+    async def model_metadata(request: Request, name: str = MODEL_NAME) -> Any:
+        return _metadata(desk, desk.table.find(name, request.path_params.get("version")))
 
     @router.get(
         "/ready",
         response_model=ModelReady,
-        responses=documented(_UNKNOWN_MODEL),
+        responses=documented(_UNKNOWN_MODEL)
+        | {503: {"model": ModelReady, "description": "Starting or stopping"}},
         summary="Whether the model accepts pictures",
         openapi_extra={"parameters": [_NAME]},
     )
-    async def model_ready(request: Request) -> Any:
-        served = _find(desk, request)
+    async def model_ready(request: Request, name: str = MODEL_NAME) -> Any:
+        served = desk.table.find(name, request.path_params.get("version"))
         state = served.engine.ready
         return JSONResponse({"name": served.name, "ready": state}, 200 if state else 503)
 
@@ -136,10 +148,12 @@ def _add_infer(router: APIRouter, desk: Desk) -> None:
                 400: "input 'images' has datatype 'FP32'; allowed is 'UINT8'",
                 **_UNKNOWN_MODEL,
                 413: "the body has 40000000 bytes or more; at most 33554432 are allowed",
+                500: "internal error",
                 503: "the server is busy (256 of 256 places taken, 1 wanted); try again shortly",
                 504: "its time was over before it was computed",
             }
-        ),
+        )
+        | {200: {"content": {"application/octet-stream": {"schema": binary.SCHEMA}}}},
         summary="Probabilities and logits of prepared or encoded pictures",
         description="One input: `images` (UINT8 [N, 3, H, W], prepared as the model's "
         "preprocessing says) or `image_bytes` (BYTES [N]: the files, in base64 where they stand in "
@@ -147,10 +161,9 @@ def _add_infer(router: APIRouter, desk: Desk) -> None:
         "protocol's binary extension.",
         openapi_extra={"parameters": [_NAME], "requestBody": _request_body()},
     )
-    async def infer(request: Request) -> Response:
+    async def infer(request: Request, name: str = MODEL_NAME) -> Response:
         deadline = desk.deadline(request)
-        params = request.path_params
-        async with desk.model(params["name"], params.get("version")) as served:
+        async with desk.model(name, request.path_params.get("version")) as served:
             body = await request.body()
             declared = request.headers.get(binary.HEADER)
             # Numbers in JSON take as long to read as the pictures to compute: off the event loop.
@@ -202,10 +215,6 @@ def _response(served: Served, parsed: InferenceRequest, answers: list[Answer]) -
     )
 
 
-def _find(desk: Desk, request: Request) -> Served:
-    return desk.table.find(request.path_params["name"], request.path_params.get("version"))
-
-
 def _metadata(desk: Desk, served: Served) -> ModelMetadata:
     spec, platform = served.spec, served.engine.description.platform
     size = [-1, 3, *served.engine.description.image_size]
@@ -241,4 +250,8 @@ def _request_body() -> dict[str, Any]:
             return resolved(definitions[part["$ref"].rpartition("/")[2]])
         return {key: resolved(value) for key, value in part.items()}
 
-    return {"required": True, "content": {"application/json": {"schema": resolved(schema)}}}
+    content = {
+        "application/json": {"schema": resolved(schema)},
+        "application/octet-stream": {"schema": binary.SCHEMA},
+    }
+    return {"required": True, "content": content}
