@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,8 @@ from taxon.serving.places import Place, contents_stamp
 _log = logging.getLogger("taxon.serving")
 _SECONDS = 1.0  # between two looks for changed places
 _VERSION_DIGITS = 8  # of the fingerprint, where the folder names no version
+
+Stamps = dict[tuple[Path, str | None, str | None], str]  # by a place's key
 
 
 class UnknownModel(InputError):
@@ -93,6 +95,7 @@ class ModelTable:
         self._look_now = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
         self._called: dict[tuple[Path, str | None, str | None], str] = {}  # by a place's key
+        self._seen: Stamps | str = {}  # what was acted upon; or why nothing could be seen
         self._unfinished: dict[Path, str] = {}  # folder of what is refused -> what was in it
         self.refused: dict[str, str] = {}  # name -> why its newest model is not served
         self.unseen: str | None = None  # why the latest look for models found none of them
@@ -154,7 +157,9 @@ class ModelTable:
             TaxonError: one may not be served.
         """
         try:
-            for place in self._look():
+            places = self._look()
+            self._seen = _stamps_of(places)
+            for place in places:
                 await self._put(place)
         except BaseException:
             await self.stop()
@@ -181,6 +186,7 @@ class ModelTable:
         async with self._changing:
             places = await asyncio.to_thread(self._look)
             if name is None:
+                self._seen = _stamps_of(places)
                 self.refused.clear()  # what may still not be served is refused again
                 self._unfinished.clear()
             else:
@@ -188,6 +194,8 @@ class ModelTable:
                 places = [place for place in places if self._name(place) == name]
                 if not places:
                     raise UnknownModel(f"there is no model '{name}' where this server looks")
+                if isinstance(self._seen, dict):
+                    self._seen |= _stamps_of(places)
             for place in places:
                 contents = contents_stamp(place.folder)
                 try:
@@ -211,7 +219,6 @@ class ModelTable:
 
     async def watch(self) -> None:
         """Look for changed places each second, and at once after `look_again`; for ever."""
-        seen = self._stamps()
         while True:
             asked = False
             try:
@@ -223,8 +230,8 @@ class ModelTable:
             self._look_now.clear()
             found = await asyncio.to_thread(self._stamps)
             # What was refused is not tried again until it changes: it may still be copied.
-            if asked or found != seen or await asyncio.to_thread(self._has_gone_on):
-                seen = found
+            if asked or found != self._seen or await asyncio.to_thread(self._has_gone_on):
+                self._seen = found
                 try:
                     await self.refresh()
                     self.unseen = None
@@ -232,9 +239,9 @@ class ModelTable:
                     self.unseen = reason_of(error)
                     _log.error("cannot look for models: %s", self.unseen)
 
-    def _stamps(self) -> list[str] | str:
+    def _stamps(self) -> Stamps | str:
         try:
-            return [place.stamp for place in self._look()]
+            return _stamps_of(self._look())
         except (TaxonError, OSError) as error:
             return str(error)
 
@@ -319,3 +326,7 @@ class ModelTable:
         if all(model.version.isdecimal() for model in models):
             return sorted(models, key=lambda model: int(model.version), reverse=True)
         return models[::-1]
+
+
+def _stamps_of(places: Iterable[Place]) -> Stamps:
+    return {place.key: place.stamp for place in places}

@@ -83,11 +83,12 @@ def _add_classify(router: APIRouter, desk: Desk) -> None:
         explain: bool = _EXPLAIN,
         label: str | None = _LABEL,
     ) -> Any:
+        # Read first: a slow client must not keep a model that was exchanged, nor its time run.
+        pictures = await _pictures(request, desk)
         deadline = desk.deadline(request)
         async with desk.model(model, version) as served:
             wanted = _within(top, served)
             _require_class(label, served)
-            pictures = await _pictures(request, desk)
             started = time.perf_counter()
             predictions = await desk.classify(served, pictures, top=wanted, deadline=deadline)
             if len(predictions) == 1 and predictions[0].error is not None:

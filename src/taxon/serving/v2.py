@@ -36,8 +36,6 @@ from taxon.serving.table import Served
 _TAG = "Open Inference Protocol V2"
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 _PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}  # Triton's word for it
-# The routes read it from the address themselves, so FastAPI does not know of it.
-_NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
 _UNKNOWN_MODEL = {404: "unknown model 'x'; this server has 'clothing'"}
 
 
@@ -120,7 +118,6 @@ def _add_model(router: APIRouter, desk: Desk) -> None:
         response_model=ModelMetadata,
         responses=documented(_UNKNOWN_MODEL),
         summary="The model's inputs and outputs",
-        openapi_extra={"parameters": [_NAME]},
     )
     async def model_metadata(request: Request, name: str = MODEL_NAME) -> Any:
         return _metadata(desk, desk.table.find(name, request.path_params.get("version")))
@@ -131,7 +128,6 @@ def _add_model(router: APIRouter, desk: Desk) -> None:
         responses=documented(_UNKNOWN_MODEL)
         | {503: {"model": ModelReady, "description": "Starting or stopping"}},
         summary="Whether the model accepts pictures",
-        openapi_extra={"parameters": [_NAME]},
     )
     async def model_ready(request: Request, name: str = MODEL_NAME) -> Any:
         served = desk.table.find(name, request.path_params.get("version"))
@@ -159,12 +155,13 @@ def _add_infer(router: APIRouter, desk: Desk) -> None:
         "preprocessing says) or `image_bytes` (BYTES [N]: the files, in base64 where they stand in "
         "JSON; the server prepares them). Tensors may follow the JSON as bytes, both ways: the "
         "protocol's binary extension.",
-        openapi_extra={"parameters": [_NAME], "requestBody": _request_body()},
+        openapi_extra={"requestBody": _request_body()},
     )
     async def infer(request: Request, name: str = MODEL_NAME) -> Response:
+        # Read first: a slow client must not keep a model that was exchanged, nor its time run.
+        body = await request.body()
         deadline = desk.deadline(request)
         async with desk.model(name, request.path_params.get("version")) as served:
-            body = await request.body()
             declared = request.headers.get(binary.HEADER)
             # Numbers in JSON take as long to read as the pictures to compute: off the event loop.
             most = desk.settings.max_queue
