@@ -42,6 +42,9 @@ class OnnxRuntimeBackend:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or available_cores()
         options.log_severity_level = 3
+        # By default threads that wait for work turn in circles: they take the cores from whatever
+        # decodes the next pictures, and from every other process.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not file.is_file():
             raise BundleError(f"no such file: {file}")
         try:
