@@ -1,6 +1,6 @@
 """The engine: bytes of pictures in, rows of outputs out; decoding in threads, computing in batches.
 
-    bytes -> decode and resize (threads) -> queue -> batch -> compute (one thread) -> rows
+    bytes -> decode and resize (threads) -> queue -> batch -> compute (threads) -> rows
 
 `LocalEngine` does it in this process; `workers.WorkerEngine` has other processes do it.
 """
@@ -22,6 +22,7 @@ from taxon.core.cores import available_cores
 from taxon.core.errors import ImageError
 from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.inference import Predictor
+from taxon.inference.lanes import Lanes
 from taxon.preprocessing.statistics import picture_statistics
 from taxon.serving.batcher import Batcher, Overloaded, Row
 from taxon.serving.pace import best_batch_size
@@ -207,18 +208,24 @@ class LocalEngine:
         height, width = self._predictor.image_size
         picture = np.random.default_rng(0).integers(0, 256, (1, 3, height, width), dtype=np.uint8)
 
+        backend = self._predictor.backend
+        # The size matters where there is much to do.
+        busy = backend.shared if isinstance(backend, Lanes) else backend
+
         def run(size: int) -> None:
-            self._predictor.run(np.repeat(picture, size, axis=0))
+            busy.run(np.repeat(picture, size, axis=0))
 
         return best_batch_size(run, self._settings.max_batch_size)
 
     def _make_batcher(self, size: int) -> Batcher:
+        backend = self._predictor.backend
         return Batcher(
             self._predictor.run,
             max_batch_size=size,
             max_delay_ms=self._settings.max_delay_ms,
             max_queue=self._settings.max_queue,
             on_their_way=lambda: self._decoding,
+            lanes=backend.count if isinstance(backend, Lanes) else 1,
         )
 
     @contextmanager
