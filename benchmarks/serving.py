@@ -21,6 +21,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -209,19 +210,23 @@ def measure_all(models: Sequence[Model], contenders: dict[str, Contender], plan:
                 kept(cells / f"{model.name}--{name}--{number}.json", measure)
 
 
-def measure_overload(models: Sequence[Model], contenders: dict[str, Contender], plan: Plan) -> None:
+def measure_overload(models: Sequence[Model], ours: Contender, plan: Plan) -> None:
     """Ours under twice what it can bear, with its defaults and with a short wait."""
+
+    def measure(model: Model, options: tuple[str, ...], bears: float | None = None) -> Cell:
+        with running(ours, model, {"options": options}, _picture(plan)) as server:
+            ask = partial(load, server, ours, plan)
+            return serving_overload.measure(server, ask, plan.work, plan.seconds, bears)
+
     for model in models:
-        for words, options in serving_overload.SETTINGS.items():
-            contender = contenders["taxon"]
-
-            def measure(options: tuple[str, ...] = options, m: Model = model) -> Cell:
-                settings = {"options": options}
-                with running(contender, m, settings, _picture(plan)) as server:
-                    ask = lambda *more: load(server, contender, plan, *more)  # noqa: E731
-                    return serving_overload.measure(server, ask, plan.work, plan.seconds)
-
-            kept(plan.work / "overload" / f"{model.name}--{words}.json", measure)
+        folder = plan.work / "overload"
+        defaults = kept(folder / f"{model.name}--defaults.json", partial(measure, model, ()))
+        if "failed" in defaults:
+            continue
+        short = ("--max-wait-ms", str(serving_overload.short_wait(defaults)))
+        bears = defaults["bears_per_second"]
+        file = folder / f"{model.name}--{short[0].strip('-')} {short[1]}.json"
+        kept(file, partial(measure, model, short, bears))
 
 
 def _picture(plan: Plan) -> bytes:
@@ -255,7 +260,7 @@ def main() -> None:
         if given.contenders:
             contenders = {name: contenders[name] for name in given.contenders.split(",")}
         if given.overload:
-            measure_overload(models, contenders, plan)
+            measure_overload(models, contenders["taxon"], plan)
         else:
             measure_all(models, contenders, plan)
     print(report(work))

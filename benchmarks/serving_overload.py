@@ -2,7 +2,8 @@
 
 First what it can bear: its throughput in a closed loop. Then requests at random moments, whether or
 not others were answered: at a fifth of that, at twice, at half. Latencies count from when a request
-was due.
+was due. Once with the defaults, and once with the longest wait that three times the latency at a
+fifth leaves room for.
 """
 
 from __future__ import annotations
@@ -14,10 +15,6 @@ from typing import Any
 
 from serving_servers import Running, Watch
 
-SETTINGS: dict[str, tuple[str, ...]] = {
-    "defaults": (),
-    "short-wait": ("--max-wait-ms", "100"),
-}
 SATURATED = 16  # requests at once: no wait is too long for them
 CALM, OVER, AFTER = 0.2, 2.0, 0.5  # of what it can bear
 IN_A_ROW = 10  # answers as before the overload, and it has recovered
@@ -25,12 +22,23 @@ Cell = dict[str, Any]
 Ask = Callable[..., list[Cell]]
 
 
-def measure(server: Running, ask: Ask, work: Path, seconds: float) -> Cell:
-    """Load it calmly, too much, and half; say what came back."""
+def short_wait(defaults: Cell) -> int:
+    """Milliseconds of waiting that leave a request within three times its calm latency."""
+    return max(1, round(2 * float(defaults["calm"]["p99_ms"])))
+
+
+def measure(
+    server: Running, ask: Ask, work: Path, seconds: float, bears: float | None = None
+) -> Cell:
+    """Load it calmly, too much, and half; say what came back.
+
+    Args:
+        bears: requests a second that it can bear; None: it is measured.
+    """
     ask("--concurrency", "8", "--seconds", "3")
-    closed = ["--concurrency", str(SATURATED), "--seconds", str(seconds)]
-    (found,) = ask(*closed)
-    bears = float(found["per_second"])
+    if bears is None:
+        (found,) = ask("--concurrency", str(SATURATED), "--seconds", str(seconds))
+        bears = float(found["per_second"])
     before = server.memory()
     trace = work / "trace.json"
     lengths = (seconds, 3 * seconds, seconds)
