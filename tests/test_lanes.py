@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -65,41 +63,13 @@ def graph(tmp_path: Path) -> Path:
 
 
 class TestLanes:
-    def test_a_lone_batch_has_all_cores_and_several_share_them(self) -> None:
-        alone, shared = Meeting(1), MeanColour()
-        lanes = Lanes(alone, shared, 2)
-        lanes.run(ONE)
-        lanes.run(ONE)
-        assert alone.batches == [1, 1] and shared.batches == []
-
-    def test_those_that_come_meanwhile_share_the_cores(self) -> None:
-        meeting = Meeting(3)
-        used: list[str] = []
-
-        def noted(name: str) -> Callable[[ImageBatch], Outputs]:
-            def run(images: ImageBatch) -> Outputs:
-                used.append(name)
-                return meeting.run(images)
-
-            return run
-
-        lanes = Lanes(_Backend(noted("alone")), _Backend(noted("shared")), 3)
-        with ThreadPoolExecutor(3) as pool:
-            list(pool.map(lanes.run, [ONE] * 3))
-        assert sorted(used) == ["alone", "shared", "shared"]
-
-    def test_a_failure_frees_its_lane(self) -> None:
-        lanes = Lanes(MeanColour(), Meeting(1), 2)
-        with pytest.raises(RuntimeError, match="black"):
-            lanes.run(np.zeros((1, 3, 4, 4), np.uint8))
-        assert lanes.run(ONE).probabilities.shape == (1, 3)  # alone again
-
     def test_onnx_runtime_has_as_many_as_cores(self, graph: Path) -> None:
         lanes = with_lanes(OnnxRuntimeBackend(graph, threads=2))
         assert isinstance(lanes, Lanes) and lanes.count == 2
         assert isinstance(lanes.shared, OnnxRuntimeBackend) and lanes.shared.threads == 1
         pictures = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 4), dtype=np.uint8)
         means = pictures.mean(axis=(2, 3))
+        assert lanes.name == "onnxruntime"
         for backend in (lanes.alone, lanes.shared, lanes):
             assert backend.run(pictures).logits == pytest.approx(means, rel=1e-5)
 
@@ -111,13 +81,6 @@ class TestLanes:
     def test_others_have_one(self, graph: Path) -> None:
         single, other = OnnxRuntimeBackend(graph, threads=1), MeanColour()
         assert with_lanes(single) is single and with_lanes(other) is other
-
-
-class _Backend:
-    name = "noted"
-
-    def __init__(self, run: Callable[[ImageBatch], Outputs]) -> None:
-        self.run = run
 
 
 class TestBatcher:
@@ -132,6 +95,52 @@ class TestBatcher:
 
         asyncio.run(main())
         assert meeting.batches == [1] * 4
+
+    def test_a_lone_batch_has_all_cores(self) -> None:
+        alone, shared = Meeting(1), Meeting(1)
+        coming = 0
+
+        async def main() -> None:
+            nonlocal coming
+            batcher = Batcher(
+                shared.run,
+                max_batch_size=2,
+                max_delay_ms=0,
+                max_queue=8,
+                on_their_way=lambda: coming,
+                lanes=2,
+                run_alone=alone.run,
+            )
+            await batcher.start()
+            await batcher.submit(ONE[0])
+            await batcher.submit_many([ONE[0], ONE[0]])
+            assert (alone.batches, shared.batches) == ([1, 2], [])
+            coming = 1  # another one is being decoded
+            await batcher.submit(ONE[0])
+            assert (alone.batches, shared.batches) == ([1, 2], [1])
+            await batcher.stop()
+
+        asyncio.run(main())
+
+    def test_batches_at_once_share_the_cores(self) -> None:
+        alone, shared = Meeting(1), Meeting(2)
+
+        async def main() -> None:
+            batcher = Batcher(
+                shared.run,
+                max_batch_size=1,
+                max_delay_ms=0,
+                max_queue=8,
+                on_their_way=lambda: 1,
+                lanes=2,
+                run_alone=alone.run,
+            )
+            await batcher.start()
+            await batcher.submit_many([ONE[0]] * 4)
+            await batcher.stop()
+
+        asyncio.run(main())
+        assert shared.batches == [1] * 4 and alone.batches == []
 
     def test_stops_when_all_lanes_are_done(self) -> None:
         meeting = Meeting(2)

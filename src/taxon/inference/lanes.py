@@ -7,7 +7,7 @@ side (benchmarks/RESULTS.md); a lone batch is answered sooner by all cores toget
 
 from __future__ import annotations
 
-import threading
+from dataclasses import dataclass
 
 from taxon.core.predictions import ImageBatch
 from taxon.inference.backend import Backend, Outputs
@@ -16,33 +16,28 @@ from taxon.inference.onnx_runtime import OnnxRuntimeBackend
 _MOST = 4  # with more cores a lane has several: one core alone would take long for its batch
 
 
+@dataclass(frozen=True)
 class Lanes:
-    """A backend that computes several batches at once.
+    """A backend that may compute several batches at once.
 
-    Args:
-        alone: computes a batch while there is no other.
-        shared: computes it while there are others; several threads may call it.
+    Attributes:
+        alone: computes a batch on all cores.
+        shared: computes it on a part of them; several threads may call it.
         count: how many batches at once keep the cores busy.
     """
 
-    def __init__(self, alone: Backend, shared: Backend, count: int) -> None:
-        self.name = alone.name
-        self.alone = alone
-        self.shared = shared
-        self.count = count
-        self._running = 0
-        self._lock = threading.Lock()
+    alone: Backend
+    shared: Backend
+    count: int
+
+    @property
+    def name(self) -> str:
+        """How logs and reports call it."""
+        return self.alone.name
 
     def run(self, images: ImageBatch) -> Outputs:
-        """Compute a batch, uint8 [N, 3, H, W]."""
-        with self._lock:
-            backend = self.shared if self._running else self.alone
-            self._running += 1
-        try:
-            return backend.run(images)
-        finally:
-            with self._lock:
-                self._running -= 1
+        """Compute a batch, uint8 [N, 3, H, W], on all cores."""
+        return self.alone.run(images)
 
 
 def with_lanes(backend: Backend) -> Backend:

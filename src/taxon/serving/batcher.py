@@ -87,6 +87,8 @@ class Batcher:
         on_their_way: how many pictures will be submitted soon (those being decoded); by default
             there may always be one.
         lanes: batches computed at once at most.
+        run_alone: computes a batch while nothing else is computed, waits or is on its way; None:
+            `run` does.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Batcher:
         max_queue: int,
         on_their_way: Callable[[], int] = lambda: 1,
         lanes: int = 1,
+        run_alone: Callable[[ImageBatch], Outputs] | None = None,
     ) -> None:
         self._run = run
         self._max_batch_size = max_batch_size
@@ -105,6 +108,8 @@ class Batcher:
         self._max_queue = max_queue
         self._on_their_way = on_their_way
         self._lanes = lanes
+        self._run_alone = run_alone or run
+        self._computing = 0
         self._queue: deque[_Waiting] = deque()
         self._changed = asyncio.Event()
         self._stopping = False
@@ -216,9 +221,12 @@ class Batcher:
         batch = [one for one in batch if not one.answer.done() and not _late(one, begun)]
         if not batch:
             return
+        alone = not (self._computing or self._queue or self._on_their_way() > 0)
+        run = self._run_alone if alone else self._run
+        self._computing += 1
         try:
             outputs, seconds = await loop.run_in_executor(
-                self._executor, self._timed, [one.image for one in batch]
+                self._executor, _timed, run, [one.image for one in batch]
             )
         except Exception as error:  # whatever the backend raises, the batcher goes on
             _log.exception("a batch of %d failed", len(batch))
@@ -228,6 +236,8 @@ class Batcher:
                     failure.__cause__ = error
                     one.answer.set_exception(failure)
             return
+        finally:
+            self._computing -= 1
         self.pace.note(len(batch), batch[0].arrived, loop.time())
         for position, one in enumerate(batch):
             if not one.answer.done():
@@ -243,13 +253,14 @@ class Batcher:
                     )
                 )
 
-    def _timed(self, images: list[ImageBatch]) -> tuple[Outputs, float]:
-        started = time.perf_counter()
-        outputs = self._run(np.stack(images))
-        if len(outputs.logits) != len(images):
-            count = len(outputs.logits)
-            raise ValueError(f"the backend gave {count} rows for {len(images)} pictures")
-        return outputs, time.perf_counter() - started
+
+def _timed(run: Callable[[ImageBatch], Outputs], images: list[ImageBatch]) -> tuple[Outputs, float]:
+    started = time.perf_counter()
+    outputs = run(np.stack(images))
+    if len(outputs.logits) != len(images):
+        count = len(outputs.logits)
+        raise ValueError(f"the backend gave {count} rows for {len(images)} pictures")
+    return outputs, time.perf_counter() - started
 
 
 def _late(one: _Waiting, now: float) -> bool:

@@ -219,13 +219,15 @@ class LocalEngine:
 
     def _make_batcher(self, size: int) -> Batcher:
         backend = self._predictor.backend
+        lanes = backend if isinstance(backend, Lanes) else Lanes(backend, backend, 1)
         return Batcher(
-            self._predictor.run,
+            lanes.shared.run,
             max_batch_size=size,
             max_delay_ms=self._settings.max_delay_ms,
             max_queue=self._settings.max_queue,
             on_their_way=lambda: self._decoding,
-            lanes=backend.count if isinstance(backend, Lanes) else 1,
+            lanes=lanes.count,
+            run_alone=lanes.alone.run,
         )
 
     @contextmanager
