@@ -23,6 +23,7 @@ _OFF = (
 )
 # And not the reason itself: it has paths of this machine in it.
 _REFUSED = "its newest state is refused; the server's log says why"
+READY = "READY"
 
 
 class Entry(BaseModel):
@@ -37,7 +38,7 @@ class Entry(BaseModel):
 def entries(desk: Desk) -> list[Entry]:
     """Return the models that there are, and those whose newest state is refused."""
     served = [
-        Entry(name=model.name, version=model.version, state="READY", reason="")
+        Entry(name=model.name, version=model.version, state=READY, reason="")
         for model in desk.table
     ]
     refused = [
