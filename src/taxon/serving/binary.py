@@ -11,10 +11,12 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 
 import numpy as np
 
 from taxon.core.predictions import FloatArray, ImageBatch
+from taxon.serving.limits import whole_number
 from taxon.serving.refusals import BadRequest
 
 HEADER = "inference-header-content-length"
@@ -38,12 +40,13 @@ def take_apart(body: bytes, declared: str | None) -> Parts:
     """
     if declared is None:
         return Parts(body, memoryview(b""))
-    if not declared.isdecimal() or int(declared) > len(body):
+    length = whole_number(declared)
+    if length is None or length > len(body):
         raise BadRequest(
             f"Inference-Header-Content-Length is '{declared[:20]}'; it must be the length of the "
             f"JSON at the start of the body, which has {len(body)} bytes",
         )
-    return Parts(body[: int(declared)], memoryview(body)[int(declared) :])
+    return Parts(body[:length], memoryview(body)[length:])
 
 
 def tensor_bytes(parts: Parts, sizes: Sequence[int]) -> list[memoryview]:
@@ -88,7 +91,7 @@ def images_from(data: memoryview, shape: Sequence[int], name: str) -> ImageBatch
     Raises:
         BadRequest: another number of bytes.
     """
-    wanted = int(np.prod(shape))
+    wanted = prod(shape)
     if len(data) != wanted:
         raise BadRequest(
             f"the binary data of '{name}' have {len(data)} bytes; its shape has {wanted}"

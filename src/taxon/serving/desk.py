@@ -14,6 +14,7 @@ from taxon.core.errors import ImageError
 from taxon.core.predictions import ImageBatch, Prediction
 from taxon.decision import decide
 from taxon.serving.engine import Answer, Upload
+from taxon.serving.limits import whole_number
 from taxon.serving.metrics import ServerMetrics
 from taxon.serving.refusals import BadRequest
 from taxon.serving.settings import ServingSettings
@@ -50,9 +51,10 @@ class Desk:
         asked = request.headers.get(TIMEOUT_HEADER)
         if asked is None:
             return self.deadline_in(None)
-        if not asked.isdecimal() or not int(asked):
+        milliseconds = whole_number(asked)
+        if not milliseconds:
             raise BadRequest(f"{TIMEOUT_HEADER} is '{asked[:20]}'; it must be whole milliseconds")
-        return self.deadline_in(int(asked) / 1000)
+        return self.deadline_in(milliseconds / 1000)
 
     def deadline_in(self, seconds: float | None) -> float:
         """The same, of a request that is to take so long at most; None: as long as is allowed."""

@@ -30,6 +30,7 @@ OUTPUTS = ("probabilities", "logits")
 SCOPE = "scope"  # FP32 [N], of models that flag what is out of scope
 Pictures = ImageBatch | list[Upload]
 Numbers = np.ndarray[tuple[int, ...], np.dtype[Any]]
+_MOST = 2**31  # pictures in a shape; lengths computed from more have no meaning
 _PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}  # Triton's word for it
 
 
@@ -164,7 +165,7 @@ def output_values(rows: Sequence[Row], name: str) -> FloatArray:
 def _images(tensor: Input, image_size: tuple[int, int]) -> ImageBatch:
     height, width = image_size
     shape = tuple(tensor.shape)
-    if len(shape) != 4 or shape[0] < 1 or shape[1:] != (3, height, width):
+    if len(shape) != 4 or not 1 <= shape[0] <= _MOST or shape[1:] != (3, height, width):
         raise BadRequest(
             f"input '{IMAGES}' has shape {tensor.shape}; allowed is [N, 3, {height}, {width}] "
             "with N at least 1 (prepared pictures; send files as "
