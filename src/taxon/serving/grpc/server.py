@@ -39,6 +39,7 @@ _CODES = {
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
+_UNCOMPRESSED = 1  # a bit for each algorithm, this one for none
 _MOMENT = 0.05  # seconds
 _SHOWN = 1000  # characters of an error: what a client sent may stand in it, and trailers are short
 
@@ -71,6 +72,9 @@ class GrpcServer:
                 ("grpc.server_handshake_timeout_ms", round(settings.client_seconds * 1000)),
                 # Else two servers could share the port, and a client would get either.
                 ("grpc.so_reuseport", 0),
+                # Pictures are compressed already; and some versions of gRPC would unpack any number
+                # of bytes before they hold them against the greatest length.
+                ("grpc.compression_enabled_algorithms_bitset", _UNCOMPRESSED),
                 # Else megabytes of a message come before anyone has asked for it; see `_Intake`.
                 ("grpc.http2.bdp_probe", 0),
             ],
