@@ -54,6 +54,7 @@ class GrpcServer:
         port: 0 takes a free one.
 
     Attributes:
+        desk: the models, limits and metrics.
         port: where it listens.
 
     Raises:
@@ -61,6 +62,7 @@ class GrpcServer:
     """
 
     def __init__(self, desk: Desk, host: str, port: int) -> None:
+        self.desk = desk
         settings = desk.settings
         self._server = aio.server(
             handlers=(_Calls(desk),),
