@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ import pytest
 import tritonclient.grpc
 import tritonclient.grpc.aio
 import tritonclient.http
+from conftest import ROOT
 from PIL import Image
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
@@ -407,3 +409,36 @@ def test_schema_is_that_of_the_client() -> None:
             assert field.is_repeated == other.is_repeated, field.full_name
             if field.message_type is not None:
                 assert field.message_type.name == other.message_type.name
+
+
+def test_guide(
+    server: Server,
+    pictures: list[bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What the guide types, at this server."""
+    text = (ROOT / "docs" / "guides" / "serving.md").read_text(encoding="utf-8")
+    for written, here in (
+        ("127.0.0.1:8000", server.http),
+        ("127.0.0.1:8001", server.grpc),
+        ("models/defects", f"models/{NAME}"),
+        ('"defects"', f'"{NAME}"'),
+    ):
+        text = text.replace(written, here)
+    blocks = re.findall(r"```console\n(.*?)```", text, re.S)
+    (python,) = (block for block in blocks if "import tritonclient" in block)
+    (typed,) = (block for block in blocks if "base64" in block)
+    (tmp_path / "a.jpg").write_bytes(pictures[0])
+    monkeypatch.chdir(tmp_path)
+    exec(python, {"__name__": "__main__"})
+    over_http, over_grpc = capsys.readouterr().out.splitlines()
+    assert over_http == over_grpc
+    # What is piped to curl, and where curl sends it, which is not installed everywhere.
+    echo, _, curl = typed.split("$ ")[-1].rpartition("|")
+    body = subprocess.run(["bash", "-c", echo], capture_output=True, check=True).stdout
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    answer = httpx.post(curl.split()[-1], content=body, headers=form).json()
+    given = np.array(over_http.strip("[]").split(), float)
+    np.testing.assert_allclose(answer["outputs"][0]["data"], given, atol=1e-6)
