@@ -27,6 +27,8 @@ from taxon.serving.settings import ServingSettings
 
 _log = logging.getLogger("taxon.serving")
 _OPEN = ("ServerLive", "ServerReady")  # as their addresses are over HTTP
+# Their messages have no fields, and are not waited for: a probe is answered whoever is slow.
+_EMPTY = (*_OPEN, "ServerMetadata")
 _SUCCESS, _CLIENT_LEFT, _LATE = 200, 499, 504
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -190,12 +192,17 @@ class _Calls:
             if not has_key(keys, *given):
                 raise NoKey(NO_KEY)
         deadline = self._desk.deadline_in(context.time_remaining())
+        if method in _EMPTY:
+            return await self._ask(method, b"", deadline)
         async with self._intake.message(context, deadline) as message:
-            try:
-                request = MESSAGES[f"{method}Request"].FromString(message)
-            except DecodeError as error:
-                raise BadRequest(f"the message is no {method}Request") from error
-            answer = await METHODS[method](self._desk, request, deadline)
+            return await self._ask(method, message, deadline)
+
+    async def _ask(self, method: str, message: bytes, deadline: float) -> bytes:
+        try:
+            request = MESSAGES[f"{method}Request"].FromString(message)
+        except DecodeError as error:
+            raise BadRequest(f"the message is no {method}Request") from error
+        answer = await METHODS[method](self._desk, request, deadline)
         return bytes(answer.SerializeToString())
 
     async def _unknown(self, method: str, messages: Any, context: Any) -> bytes:
