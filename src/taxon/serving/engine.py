@@ -29,6 +29,7 @@ from taxon.serving.pace import best_batch_size
 from taxon.serving.settings import ServingSettings
 
 FOREVER = float("inf")
+_Prepared = tuple[ImageBatch, float, FloatArray]  # a picture, the seconds it took, its statistics
 
 
 class TooMany(ValueError):
@@ -173,8 +174,8 @@ class LocalEngine:
     ) -> list[Answer | ImageError]:
         """Decode and compute pictures; see `Engine`."""
         with self._places(len(pictures)):
-            self._decoding += len(pictures)
-            return await asyncio.gather(*(self._one(each, deadline) for each in pictures))
+            prepared = [self._begin(picture) for picture in pictures]
+            return await asyncio.gather(*(self._one(each, deadline) for each in prepared))
 
     async def compute(self, images: ImageBatch, deadline: float = FOREVER) -> list[Answer]:
         """Compute prepared pictures; see `Engine`."""
@@ -185,20 +186,30 @@ class LocalEngine:
             for row, image in zip(rows, images, strict=True)
         ]
 
-    async def _one(self, picture: Upload, deadline: float) -> Answer | ImageError:
-        loop = asyncio.get_running_loop()
+    def _begin(self, picture: Upload) -> asyncio.Future[_Prepared]:
+        """Have a picture decoded, and count it until it is, whatever becomes of its request."""
+        decoded = asyncio.get_running_loop().run_in_executor(self._pool, self._prepare, picture)
+        self._decoding += 1
+        decoded.add_done_callback(self._end)
+        return decoded
+
+    def _end(self, decoded: asyncio.Future[_Prepared]) -> None:
+        self._decoding -= 1
+        self._batcher.changed()
+        if not decoded.cancelled():
+            decoded.exception()  # nobody may be left to look at it
+
+    async def _one(
+        self, prepared: asyncio.Future[_Prepared], deadline: float
+    ) -> Answer | ImageError:
         try:
-            prepared = await loop.run_in_executor(self._pool, self._prepare, picture)
+            image, seconds, statistics = await prepared
         except ImageError as error:
             return error
-        finally:
-            self._decoding -= 1
-            self._batcher.changed()
-        image, seconds, statistics = prepared
         row = await self._batcher.submit(image, deadline)
         return Answer(row, seconds, statistics)
 
-    def _prepare(self, picture: Upload) -> tuple[ImageBatch, float, FloatArray]:
+    def _prepare(self, picture: Upload) -> _Prepared:
         started = time.perf_counter()
         image = self._predictor.prepare(picture.data, picture.name)
         statistics = picture_statistics(image)

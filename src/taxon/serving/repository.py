@@ -1,4 +1,4 @@
-"""The repository routes of the Open Inference Protocol V2: which models there are, load, unload.
+"""The repository of the Open Inference Protocol V2: which models there are, load, unload.
 
 A request names a model, never a path: it is opened again from where the server was told to look.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import BaseModel
 
 from taxon.core.errors import TaxonError
 from taxon.serving.desk import Desk
 from taxon.serving.errors import documented
+from taxon.serving.refusals import BadRequest, NotAllowed
 from taxon.serving.table import UnknownModel
 
 _OFF = (
@@ -22,6 +23,7 @@ _OFF = (
 )
 # And not the reason itself: it has paths of this machine in it.
 _REFUSED = "its newest state is refused; the server's log says why"
+READY = "READY"
 
 
 class Entry(BaseModel):
@@ -33,6 +35,47 @@ class Entry(BaseModel):
     reason: str
 
 
+def entries(desk: Desk) -> list[Entry]:
+    """Return the models that there are, and those whose newest state is refused."""
+    served = [
+        Entry(name=model.name, version=model.version, state=READY, reason="")
+        for model in desk.table
+    ]
+    refused = [
+        Entry(name=name, version="", state="UNAVAILABLE", reason=_REFUSED)
+        for name in desk.table.refused
+    ]
+    return served + refused
+
+
+async def load(desk: Desk, name: str) -> None:
+    """Open a model's newest state, where the server was told to look.
+
+    Raises:
+        BadRequest: it may not be served.
+        NotAllowed: the server does not do this by request.
+        UnknownModel: there is none of this name.
+    """
+    _require_allowed(desk)
+    try:
+        await desk.table.refresh(name)
+    except UnknownModel:
+        raise
+    except TaxonError as error:
+        raise BadRequest(f"model '{name}': {_REFUSED}") from error
+
+
+async def unload(desk: Desk, name: str) -> None:
+    """Close a model.
+
+    Raises:
+        NotAllowed: the server does not do this by request.
+        UnknownModel: there is none of this name.
+    """
+    _require_allowed(desk)
+    await desk.table.unload(name)
+
+
 def repository_router(desk: Desk) -> APIRouter:
     """Make the routes under /v2/repository."""
     router = APIRouter(prefix="/v2/repository", tags=["Open Inference Protocol V2"])
@@ -40,35 +83,21 @@ def repository_router(desk: Desk) -> APIRouter:
 
     @router.post("/index", response_model=list[Entry], summary="The models that there are")
     async def index() -> Any:
-        entries = [
-            Entry(name=model.name, version=model.version, state="READY", reason="")
-            for model in desk.table
-        ]
-        refused = [
-            Entry(name=name, version="", state="UNAVAILABLE", reason=_REFUSED)
-            for name in desk.table.refused
-        ]
-        return entries + refused
+        return entries(desk)
 
     @router.post("/models/{name}/load", responses=errors, summary="Open a model's newest state")
-    async def load(name: str) -> Response:
-        _require_allowed()
-        try:
-            await desk.table.refresh(name)
-        except UnknownModel:
-            raise
-        except TaxonError as error:
-            raise HTTPException(400, f"model '{name}': {_REFUSED}") from error
+    async def load_model(name: str) -> Response:
+        await load(desk, name)
         return Response(status_code=200)
 
     @router.post("/models/{name}/unload", responses=errors, summary="Close a model")
-    async def unload(name: str) -> Response:
-        _require_allowed()
-        await desk.table.unload(name)
+    async def unload_model(name: str) -> Response:
+        await unload(desk, name)
         return Response(status_code=200)
 
-    def _require_allowed() -> None:
-        if not desk.settings.reload_by_request:
-            raise HTTPException(403, _OFF)
-
     return router
+
+
+def _require_allowed(desk: Desk) -> None:
+    if not desk.settings.reload_by_request:
+        raise NotAllowed(_OFF)

@@ -12,6 +12,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from taxon.serving.engine import Upload
+from taxon.serving.refusals import BadRequest
 
 RAW_NAME = "picture"  # a raw body has no file name
 _NO_FILE = "the form has no file; send each picture as a part with a file name"
@@ -45,6 +46,7 @@ def uploads_of(content_type: str, body: bytes, maximum: int) -> list[Upload]:
         maximum: pictures at most.
 
     Raises:
+        BadRequest: a picture in JSON is not in base64.
         HTTPException: 400 where the body has none or cannot be read, 413 too many, 415 another
             type.
     """
@@ -154,13 +156,13 @@ def from_base64(value: object, name: str) -> bytes:
     """Return the bytes of a picture in base64.
 
     Raises:
-        HTTPException: 400, it is none.
+        BadRequest: it is none.
     """
     if not isinstance(value, str):
-        raise HTTPException(
-            400, f"{name} is a {type(value).__name__}; allowed is a picture's bytes in base64"
+        raise BadRequest(
+            f"{name} is a {type(value).__name__}; allowed is a picture's bytes in base64"
         )
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise HTTPException(400, f"{name} is not base64 ({error})") from error
+        raise BadRequest(f"{name} is not base64 ({error})") from error
