@@ -52,3 +52,8 @@ def with_lanes(backend: Backend) -> Backend:
         backend.file, name=backend.name, threads=max(1, backend.threads // count)
     )
     return Lanes(backend, shared, count)
+
+
+def sessions_of(backend: Backend) -> tuple[Backend, ...]:
+    """All that compute for a backend: each may be compared with what is expected."""
+    return (backend.alone, backend.shared) if isinstance(backend, Lanes) else (backend,)
