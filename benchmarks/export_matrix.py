@@ -74,7 +74,7 @@ with torch.no_grad():
         classifier.features(images[torch.randperm(12)[:4]])
 save_file({k: v.contiguous() for k, v in classifier.backbone.state_dict().items()}, weights)
 taxon.train(data, out=out, model=name, weights=weights, recipe="probe", device="cpu",
-            overrides=["preprocessing.resize=squash", "pooling=last"])
+            overrides=sys.argv[5:])
 """
 EXPORT = """
 import sys
@@ -138,7 +138,8 @@ def _model(name: str, data: Path, work: Path, timeout: int) -> Path | str:
         return run
     shutil.rmtree(run, ignore_errors=True)  # training was stopped
     run.parent.mkdir(parents=True, exist_ok=True)
-    arguments = [name, str(data), str(run), str(weights)]
+    overrides = ["preprocessing.resize=squash", "pooling=last"]
+    arguments = [name, str(data), str(run), str(weights), *overrides]
     failure, _ = _python(TRAIN, arguments, timeout)
     weights.unlink(missing_ok=True)
     return failure or run

@@ -30,6 +30,7 @@ from taxon.core.predictions import ImageBatch, Prediction
 from taxon.inference import Outputs
 from taxon.serving import Batcher, ComputationFailed, Overloaded, Row, ServingSettings, desk
 from taxon.serving.batcher import DeadlinePassed
+from taxon.serving.engine import Answer, LocalEngine, Upload
 from taxon.serving.pace import Pace, best_batch_size
 
 
@@ -313,3 +314,22 @@ class TestPace:
 
         assert list(best_batch_size(compute, 64, clock=lambda: now)) == [1]
         assert now == 2
+
+
+class TestEngine:
+    def test_given_up_before_it_was_begun(self) -> None:
+        """A picture whose request has gone is not waited for by the batches that follow."""
+
+        async def main() -> None:
+            engine = LocalEngine(make_predictor(), ServingSettings(max_delay_ms=60_000))
+            await engine.start()
+            given_up = asyncio.create_task(engine.answer([Upload("red", RED)] * 3))
+            await asyncio.sleep(0)  # its tasks are made, and have not run
+            given_up.cancel()
+            async with asyncio.timeout(20):
+                (answer,) = await engine.answer([Upload("red", RED)])
+            assert isinstance(answer, Answer)
+            assert given_up.cancelled() and engine.depth == 0
+            await engine.stop()
+
+        asyncio.run(main())

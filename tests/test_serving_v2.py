@@ -166,6 +166,11 @@ class TestV2:
             body = deep + '"data": ' + "[" * depth + "1" + "]" * depth + "}]}"
             assert error_of(client.post(self.INFER, content=body), 400)
 
+    @pytest.mark.parametrize("time", ["0", "-1", "soon", "9" * 5000])
+    def test_wrong_time(self, client: TestClient, time: str) -> None:
+        answer = client.post(self.INFER, json={}, headers={"X-Timeout-Ms": time})
+        assert "must be whole milliseconds" in error_of(answer, 400)
+
     def test_wrong_outputs_and_bodies(self, client: TestClient) -> None:
         answer = self.infer(client, encoded(RED), outputs=[{"name": "features"}])
         assert "unknown output 'features'" in error_of(answer, 400)
@@ -234,6 +239,13 @@ class TestBinaryExtension:
         [
             (described("images", SHAPE, "UINT8", 5), b"12345", "have 5 bytes; its shape has 768"),
             (described("images", SHAPE, "UINT8", 5), b"1234", "have 5 bytes by their"),
+            # As 64-bit integers the lengths of this shape multiply to 0.
+            (
+                described("images", [2**62, *SHAPE[1:]], "UINT8", 0),
+                b"",
+                "allowed is [N, 3, 16, 16]",
+            ),
+            (described("images", [10**4299, *SHAPE[1:]], "UINT8", 0), b"", "allowed is [N, 3"),
             (described("image_bytes", [1], "BYTES", 3), b"123", "end within a length"),
             (
                 described("image_bytes", [1], "BYTES", 5),
@@ -252,7 +264,7 @@ class TestBinaryExtension:
     ) -> None:
         assert words in error_of(self.send(client, {"inputs": [sent]}, data), 400)
 
-    @pytest.mark.parametrize("length", ["10", "-1", "x", "9" * 30])
+    @pytest.mark.parametrize("length", ["10", "-1", "x", "9" * 30, "9" * 5000])
     def test_wrong_length(self, client: TestClient, length: str) -> None:
         headers = {"Inference-Header-Content-Length": length}
         answer = client.post(self.INFER, content=b"x", headers=headers)

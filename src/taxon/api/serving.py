@@ -31,6 +31,7 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
+    grpc_port: int | None = None,
     backend: str = AUTO,
     device: str = "cpu",
     workers: int = 0,
@@ -44,17 +45,20 @@ def serve(
         paths: model folders with an ONNX artefact, artefacts' folders, .onnx files, pointers to
             one, or folders with several (see `taxon.serving.places`).
         host, port: where to listen; port 0 takes a free one.
+        grpc_port: where the Open Inference Protocol is served over gRPC too; None: nowhere.
         backend, device: what computes; see `BackendChoice`.
         workers: processes that compute; 0: this one does.
         log_format: `text`, or `json`: one object a line.
         settings: batching and limits.
-        on_ready: called with the URL when requests are accepted.
+        on_ready: called with the URL when requests are accepted; and then, where gRPC is served,
+            with `grpc://HOST:PORT`.
 
     Raises:
         BundleError: nothing there that can be served.
         CheckFailed: an artefact does not give the golden outputs on this machine.
         ConfigError: a choice that cannot be.
         InputError: the address cannot be used, or there is no model.
+        MissingDependencyError: `grpc_port` is given without `taxon-vision[grpc]`.
     """
     settings = settings or ServingSettings()
     choice = BackendChoice(backend, device)
@@ -65,7 +69,15 @@ def serve(
     look = Places([str(each) for each in named], is_model)
     pool = _pool(settings, choice, workers, log_format) if workers else None
     table = ModelTable(look, partial(_open, settings=settings, choice=choice, pool=pool))
-    run_server(table, host=host, port=port, settings=settings, pool=pool, on_ready=on_ready)
+    run_server(
+        table,
+        host=host,
+        port=port,
+        grpc_port=grpc_port,
+        settings=settings,
+        pool=pool,
+        on_ready=on_ready,
+    )
 
 
 def _pool(

@@ -21,6 +21,7 @@ from taxon.core.errors import BundleError, CheckFailed, ConfigError
 from taxon.exporters import compare_golden
 from taxon.inference import Predictor, load_predictor
 from taxon.inference.artefacts import open_artefact
+from taxon.inference.lanes import sessions_of, with_lanes
 from taxon.inference.runtime_choice import open_faster
 
 AUTO = "auto"
@@ -74,16 +75,22 @@ def open_checked(path: Path, choice: BackendChoice, max_pixels: int) -> Predicto
                 f"{path} is an artefact, which its own runtime computes; --backend {choice.name} "
                 "is for model folders"
             )
-        return load_predictor(path).limited_to(max_pixels)
+        return _for_many(load_predictor(path)).limited_to(max_pixels)
     bundle = read_bundle(path)
     predictor, precision = _open(bundle, choice)
+    predictor = _for_many(predictor)
     if predictor.frame is None:  # the golden inputs are prepared pictures
-        report = compare_golden(
-            predictor.backend, read_golden(path), bundle.spec, precision=precision
-        )
-        if not report.passed:
-            raise CheckFailed(f"refused to serve: {report.sentence()}")
+        golden = read_golden(path)
+        for backend in sessions_of(predictor.backend):
+            report = compare_golden(backend, golden, bundle.spec, precision=precision)
+            if not report.passed:
+                raise CheckFailed(f"refused to serve: {report.sentence()}")
     return predictor.limited_to(max_pixels)
+
+
+def _for_many(predictor: Predictor) -> Predictor:
+    """The predictor as a server wants it."""
+    return Predictor(predictor.spec, with_lanes(predictor.backend), frame=predictor.frame)
 
 
 def _open(bundle: Bundle, choice: BackendChoice) -> tuple[Predictor, Precision]:

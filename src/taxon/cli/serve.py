@@ -27,6 +27,15 @@ def command(
         str, typer.Option(help="Address to listen on; 0.0.0.0 for every address of this machine.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Serve the Open Inference Protocol over gRPC too, here; 0 takes a free port.",
+            show_default="off",
+        ),
+    ] = None,
     backend: Annotated[
         str,
         typer.Option(
@@ -153,6 +162,9 @@ def command(
         if log_format == "json":
             logging.getLogger("taxon.serving").info("ready", extra={"url": url})
             return
+        if url.startswith("grpc://"):
+            typer.echo(f"  gRPC (inference.GRPCInferenceService): {url.removeprefix('grpc://')}")
+            return
         typer.echo(f"serving {' '.join(runs)} at {url} (Ctrl-C stops)")
         typer.echo(f"  try: curl -F files=@picture.jpg {url}/v1/classify")
 
@@ -160,6 +172,7 @@ def command(
         runs,
         host=host,
         port=port,
+        grpc_port=grpc_port,
         backend=backend,
         device=device,
         workers=workers,

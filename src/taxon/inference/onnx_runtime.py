@@ -39,9 +39,14 @@ class OnnxRuntimeBackend:
         self, file: Path, *, name: str = "onnxruntime", threads: int | None = None
     ) -> None:
         self.name = name
+        self.file = file
+        self.threads = threads or available_cores()
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or available_cores()
+        options.intra_op_num_threads = self.threads
         options.log_severity_level = 3
+        # By default threads that wait for work turn in circles: they take the cores from whatever
+        # decodes the next pictures, and from every other process.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not file.is_file():
             raise BundleError(f"no such file: {file}")
         try:
@@ -51,7 +56,6 @@ class OnnxRuntimeBackend:
         except Exception as error:  # ONNX Runtime's errors share no public base class
             reason = reason_of(error)
             raise BundleError(f"{file} cannot be loaded by ONNX Runtime: {reason}") from error
-        self._file = file
         given = {output.name for output in self._session.get_outputs()}
         self._outputs = [*OUTPUTS, *({SCOPE_OUTPUT} & given)]
 
@@ -87,4 +91,4 @@ class OnnxRuntimeBackend:
         Raises:
             BundleError: the file was not written by `taxon export`.
         """
-        return carried_spec(self._metadata().get(SPEC_KEY), self._file)
+        return carried_spec(self._metadata().get(SPEC_KEY), self.file)

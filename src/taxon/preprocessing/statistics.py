@@ -17,15 +17,13 @@ def picture_statistics(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         of grey, twice; the mean distance between the strongest and the weakest colour; and the
         mean step from a pixel to the one beside it, at full resolution.
     """
-    sampled = image[:, ::_STEP, ::_STEP].astype(np.float32) / 255
-    grey = sampled.mean(axis=0)
+    # In whole numbers as far as it goes: a server does this for every picture.
+    red, green, blue = image[:, ::_STEP, ::_STEP].astype(np.int32)
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    grey = (red + green + blue).ravel() / 3
+    mean = grey.sum() / grey.size
+    variance = max(0.0, grey @ grey / grey.size - mean * mean)
     beside = image[1, ::_STEP].astype(np.int16)
-    return np.array(
-        [
-            grey.mean(),
-            2 * grey.std(),
-            (sampled.max(axis=0) - sampled.min(axis=0)).mean(),
-            np.abs(np.diff(beside, axis=1)).mean() / 255,
-        ],
-        np.float32,
-    )
+    steps = np.abs(beside[:, 1:] - beside[:, :-1])
+    described = (mean, 2 * variance**0.5, spread.sum() / spread.size, steps.sum() / steps.size)
+    return np.array(described, np.float32) / np.float32(255)

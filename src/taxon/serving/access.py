@@ -22,6 +22,28 @@ _NO_ROUTE = (
 )
 
 
+def identity_of(given: str) -> str:
+    """Return a request's id: the client's own, or a new one."""
+    return given if _HARMLESS.fullmatch(given) else secrets.token_hex(8)
+
+
+def log_request(method: str, path: str, status: int, seconds: float) -> None:
+    """Write a request's line, where such lines are wanted."""
+    if _log.isEnabledFor(logging.INFO):
+        _log.info(
+            "%s %s %d",
+            method,
+            path,
+            status,
+            extra={
+                "method": method,
+                "path": path,
+                "status": status,
+                "ms": round(seconds * 1000, 1),
+            },
+        )
+
+
 class Access:
     """ASGI middleware, the outermost: what is answered here, errors too, is counted."""
 
@@ -34,8 +56,7 @@ class Access:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        given = Headers(scope=scope).get(HEADER, "")
-        identity = given if _HARMLESS.fullmatch(given) else secrets.token_hex(8)
+        identity = identity_of(Headers(scope=scope).get(HEADER, ""))
         token = request_id.set(identity)
         status = 500
 
@@ -51,19 +72,7 @@ class Access:
         finally:
             seconds = time.perf_counter() - started
             self._metrics.answered(_route(scope), status, seconds)
-            if _log.isEnabledFor(logging.INFO):
-                _log.info(
-                    "%s %s %d",
-                    scope["method"],
-                    scope["path"],
-                    status,
-                    extra={
-                        "method": scope["method"],
-                        "path": scope["path"],
-                        "status": status,
-                        "ms": round(seconds * 1000, 1),
-                    },
-                )
+            log_request(scope["method"], scope["path"], status, seconds)
             request_id.reset(token)
 
 

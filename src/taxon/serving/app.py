@@ -75,6 +75,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
+    app.state.desk = desk
     install_error_handlers(app, metrics)
     # The last added is the outermost.
     app.add_middleware(BodyLimit, settings=settings, metrics=metrics)

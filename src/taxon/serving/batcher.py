@@ -72,7 +72,7 @@ class _Waiting:
 
 
 class Batcher:
-    """Collects pictures into batches and computes them, one batch at a time, in one thread.
+    """Collects pictures into batches and computes them, in a thread for each lane.
 
     A batch's window opens when its first picture arrives. It closes with `max_batch_size`
     pictures, after `max_delay_ms`, or at once when no other picture is on its way: a lone
@@ -80,12 +80,15 @@ class Batcher:
     window running meanwhile, so under load batches fill up.
 
     Args:
-        run: computes uint8 [N, 3, H, W]; called in the batcher's own thread only.
+        run: computes uint8 [N, 3, H, W]; called in the batcher's own threads only.
         max_batch_size: pictures in a batch at most.
         max_delay_ms: milliseconds that the first picture waits for more.
         max_queue: pictures waiting at most, those being computed not counted.
         on_their_way: how many pictures will be submitted soon (those being decoded); by default
             there may always be one.
+        lanes: batches computed at once at most.
+        run_alone: computes a batch while nothing else is computed, waits or is on its way; None:
+            `run` does.
     """
 
     def __init__(
@@ -96,12 +99,17 @@ class Batcher:
         max_delay_ms: float,
         max_queue: int,
         on_their_way: Callable[[], int] = lambda: 1,
+        lanes: int = 1,
+        run_alone: Callable[[ImageBatch], Outputs] | None = None,
     ) -> None:
         self._run = run
         self._max_batch_size = max_batch_size
         self._max_delay = max_delay_ms / 1000
         self._max_queue = max_queue
         self._on_their_way = on_their_way
+        self._lanes = lanes
+        self._run_alone = run_alone or run
+        self._computing = 0
         self._queue: deque[_Waiting] = deque()
         self._changed = asyncio.Event()
         self._stopping = False
@@ -120,12 +128,12 @@ class Batcher:
 
     async def start(self) -> None:
         """Begin to compute; the batcher now belongs to the running event loop."""
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="taxon-compute")
+        self._executor = ThreadPoolExecutor(self._lanes, thread_name_prefix="taxon-compute")
         self._stopping = False
         self._task = asyncio.create_task(self._work())
 
     async def stop(self) -> None:
-        """Accept nothing more, compute all that waits, and end the thread."""
+        """Accept nothing more, compute all that waits, and end the threads."""
         if self._task is None:
             return
         self._stopping = True
@@ -177,8 +185,11 @@ class Batcher:
         return await asyncio.gather(*(one.answer for one in waiting))
 
     async def _work(self) -> None:
-        while batch := await self._collect():
-            await self._compute(batch)
+        free = asyncio.Semaphore(self._lanes)
+        async with asyncio.TaskGroup() as computing:
+            while await free.acquire() and (batch := await self._collect()):
+                task = computing.create_task(self._compute(batch))
+                task.add_done_callback(lambda _: free.release())
 
     async def _collect(self) -> list[_Waiting]:
         """Wait for the next batch; empty once the batcher stops and nothing is left."""
@@ -210,9 +221,12 @@ class Batcher:
         batch = [one for one in batch if not one.answer.done() and not _late(one, begun)]
         if not batch:
             return
+        alone = not (self._computing or self._queue or self._on_their_way() > 0)
+        run = self._run_alone if alone else self._run
+        self._computing += 1
         try:
             outputs, seconds = await loop.run_in_executor(
-                self._executor, self._timed, [one.image for one in batch]
+                self._executor, _timed, run, [one.image for one in batch]
             )
         except Exception as error:  # whatever the backend raises, the batcher goes on
             _log.exception("a batch of %d failed", len(batch))
@@ -222,6 +236,8 @@ class Batcher:
                     failure.__cause__ = error
                     one.answer.set_exception(failure)
             return
+        finally:
+            self._computing -= 1
         self.pace.note(len(batch), batch[0].arrived, loop.time())
         for position, one in enumerate(batch):
             if not one.answer.done():
@@ -237,13 +253,14 @@ class Batcher:
                     )
                 )
 
-    def _timed(self, images: list[ImageBatch]) -> tuple[Outputs, float]:
-        started = time.perf_counter()
-        outputs = self._run(np.stack(images))
-        if len(outputs.logits) != len(images):
-            count = len(outputs.logits)
-            raise ValueError(f"the backend gave {count} rows for {len(images)} pictures")
-        return outputs, time.perf_counter() - started
+
+def _timed(run: Callable[[ImageBatch], Outputs], images: list[ImageBatch]) -> tuple[Outputs, float]:
+    started = time.perf_counter()
+    outputs = run(np.stack(images))
+    if len(outputs.logits) != len(images):
+        count = len(outputs.logits)
+        raise ValueError(f"the backend gave {count} rows for {len(images)} pictures")
+    return outputs, time.perf_counter() - started
 
 
 def _late(one: _Waiting, now: float) -> bool:

@@ -11,11 +11,14 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 
 import numpy as np
-from fastapi import HTTPException
 
-from taxon.core.predictions import FloatArray
+from taxon.core.predictions import FloatArray, ImageBatch
+from taxon.serving.engine import TooMany
+from taxon.serving.limits import whole_number
+from taxon.serving.refusals import BadRequest
 
 HEADER = "inference-header-content-length"
 SIZE = "binary_data_size"
@@ -25,7 +28,6 @@ SCHEMA = {
     "description": "the JSON, as long as Inference-Header-Content-Length says, and then tensors",
 }
 _LENGTH = struct.Struct("<I")
-_MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -40,30 +42,27 @@ def take_apart(body: bytes, declared: str | None) -> Parts:
     """Divide a body by the header's value; None: all of it is JSON.
 
     Raises:
-        HTTPException: 400, the value is no length within the body.
+        BadRequest: the value is no length within the body.
     """
     if declared is None:
         return Parts(body, memoryview(b""))
-    # A number of more digits is no length, and Python would refuse to read very many.
-    digits = declared.isdecimal() and len(declared) <= _MOST_DIGITS
-    if not digits or int(declared) > len(body):
-        raise HTTPException(
-            400,
+    length = whole_number(declared)
+    if length is None or length > len(body):
+        raise BadRequest(
             f"Inference-Header-Content-Length is '{declared[:20]}'; it must be the length of the "
             f"JSON at the start of the body, which has {len(body)} bytes",
         )
-    return Parts(body[: int(declared)], memoryview(body)[int(declared) :])
+    return Parts(body[:length], memoryview(body)[length:])
 
 
 def tensor_bytes(parts: Parts, sizes: Sequence[int]) -> list[memoryview]:
     """Divide what follows the JSON among the inputs that are binary.
 
     Raises:
-        HTTPException: 400, more or less than they say.
+        BadRequest: more or less than they say.
     """
     if sum(sizes) != len(parts.binary):
-        raise HTTPException(
-            400,
+        raise BadRequest(
             f"the binary inputs have {sum(sizes)} bytes by their {SIZE}, and "
             f"{len(parts.binary)} follow the JSON",
         )
@@ -75,38 +74,37 @@ def elements_of(data: memoryview, name: str, most: int) -> list[bytes]:
     """Take the elements of a BYTES tensor apart.
 
     Raises:
-        HTTPException: 400, a length that goes beyond the end; 413, more than `most` elements.
+        BadRequest: a length that goes beyond the end.
+        TooMany: more than `most` elements.
     """
     elements: list[bytes] = []
     start = 0
     while start < len(data):
         if len(elements) == most:
-            raise HTTPException(413, f"more than {most} elements in '{name}'; send them in several")
+            raise TooMany(f"more than {most} pictures in one request; send them in several")
         if start + _LENGTH.size > len(data):
-            raise HTTPException(400, f"the binary data of '{name}' end within a length")
+            raise BadRequest(f"the binary data of '{name}' end within a length")
         (size,) = _LENGTH.unpack_from(data, start)
         start += _LENGTH.size
         if start + size > len(data):
-            raise HTTPException(
-                400, f"an element of '{name}' has {size} bytes, and {len(data) - start} are left"
+            raise BadRequest(
+                f"an element of '{name}' has {size} bytes, and {len(data) - start} are left"
             )
         elements.append(bytes(data[start : start + size]))
         start += size
     return elements
 
 
-def images_from(
-    data: memoryview, shape: Sequence[int], name: str
-) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def images_from(data: memoryview, shape: Sequence[int], name: str) -> ImageBatch:
     """A UINT8 tensor of this shape.
 
     Raises:
-        HTTPException: 400, another number of bytes.
+        BadRequest: another number of bytes.
     """
-    wanted = int(np.prod(shape))
+    wanted = prod(shape)
     if len(data) != wanted:
-        raise HTTPException(
-            400, f"the binary data of '{name}' have {len(data)} bytes; its shape has {wanted}"
+        raise BadRequest(
+            f"the binary data of '{name}' have {len(data)} bytes; its shape has {wanted}"
         )
     return np.frombuffer(data, np.uint8).reshape(shape)
 

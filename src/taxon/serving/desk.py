@@ -8,19 +8,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from fastapi import HTTPException, Request
+from fastapi import Request
 
 from taxon.core.errors import ImageError
 from taxon.core.predictions import ImageBatch, Prediction
 from taxon.decision import decide
 from taxon.serving.engine import Answer, Upload
+from taxon.serving.limits import whole_number
 from taxon.serving.metrics import ServerMetrics
+from taxon.serving.refusals import BadRequest
 from taxon.serving.settings import ServingSettings
 from taxon.serving.table import ModelTable, Served
 
 Result = TypeVar("Result")
 TIMEOUT_HEADER = "x-timeout-ms"
-_MOST_DIGITS = 18  # of a time; Python refuses to read very many
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,21 @@ class Desk:
         """By the event loop's clock, when this request's time is over.
 
         Raises:
-            HTTPException: 400, the header asks for what is no time.
+            BadRequest: the header asks for what is no time.
         """
-        allowed = self.settings.timeout_ms
         asked = request.headers.get(TIMEOUT_HEADER)
-        if asked is not None:
-            if not asked.isdecimal() or len(asked) > _MOST_DIGITS or not int(asked):
-                raise HTTPException(
-                    400, f"{TIMEOUT_HEADER} is '{asked[:20]}'; it must be whole milliseconds"
-                )
-            allowed = min(allowed, int(asked))
-        return asyncio.get_running_loop().time() + allowed / 1000
+        if asked is None:
+            return self.deadline_in(None)
+        milliseconds = whole_number(asked)
+        if not milliseconds:
+            raise BadRequest(f"{TIMEOUT_HEADER} is '{asked[:20]}'; it must be whole milliseconds")
+        return self.deadline_in(milliseconds / 1000)
+
+    def deadline_in(self, seconds: float | None) -> float:
+        """The same, of a request that is to take so long at most; None: as long as is allowed."""
+        allowed = self.settings.timeout_ms / 1000
+        asked = allowed if seconds is None else seconds
+        return asyncio.get_running_loop().time() + min(allowed, asked)
 
     async def answers(
         self, served: Served, pictures: Sequence[Upload], deadline: float

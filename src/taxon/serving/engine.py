@@ -1,6 +1,6 @@
 """The engine: bytes of pictures in, rows of outputs out; decoding in threads, computing in batches.
 
-    bytes -> decode and resize (threads) -> queue -> batch -> compute (one thread) -> rows
+    bytes -> decode and resize (threads) -> queue -> batch -> compute (threads) -> rows
 
 `LocalEngine` does it in this process; `workers.WorkerEngine` has other processes do it.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,12 +23,14 @@ from taxon.core.cores import available_cores
 from taxon.core.errors import ImageError
 from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.inference import Predictor
+from taxon.inference.lanes import Lanes
 from taxon.preprocessing.statistics import picture_statistics
 from taxon.serving.batcher import Batcher, Overloaded, Row
 from taxon.serving.pace import best_batch_size
 from taxon.serving.settings import ServingSettings
 
 FOREVER = float("inf")
+_Prepared = tuple[ImageBatch, float, FloatArray]  # a picture, the seconds it took, its statistics
 
 
 class TooMany(ValueError):
@@ -172,8 +175,8 @@ class LocalEngine:
     ) -> list[Answer | ImageError]:
         """Decode and compute pictures; see `Engine`."""
         with self._places(len(pictures)):
-            self._decoding += len(pictures)
-            return await asyncio.gather(*(self._one(each, deadline) for each in pictures))
+            prepared = [self._begin(picture) for picture in pictures]
+            return await asyncio.gather(*(self._one(each, deadline) for each in prepared))
 
     async def compute(self, images: ImageBatch, deadline: float = FOREVER) -> list[Answer]:
         """Compute prepared pictures; see `Engine`."""
@@ -184,20 +187,30 @@ class LocalEngine:
             for row, image in zip(rows, images, strict=True)
         ]
 
-    async def _one(self, picture: Upload, deadline: float) -> Answer | ImageError:
-        loop = asyncio.get_running_loop()
+    def _begin(self, picture: Upload) -> asyncio.Future[_Prepared]:
+        """Have a picture decoded, and count it until it is, whatever becomes of its request."""
+        decoded = asyncio.get_running_loop().run_in_executor(self._pool, self._prepare, picture)
+        self._decoding += 1
+        decoded.add_done_callback(self._end)
+        return decoded
+
+    def _end(self, decoded: asyncio.Future[_Prepared]) -> None:
+        self._decoding -= 1
+        self._batcher.changed()
+        if not decoded.cancelled():
+            decoded.exception()  # nobody may be left to look at it
+
+    async def _one(
+        self, prepared: asyncio.Future[_Prepared], deadline: float
+    ) -> Answer | ImageError:
         try:
-            prepared = await loop.run_in_executor(self._pool, self._prepare, picture)
+            image, seconds, statistics = await prepared
         except ImageError as error:
             return error
-        finally:
-            self._decoding -= 1
-            self._batcher.changed()
-        image, seconds, statistics = prepared
         row = await self._batcher.submit(image, deadline)
         return Answer(row, seconds, statistics)
 
-    def _prepare(self, picture: Upload) -> tuple[ImageBatch, float, FloatArray]:
+    def _prepare(self, picture: Upload) -> _Prepared:
         started = time.perf_counter()
         image = self._predictor.prepare(picture.data, picture.name)
         statistics = picture_statistics(image)
@@ -207,18 +220,33 @@ class LocalEngine:
         height, width = self._predictor.image_size
         picture = np.random.default_rng(0).integers(0, 256, (1, 3, height, width), dtype=np.uint8)
 
+        backend = self._predictor.backend
+        # The size matters where there is much to do.
+        busy = backend.shared if isinstance(backend, Lanes) else backend
+
         def run(size: int) -> None:
-            self._predictor.run(np.repeat(picture, size, axis=0))
+            busy.run(np.repeat(picture, size, axis=0))
 
         return best_batch_size(run, self._settings.max_batch_size)
 
     def _make_batcher(self, size: int) -> Batcher:
+        backend = self._predictor.backend
+        lanes = backend if isinstance(backend, Lanes) else Lanes(backend, backend, 1)
+        # Held by each other, both would keep a model that was exchanged for a while yet.
+        engine = weakref.ref(self)
+
+        def on_their_way() -> int:
+            this = engine()
+            return 0 if this is None else this._decoding
+
         return Batcher(
-            self._predictor.run,
+            lanes.shared.run,
             max_batch_size=size,
             max_delay_ms=self._settings.max_delay_ms,
             max_queue=self._settings.max_queue,
-            on_their_way=lambda: self._decoding,
+            on_their_way=on_their_way,
+            lanes=lanes.count,
+            run_alone=lanes.alone.run,
         )
 
     @contextmanager

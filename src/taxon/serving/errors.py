@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,10 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from taxon.core.text import one_line
-from taxon.serving.batcher import ComputationFailed, DeadlinePassed, Overloaded
-from taxon.serving.engine import TooMany
 from taxon.serving.metrics import ServerMetrics
-from taxon.serving.table import UnknownModel
+from taxon.serving.refusals import STATUSES, Refusal, refusal_of
 
 _SHOWN = 60  # characters of a received value that an error repeats
 _EXAMPLE = "this server wants a key: send it as Authorization: Bearer KEY"
@@ -60,28 +57,11 @@ def install_error_handlers(app: FastAPI, metrics: ServerMetrics) -> None:
     async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         return _answer(400, _sentence(error.errors()[0]))
 
-    @app.exception_handler(UnknownModel)
-    async def on_unknown(request: Request, error: UnknownModel) -> JSONResponse:
-        return _answer(404, str(error))
+    async def on_refusal(request: Request, error: Exception) -> JSONResponse:
+        return _refuse(refusal_of(error, metrics))
 
-    @app.exception_handler(TooMany)
-    async def on_many(request: Request, error: TooMany) -> JSONResponse:
-        return _answer(413, str(error))
-
-    @app.exception_handler(Overloaded)
-    async def on_overloaded(request: Request, error: Overloaded) -> JSONResponse:
-        metrics.rejected(error.reason)
-        return _answer(503, str(error), {"Retry-After": str(ceil(error.seconds))})
-
-    @app.exception_handler(DeadlinePassed)
-    async def on_late(request: Request, error: DeadlinePassed) -> JSONResponse:
-        metrics.rejected("deadline")
-        return _answer(504, str(error))
-
-    @app.exception_handler(ComputationFailed)
-    async def on_failed(request: Request, error: ComputationFailed) -> JSONResponse:
-        metrics.failed("computation")
-        return _answer(500, "internal error")  # the batcher logged the cause, once a batch
+    for kind in STATUSES:
+        app.add_exception_handler(kind, on_refusal)
 
     @app.exception_handler(ClientDisconnect)
     async def on_disconnect(request: Request, error: ClientDisconnect) -> JSONResponse:
@@ -89,13 +69,18 @@ def install_error_handlers(app: FastAPI, metrics: ServerMetrics) -> None:
 
     @app.exception_handler(Exception)
     async def on_bug(request: Request, error: Exception) -> JSONResponse:
-        metrics.failed("bug")
-        return _answer(500, "internal error")  # Starlette raises it again, and uvicorn logs it
+        return _refuse(refusal_of(error, metrics))  # Starlette raises it again; uvicorn logs it
+
+
+def _refuse(refusal: Refusal) -> JSONResponse:
+    retry = refusal.retry_seconds
+    headers = None if retry is None else {"Retry-After": str(retry)}
+    return _answer(refusal.status, refusal.text, headers)
 
 
 def _answer(status: int, text: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     if len(text) > _LONGEST:
-        text = text[:_LONGEST] + "..."
+        text = f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}"  # the end says what is allowed
     return JSONResponse({"error": one_line(text)}, status, headers)
 
 

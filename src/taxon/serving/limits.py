@@ -14,6 +14,12 @@ from taxon.serving.settings import ServingSettings
 # How long the rest of a refused body is read and thrown away. Closing the connection at once
 # would make the operating system reset it, and the client might never see the answer.
 _DISCARD_SECONDS = 5.0
+_DIGITS = 18  # Python does not read numbers of thousands of digits
+
+
+def whole_number(value: str) -> int | None:
+    """Return a header's number; None where it is none, or longer than any length or time is."""
+    return int(value) if value.isdecimal() and len(value) <= _DIGITS else None
 
 
 class _Refused(Exception):
@@ -55,8 +61,7 @@ class BodyLimit:
         try:
             headers = Headers(scope=scope)
             _require_plain(headers.get("content-encoding", ""))
-            declared = headers.get("content-length", "")
-            self._check(int(declared) if declared.isdecimal() else 0)
+            self._check(whole_number(headers.get("content-length", "")) or 0)
             await self._app(scope, counted, send)
         except _Refused as refusal:
             self._buffered -= received

@@ -1,4 +1,4 @@
-"""The repository routes of the Open Inference Protocol V2: which models there are, load, unload.
+"""The repository of the Open Inference Protocol V2: which models there are, load, unload.
 
 A request names a model, never a path: it is opened again from where the server was told to look.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
@@ -15,6 +15,7 @@ from taxon.core.errors import TaxonError
 from taxon.serving.desk import Desk
 from taxon.serving.errors import documented
 from taxon.serving.protocol import MODEL_NAME
+from taxon.serving.refusals import BadRequest, NotAllowed
 from taxon.serving.table import UnknownModel
 
 _OFF = (
@@ -23,6 +24,7 @@ _OFF = (
 )
 # And not the reason itself: it has paths of this machine in it.
 _REFUSED = "its newest state is refused; the server's log says why"
+READY = "READY"
 
 
 class Entry(BaseModel):
@@ -38,6 +40,47 @@ class Entry(BaseModel):
     version: str
     state: str
     reason: str
+
+
+def entries(desk: Desk) -> list[Entry]:
+    """Return the models that there are, and those whose newest state is refused."""
+    served = [
+        Entry(name=model.name, version=model.version, state=READY, reason="")
+        for model in desk.table
+    ]
+    refused = [
+        Entry(name=name, version="", state="UNAVAILABLE", reason=_REFUSED)
+        for name in desk.table.refused
+    ]
+    return served + refused
+
+
+async def load(desk: Desk, name: str) -> None:
+    """Open a model's newest state, where the server was told to look.
+
+    Raises:
+        BadRequest: it may not be served.
+        NotAllowed: the server does not do this by request.
+        UnknownModel: there is none of this name.
+    """
+    _require_allowed(desk)
+    try:
+        await desk.table.refresh(name)
+    except UnknownModel:
+        raise
+    except TaxonError as error:
+        raise BadRequest(f"model '{name}': {_REFUSED}") from error
+
+
+async def unload(desk: Desk, name: str) -> None:
+    """Close a model.
+
+    Raises:
+        NotAllowed: the server does not do this by request.
+        UnknownModel: there is none of this name.
+    """
+    _require_allowed(desk)
+    await desk.table.unload(name)
 
 
 def repository_router(desk: Desk) -> APIRouter:
@@ -58,15 +101,7 @@ def repository_router(desk: Desk) -> APIRouter:
         summary="The models that there are",
     )
     async def index() -> Any:
-        entries = [
-            Entry(name=model.name, version=model.version, state="READY", reason="")
-            for model in desk.table
-        ]
-        refused = [
-            Entry(name=name, version="", state="UNAVAILABLE", reason=_REFUSED)
-            for name in desk.table.refused
-        ]
-        return entries + refused
+        return entries(desk)
 
     @router.post(
         "/models/{name}/load",
@@ -74,14 +109,8 @@ def repository_router(desk: Desk) -> APIRouter:
         responses=errors,
         summary="Open a model's newest state",
     )
-    async def load(name: str = MODEL_NAME) -> Response:
-        _require_allowed()
-        try:
-            await desk.table.refresh(name)
-        except UnknownModel:
-            raise
-        except TaxonError as error:
-            raise HTTPException(400, f"model '{name}': {_REFUSED}") from error
+    async def load_model(name: str = MODEL_NAME) -> Response:
+        await load(desk, name)
         return Response(status_code=200)
 
     @router.post(
@@ -90,13 +119,13 @@ def repository_router(desk: Desk) -> APIRouter:
         responses=errors,
         summary="Close a model",
     )
-    async def unload(name: str = MODEL_NAME) -> Response:
-        _require_allowed()
-        await desk.table.unload(name)
+    async def unload_model(name: str = MODEL_NAME) -> Response:
+        await unload(desk, name)
         return Response(status_code=200)
 
-    def _require_allowed() -> None:
-        if not desk.settings.reload_by_request:
-            raise HTTPException(403, _OFF)
-
     return router
+
+
+def _require_allowed(desk: Desk) -> None:
+    if not desk.settings.reload_by_request:
+        raise NotAllowed(_OFF)

@@ -17,6 +17,7 @@ from taxon.serving.metrics import ServerMetrics
 # no secret.
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
 OPEN_FOLDER = "/static/"
+NO_KEY = "this server wants a key: send it as Authorization: Bearer KEY"
 _LEAST_KEY = 16  # characters: shorter ones can be guessed
 _HEADERS = {
     "x-content-type-options": "nosniff",
@@ -49,36 +50,38 @@ def read_api_keys(file: Path) -> tuple[str, ...]:
 
 
 class ApiKeys:
-    """ASGI middleware: 401 without a key, in `Authorization: Bearer KEY` or `X-Api-Key: KEY`.
-
-    Keys are compared in constant time, all of them each time.
-    """
+    """ASGI middleware: 401 without a key, in `Authorization: Bearer KEY` or `X-Api-Key: KEY`."""
 
     def __init__(self, app: ASGIApp, keys: Iterable[str], metrics: ServerMetrics) -> None:
         self._app = app
-        self._keys = [key.encode() for key in keys]
+        self._keys = tuple(keys)
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _is_open(scope["path"]) or self._has_key(scope):
+        if scope["type"] != "http" or _is_open(scope["path"]) or self._admits(scope):
             await self._app(scope, receive, send)
             return
         self._metrics.rejected("key")
-        answer = JSONResponse(
-            {"error": "this server wants a key: send it as Authorization: Bearer KEY"},
-            401,
-            {"www-authenticate": "Bearer"},
-        )
+        answer = JSONResponse({"error": NO_KEY}, 401, {"www-authenticate": "Bearer"})
         await answer(scope, receive, send)
 
-    def _has_key(self, scope: Scope) -> bool:
+    def _admits(self, scope: Scope) -> bool:
         headers = Headers(scope=scope)
-        kind, _, bearer = headers.get("authorization", "").partition(" ")
-        given = bearer.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
-        found = False
-        for key in self._keys:
-            found |= hmac.compare_digest(key, given.encode())
-        return found
+        return has_key(self._keys, headers.get("authorization", ""), headers.get("x-api-key", ""))
+
+
+def has_key(keys: Iterable[str], authorization: str, own: str) -> bool:
+    """Whether one of the keys was sent; all are compared each time, in constant time.
+
+    Args:
+        authorization, own: the headers `Authorization` and `X-Api-Key`, empty where absent.
+    """
+    kind, _, bearer = authorization.partition(" ")
+    given = bearer.strip() if kind.lower() == "bearer" else own
+    found = False
+    for key in keys:
+        found |= hmac.compare_digest(key.encode(), given.encode())
+    return found
 
 
 def _is_open(path: str) -> bool:

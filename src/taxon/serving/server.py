@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
@@ -23,11 +24,15 @@ from taxon.serving.settings import ServingSettings
 from taxon.serving.table import ModelTable
 from taxon.serving.workers import WorkerPool
 
+if TYPE_CHECKING:
+    from taxon.serving.grpc import GrpcServer
+
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 _BACKLOG = 2048
 _OTHER_FILES = 256  # than connections: models, computing processes, libraries
 _log = logging.getLogger("taxon.serving")
+_POLL_SECONDS = 0.1
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -36,6 +41,7 @@ def serve(
     *,
     host: str = DEFAULT_HOST,
     port: int = DEFAULT_PORT,
+    grpc_port: int | None = None,
     settings: ServingSettings | None = None,
     pool: WorkerPool | None = None,
     on_ready: Callable[[str], None] | None = None,
@@ -49,17 +55,21 @@ def serve(
         table: the models.
         host: the address to listen on; `0.0.0.0` for all of this machine's.
         port: 0 to 65535; 0 takes a free one.
+        grpc_port: the same for the Open Inference Protocol over gRPC; None: it is not served.
         settings: batching and limits; None takes the defaults.
         pool: the processes that compute; None: this one does.
-        on_ready: called once, with the server's URL, when requests are accepted.
+        on_ready: called with the server's URL when requests are accepted; and then, where gRPC is
+            served, with `grpc://HOST:PORT`.
 
     Raises:
-        InputError: the address or port cannot be used.
+        InputError: the address or a port cannot be used.
+        MissingDependencyError: `grpc_port` is given, and grpcio or protobuf are not installed.
         TaxonError: a model may not be served.
     """
     settings = settings or ServingSettings()
     _allow_files(settings.max_connections)
-    with _listen(host, port) as listener:
+    with _listen(host, port, "--port") as listener:
+        _require_grpc(listener, grpc_port)
         metrics = ServerMetrics()
         app = create_app(table, settings, metrics, pool)
         config = uvicorn.Config(
@@ -73,43 +83,69 @@ def serve(
             server_header=False,
             timeout_graceful_shutdown=settings.shutdown_seconds,
         )
-        server = _Server(config, app, table, on_ready, _url(listener))
+        server = _Server(config, app, table, listener, grpc_port, on_ready)
         with _stopped_by_signals(server):
             server.run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that tells when it is ready, and looks for changed models."""
+    """A uvicorn server that tells when it is ready, looks for changed models, and has a gRPC
+    server beside it.
+    """
 
     def __init__(
         self,
         config: uvicorn.Config,
         app: FastAPI,
         table: ModelTable,
+        listener: socket.socket,
+        grpc_port: int | None,
         on_ready: Callable[[str], None] | None,
-        url: str,
     ) -> None:
         super().__init__(config)
         self._models = AsyncExitStack()
         self._app = app
         self._table = table
+        self._listener = listener
+        self._grpc_port = grpc_port
+        self._grpc: GrpcServer | None = None
         self._on_ready = on_ready
-        self._url = url
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self._models.enter_async_context(self._app.router.lifespan_context(self._app))
         await super().startup(sockets)
+        addresses = [f"http://{_address(self._listener)}"]
+        if self._grpc_port is not None:
+            addresses.append(f"grpc://{await self._start_grpc(self._grpc_port)}")
         self._watching = asyncio.create_task(self._table.watch())
         if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGHUP, self._table.look_again)
         if self._on_ready is not None:
-            self._on_ready(self._url)
+            for address in addresses:
+                self._on_ready(address)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._watching.cancel()
-        await super().shutdown(sockets)
+        await asyncio.gather(super().shutdown(sockets), self._stop_grpc())
         await self._models.aclose()
+
+    async def _start_grpc(self, port: int) -> str:
+        from taxon.serving.grpc import GrpcServer
+
+        self._grpc = GrpcServer(self._app.state.desk, self._listener.getsockname()[0], port)
+        await self._grpc.start()
+        return _address(self._listener, self._grpc.port)
+
+    async def _stop_grpc(self) -> None:
+        if self._grpc is None:
+            return
+        stopping = asyncio.create_task(self._grpc.stop(self.config.timeout_graceful_shutdown or 0))
+        while not stopping.done() and not self.force_exit:  # a second signal does not wait
+            await asyncio.wait({stopping}, timeout=_POLL_SECONDS)
+        if not stopping.done():
+            await self._grpc.stop(0)
+        await stopping
 
 
 def _allow_files(connections: int) -> None:
@@ -154,9 +190,18 @@ def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _require_grpc(listener: socket.socket, port: int | None) -> None:
+    """Find out what is amiss before the models are opened: a package or the port."""
+    if port is None:
+        return
+    import taxon.serving.grpc  # noqa: F401
+
+    _listen(listener.getsockname()[0], port, "--grpc-port").close()
+
+
+def _listen(host: str, port: int, option: str) -> socket.socket:
     if not 0 <= port <= 65535:
-        raise InputError(f"port {port} does not exist; choose one from 0 to 65535 with --port")
+        raise InputError(f"port {port} does not exist; choose one from 0 to 65535 with {option}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -175,21 +220,26 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise InputError(_bind_failure(host, port, error)) from error
+        raise InputError(_bind_failure(host, port, option, error)) from error
     return listener
 
 
-def _bind_failure(host: str, port: int, error: OSError) -> str:
+def _bind_failure(host: str, port: int, option: str, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is already in use; choose another with --port"
+        return f"port {port} on {host} is already in use; choose another with {option}"
     if error.errno == errno.EACCES:
-        return f"port {port} on {host} is not allowed for this user; choose one from 1024 on"
+        return (
+            f"port {port} on {host} is not allowed for this user; choose one from 1024 on with "
+            f"{option}"
+        )
     if error.errno == errno.EADDRNOTAVAIL:
         return f"{host} is not an address of this machine; choose another with --host"
     return f"cannot listen on port {port} of {host}: {error.strerror}"
 
 
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
+def _address(listener: socket.socket, port: int | None = None) -> str:
+    """HOST:PORT as a client on this machine types it."""
+    host, own_port = listener.getsockname()[:2]
     host = _ANY_ADDRESS.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    port = own_port if port is None else port
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

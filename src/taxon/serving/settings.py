@@ -30,7 +30,8 @@ class ServingSettings:
         max_body_bytes: bytes of one request body at most.
         max_pixels: pixels of one picture at most; a small file may hold very many.
         max_buffered_bytes: bytes of all bodies held in memory at once at most; beyond it a
-            request gets 503.
+            request gets 503. Messages of gRPC count by themselves, and so do those on their way,
+            each as long as it may be: it waits where there is no room.
         max_header_bytes: bytes of a request's first line and headers at most.
         max_connections: open at once at most.
         client_seconds: that a client may take to send its headers; and over so long it must send

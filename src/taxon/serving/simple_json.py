@@ -6,7 +6,7 @@ is answered meanwhile. Counting the characters that make up the structure takes 
 
 from __future__ import annotations
 
-from fastapi import HTTPException
+from taxon.serving.engine import TooMany
 
 # Of each, for what a request says beside its pictures, and for such characters in names.
 _SPARE = 1000
@@ -20,11 +20,11 @@ def require_simple(body: bytes, *, objects: int, lists: int, strings: int, value
             the entries of all lists and objects together.
 
     Raises:
-        HTTPException: 413, it has more.
+        TooMany: it has more.
     """
     allowed = {b"{": objects, b"[": lists, b'"': 2 * strings, b":": strings, b",": values}
     for character, most in allowed.items():
         if body.count(character) > most + _SPARE:
-            raise HTTPException(
-                413, f"the JSON has more than {most} '{character.decode()}'; send less in a request"
+            raise TooMany(
+                f"the JSON has more than {most} '{character.decode()}'; send less in a request"
             )

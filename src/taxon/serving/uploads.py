@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from taxon.serving.engine import Upload
+from taxon.serving.engine import TooMany, Upload
+from taxon.serving.refusals import BadRequest
 from taxon.serving.simple_json import require_simple
 
 RAW_NAME = "picture"  # a raw body has no file name
@@ -50,8 +51,9 @@ def uploads_of(content_type: str, body: bytes, maximum: int) -> list[Upload]:
         maximum: pictures at most.
 
     Raises:
-        HTTPException: 400 where the body has none or cannot be read, 413 too many, 415 another
-            type.
+        BadRequest: a picture in JSON is not in base64.
+        HTTPException: 400 where the body has none or cannot be read, 415 another type.
+        TooMany: more pictures.
     """
     kind, options = parse_options_header(content_type)
     if kind == b"multipart/form-data":
@@ -74,8 +76,8 @@ def uploads_of(content_type: str, body: bytes, maximum: int) -> list[Upload]:
     return pictures
 
 
-def _too_many(maximum: int) -> HTTPException:
-    return HTTPException(413, f"more than {maximum} pictures in one request; send them in several")
+def _too_many(maximum: int) -> TooMany:
+    return TooMany(f"more than {maximum} pictures in one request; send them in several")
 
 
 @dataclass
@@ -171,13 +173,13 @@ def from_base64(value: object, name: str) -> bytes:
     """Return the bytes of a picture in base64.
 
     Raises:
-        HTTPException: 400, it is none.
+        BadRequest: it is none.
     """
     if not isinstance(value, str):
-        raise HTTPException(
-            400, f"{name} is a {type(value).__name__}; allowed is a picture's bytes in base64"
+        raise BadRequest(
+            f"{name} is a {type(value).__name__}; allowed is a picture's bytes in base64"
         )
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise HTTPException(400, f"{name} is not base64 ({error})") from error
+        raise BadRequest(f"{name} is not base64 ({error})") from error

@@ -5,37 +5,33 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import numpy as np
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
-from taxon.core.errors import ImageError
 from taxon.core.versions import taxon_version
 from taxon.serving import binary
+from taxon.serving.batcher import Row
 from taxon.serving.desk import Desk
-from taxon.serving.engine import Answer
 from taxon.serving.errors import documented
 from taxon.serving.protocol import (
-    IMAGE_BYTES,
-    IMAGES,
     MODEL_NAME,
-    SCOPE,
+    ModelMetadata,
+    chosen_outputs,
+    metadata_of,
+    output_values,
+    rows_of,
+)
+from taxon.serving.table import Served
+from taxon.serving.v2_messages import (
     InferenceAnswer,
     InferenceRequest,
-    ModelMetadata,
-    Pictures,
-    TensorMetadata,
-    output_names,
-    output_values,
     parse_request,
     wants_binary,
 )
-from taxon.serving.table import Served
 
 _TAG = "Open Inference Protocol V2"
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
-_PLATFORMS = {"onnxruntime": "onnxruntime_onnx"}  # Triton's word for it
 _UNKNOWN_MODEL = {404: "unknown model 'x'; this server has 'clothing'"}
 
 
@@ -120,7 +116,7 @@ def _add_model(router: APIRouter, desk: Desk) -> None:
         summary="The model's inputs and outputs",
     )
     async def model_metadata(request: Request, name: str = MODEL_NAME) -> Any:
-        return _metadata(desk, desk.table.find(name, request.path_params.get("version")))
+        return metadata_of(desk, desk.table.find(name, request.path_params.get("version")))
 
     @router.get(
         "/ready",
@@ -168,26 +164,14 @@ def _add_infer(router: APIRouter, desk: Desk) -> None:
             parsed, pictures = await desk.in_thread(
                 lambda: parse_request(body, declared, served, most)
             )
-            answers = await _compute(desk, served, pictures, deadline)
-            return _response(served, parsed, answers)
+            rows = await rows_of(desk, served, pictures, deadline)
+            return _response(served, parsed, rows)
 
 
-async def _compute(desk: Desk, served: Served, pictures: Pictures, deadline: float) -> list[Answer]:
-    if isinstance(pictures, np.ndarray):
-        return await desk.compute(served, pictures, deadline)
-    answers: list[Answer] = []
-    for answer in await desk.answers(served, pictures, deadline):
-        if isinstance(answer, ImageError):  # the protocol has no way to answer the others alone
-            raise HTTPException(400, str(answer))
-        answers.append(answer)
-    return answers
-
-
-def _response(served: Served, parsed: InferenceRequest, answers: list[Answer]) -> Response:
-    names = [output.name for output in parsed.outputs] or output_names(served.spec.policy)
+def _response(served: Served, parsed: InferenceRequest, rows: list[Row]) -> Response:
     outputs, payload = [], b""
-    for name in dict.fromkeys(names):
-        values = output_values([answer.row for answer in answers], name)
+    for name in chosen_outputs((output.name for output in parsed.outputs), served):
+        values = output_values(rows, name)
         output: dict[str, Any] = {"name": name, "shape": list(values.shape), "datatype": "FP32"}
         if wants_binary(parsed, name):
             data = binary.float_bytes(values)
@@ -209,25 +193,6 @@ def _response(served: Served, parsed: InferenceRequest, answers: list[Answer]) -
         header + payload,
         media_type="application/octet-stream",
         headers={binary.HEADER: str(len(header))},
-    )
-
-
-def _metadata(desk: Desk, served: Served) -> ModelMetadata:
-    spec, platform = served.spec, served.engine.description.platform
-    size = [-1, 3, *served.engine.description.image_size]
-    classes = [-1, len(spec.label_space.names)]
-    return ModelMetadata(
-        name=served.name,
-        versions=[model.version for model in desk.table if model.name == served.name],
-        platform=_PLATFORMS.get(platform, platform),
-        inputs=[
-            TensorMetadata(name=IMAGES, datatype="UINT8", shape=size),
-            TensorMetadata(name=IMAGE_BYTES, datatype="BYTES", shape=[-1]),
-        ],
-        outputs=[
-            TensorMetadata(name=name, datatype="FP32", shape=[-1] if name == SCOPE else classes)
-            for name in output_names(spec.policy)
-        ],
     )
 
 

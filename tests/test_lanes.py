@@ -1,0 +1,170 @@
+"""Several batches at once: which backend computes them, and that the batcher uses every lane."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from serving_apps import MeanColour, make_predictor
+
+from taxon.core.predictions import ImageBatch
+from taxon.inference import Outputs
+from taxon.inference.lanes import Lanes, with_lanes
+from taxon.inference.onnx_runtime import OnnxRuntimeBackend
+from taxon.serving import Batcher, ServingSettings
+from taxon.serving.engine import LocalEngine
+
+ONE = np.full((1, 3, 4, 4), 7, np.uint8)
+
+
+class Meeting:
+    """A backend whose calls return when so many have come together."""
+
+    name = "meeting"
+
+    def __init__(self, calls: int) -> None:
+        self._barrier = threading.Barrier(calls)
+        self.batches: list[int] = []
+
+    def run(self, images: ImageBatch) -> Outputs:
+        self.batches.append(len(images))
+        self._barrier.wait(20)
+        rows = np.zeros((len(images), 2), np.float32)
+        return Outputs(rows, rows)
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    """A graph whose outputs are the mean levels of the colours."""
+    nodes = [
+        helper.make_node("Cast", ["images"], ["levels"], to=TensorProto.FLOAT),
+        helper.make_node("GlobalAveragePool", ["levels"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["logits"]),
+        helper.make_node("Identity", ["logits"], ["probabilities"]),
+    ]
+    given = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 3, 4, 4])
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3])
+        for name in ("probabilities", "logits")
+    ]
+    model = helper.make_model(
+        helper.make_graph(nodes, "means", [given], outputs),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    file = tmp_path / "model.onnx"
+    onnx.save(model, file)
+    return file
+
+
+class TestLanes:
+    def test_onnx_runtime_has_as_many_as_cores(self, graph: Path) -> None:
+        lanes = with_lanes(OnnxRuntimeBackend(graph, threads=2))
+        assert isinstance(lanes, Lanes) and lanes.count == 2
+        assert isinstance(lanes.shared, OnnxRuntimeBackend) and lanes.shared.threads == 1
+        pictures = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 4), dtype=np.uint8)
+        means = pictures.mean(axis=(2, 3))
+        assert lanes.name == "onnxruntime"
+        for backend in (lanes.alone, lanes.shared, lanes):
+            assert backend.run(pictures).logits == pytest.approx(means, rel=1e-5)
+
+    def test_many_cores_are_shared_by_four(self, graph: Path) -> None:
+        lanes = with_lanes(OnnxRuntimeBackend(graph, threads=16))
+        assert isinstance(lanes, Lanes) and lanes.count == 4
+        assert isinstance(lanes.shared, OnnxRuntimeBackend) and lanes.shared.threads == 4
+
+    def test_others_have_one(self, graph: Path) -> None:
+        single, other = OnnxRuntimeBackend(graph, threads=1), MeanColour()
+        assert with_lanes(single) is single and with_lanes(other) is other
+
+
+class TestBatcher:
+    def test_computes_as_many_batches_at_once_as_there_are_lanes(self) -> None:
+        meeting = Meeting(2)  # with one lane the first batch would wait for ever
+
+        async def main() -> None:
+            batcher = Batcher(meeting.run, max_batch_size=1, max_delay_ms=0, max_queue=8, lanes=2)
+            await batcher.start()
+            await batcher.submit_many(list(np.repeat(ONE, 4, axis=0)))
+            await batcher.stop()
+
+        asyncio.run(main())
+        assert meeting.batches == [1] * 4
+
+    def test_a_lone_batch_has_all_cores(self) -> None:
+        alone, shared = Meeting(1), Meeting(1)
+        coming = 0
+
+        async def main() -> None:
+            nonlocal coming
+            batcher = Batcher(
+                shared.run,
+                max_batch_size=2,
+                max_delay_ms=0,
+                max_queue=8,
+                on_their_way=lambda: coming,
+                lanes=2,
+                run_alone=alone.run,
+            )
+            await batcher.start()
+            await batcher.submit(ONE[0])
+            await batcher.submit_many([ONE[0], ONE[0]])
+            assert (alone.batches, shared.batches) == ([1, 2], [])
+            coming = 1  # another one is being decoded
+            await batcher.submit(ONE[0])
+            assert (alone.batches, shared.batches) == ([1, 2], [1])
+            await batcher.stop()
+
+        asyncio.run(main())
+
+    def test_batches_at_once_share_the_cores(self) -> None:
+        alone, shared = Meeting(1), Meeting(2)
+
+        async def main() -> None:
+            batcher = Batcher(
+                shared.run,
+                max_batch_size=1,
+                max_delay_ms=0,
+                max_queue=8,
+                on_their_way=lambda: 1,
+                lanes=2,
+                run_alone=alone.run,
+            )
+            await batcher.start()
+            await batcher.submit_many([ONE[0]] * 4)
+            await batcher.stop()
+
+        asyncio.run(main())
+        assert shared.batches == [1] * 4 and alone.batches == []
+
+    def test_stops_when_all_lanes_are_done(self) -> None:
+        meeting = Meeting(2)
+
+        async def main() -> int:
+            batcher = Batcher(meeting.run, max_batch_size=1, max_delay_ms=0, max_queue=8, lanes=2)
+            await batcher.start()
+            asked = asyncio.gather(*(batcher.submit(ONE[0]) for _ in range(4)))
+            await asyncio.sleep(0)
+            await batcher.stop()
+            return len(await asked)
+
+        assert asyncio.run(main()) == 4
+
+    def test_the_engine_has_a_lane_for_each_of_the_backend(self) -> None:
+        predictor = make_predictor()
+        shared = MeanColour()
+        predictor.backend = Lanes(predictor.backend, shared, 2)
+
+        async def main() -> None:
+            engine = LocalEngine(predictor, ServingSettings(max_batch_size=4))
+            await engine.start()
+            await engine.compute(np.full((8, 3, 16, 16), 9, np.uint8))
+            await engine.stop()
+
+        asyncio.run(main())
+        assert shared.batches  # batch sizes are measured on what computes under load
