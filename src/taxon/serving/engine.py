@@ -26,7 +26,7 @@ from taxon.inference import Predictor
 from taxon.inference.lanes import Lanes
 from taxon.preprocessing.statistics import picture_statistics
 from taxon.serving.batcher import Batcher, Overloaded, Row
-from taxon.serving.pace import best_batch_size
+from taxon.serving.pace import Pace, best_batch_size
 from taxon.serving.settings import ServingSettings
 
 FOREVER = float("inf")
@@ -160,6 +160,8 @@ class LocalEngine:
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="taxon-decode")
         self.costs = await loop.run_in_executor(self._pool, self._measure)
         self._batcher = self._make_batcher(max(self.costs))
+        # The first batch alone, slow since all is cold, would have the next requests refused.
+        self._batcher.pace = Pace(self.costs[max(self.costs)])
         await self._batcher.start()
 
     async def stop(self) -> None:

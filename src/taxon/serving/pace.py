@@ -18,8 +18,8 @@ class Pace:
     shares the cores, is in it; idle time is not.
     """
 
-    def __init__(self) -> None:
-        self.seconds_each = 0.0  # nothing measured yet
+    def __init__(self, seconds_each: float = 0.0) -> None:
+        self.seconds_each = seconds_each  # 0: nothing measured yet
         self._ended = 0.0
 
     def note(self, pictures: int, first_arrived: float, ended: float) -> None:
