@@ -59,6 +59,8 @@ LONG = (
     "test_triton.py",
     "test_benchmark.py",
     "test_serving_faults.py",
+    "test_page.py",
+    "test_tritonclient.py",
 )
 # Files that are about what is exported. In all others the exporter is a quick one; what runs as a
 # process of its own (the command line) has the real one too.

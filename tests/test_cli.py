@@ -260,6 +260,7 @@ def test_interrupt_ends_with_130_and_says_how_to_go_on(defects: Path, tmp_path: 
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoints"]
 
 
+@pytest.mark.slow
 def test_demo_does_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Of fewer and smaller pictures, and else the command as it is.
     made = functools.partial(sampling.generate_samples, size=64, count=180)

@@ -30,7 +30,7 @@ from taxon.models.zoo import ZOO
 GUIDES = Path(__file__).parents[1] / "docs" / "guides"
 # Their commands are run by `make test-long`: what they use is tested by itself too.
 LONG = (
-    *("android", "deploy", "edge", "latency", "phone", "torchserve", "triton"),
+    *("android", "deploy", "edge", "latency", "phone", "serving", "torchserve", "triton"),
     *("content-filter", "production-defects"),
 )
 SHORT = ("--weights", "none", "--recipe", "scratch", "--model", TINY_BACKBONE, "--epochs", "1")
