@@ -190,6 +190,14 @@ class TestOverload:
 
         around(work, MeanColour(gate=gate), settings)
 
+    async def both_held(self, channel: aio.Channel, backend: MeanColour) -> list[Any]:
+        """Two calls: one is computed past the queue, one by it; others wait."""
+        held = []
+        for count in (1, 2):
+            held.append(infer(channel, files(RED)))
+            await until(lambda count=count: len(backend.batches) == count)  # type: ignore[misc]
+        return held
+
     def test_the_time_of_the_server(self) -> None:
         """What was not begun in time is not computed."""
         backend = MeanColour()
@@ -198,37 +206,35 @@ class TestOverload:
         async def work(server: GrpcServer, channel: aio.Channel, registry: Any) -> None:
             backend.batches.clear()
             backend.seconds = 0.6
-            first = infer(channel, files(RED))
-            await until(lambda: len(backend.batches) == 1)
+            held = await self.both_held(channel, backend)
             error = await refused(infer(channel, files(RED)), Code.DEADLINE_EXCEEDED)
             assert "before it was computed" in error.details()
-            assert await first
-            assert backend.batches == [1]
+            assert all(await asyncio.gather(*held))
+            assert backend.batches == [1, 1]
 
         around(work, backend, settings)
 
     def test_the_time_of_the_client(self) -> None:
         """A call whose client has gone gives its place back, and is not computed."""
         backend = MeanColour()
-        settings = ServingSettings(max_batch_size=1, max_queue=2)
+        settings = ServingSettings(max_batch_size=1, max_queue=3)
 
         async def work(server: GrpcServer, channel: aio.Channel, registry: Any) -> None:
             backend.batches.clear()
             backend.seconds = 0.6
-            first = infer(channel, files(RED))
-            await until(lambda: len(backend.batches) == 1)
+            held = await self.both_held(channel, backend)
             await refused(infer(channel, files(RED), timeout=0.1), Code.DEADLINE_EXCEEDED)
             await until(lambda: counted(registry, 504) == 1)
             left = infer(channel, files(RED))
             depth = {"model": "colours"}
-            await until(lambda: registry.get_sample_value("taxon_queue_depth", depth) == 2)
+            await until(lambda: registry.get_sample_value("taxon_queue_depth", depth) == 3)
             left.cancel()
             await until(lambda: counted(registry, 499) == 1)
-            assert registry.get_sample_value("taxon_queue_depth", depth) == 1
-            assert await first
+            assert registry.get_sample_value("taxon_queue_depth", depth) == 2
+            assert all(await asyncio.gather(*held))
             backend.seconds = 0
             assert await infer(channel, files(RED))
-            assert backend.batches == [1, 1]
+            assert backend.batches == [1, 1, 1]
 
         around(work, backend, settings)
 

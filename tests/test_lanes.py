@@ -14,7 +14,7 @@ from serving_apps import MeanColour, make_predictor
 
 from taxon.core.predictions import ImageBatch
 from taxon.inference import Outputs
-from taxon.inference.lanes import Lanes, with_lanes
+from taxon.inference.lanes import Lanes, sessions_of, with_lanes
 from taxon.inference.onnx_runtime import OnnxRuntimeBackend
 from taxon.serving import Batcher, ServingSettings
 from taxon.serving.engine import LocalEngine
@@ -64,7 +64,7 @@ def graph(tmp_path: Path) -> Path:
 
 class TestLanes:
     def test_onnx_runtime_has_as_many_as_cores(self, graph: Path) -> None:
-        lanes = with_lanes(OnnxRuntimeBackend(graph, threads=2))
+        lanes = with_lanes(OnnxRuntimeBackend(graph, threads=2), (4, 4))
         assert isinstance(lanes, Lanes) and lanes.count == 2
         assert isinstance(lanes.shared, OnnxRuntimeBackend) and lanes.shared.threads == 1
         pictures = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 4), dtype=np.uint8)
@@ -74,13 +74,23 @@ class TestLanes:
             assert backend.run(pictures).logits == pytest.approx(means, rel=1e-5)
 
     def test_many_cores_are_shared_by_four(self, graph: Path) -> None:
-        lanes = with_lanes(OnnxRuntimeBackend(graph, threads=16))
+        lanes = with_lanes(OnnxRuntimeBackend(graph, threads=16), (4, 4))
         assert isinstance(lanes, Lanes) and lanes.count == 4
         assert isinstance(lanes.shared, OnnxRuntimeBackend) and lanes.shared.threads == 4
 
+    @pytest.mark.parametrize("gain", [0.0, 100.0])
+    def test_all_cores_compute_a_lone_batch_where_that_is_faster(
+        self, graph: Path, gain: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("taxon.inference.lanes._GAIN", gain)
+        lanes = with_lanes(OnnxRuntimeBackend(graph, threads=2), (4, 4))
+        assert isinstance(lanes, Lanes) and isinstance(lanes.alone, OnnxRuntimeBackend)
+        assert lanes.alone.threads == (2 if gain else 1)
+        assert sessions_of(lanes) == ((lanes.alone, lanes.shared) if gain else (lanes.shared,))
+
     def test_others_have_one(self, graph: Path) -> None:
         single, other = OnnxRuntimeBackend(graph, threads=1), MeanColour()
-        assert with_lanes(single) is single and with_lanes(other) is other
+        assert with_lanes(single, (4, 4)) is single and with_lanes(other, (4, 4)) is other
 
 
 class TestBatcher:

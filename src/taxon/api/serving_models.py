@@ -90,7 +90,8 @@ def open_checked(path: Path, choice: BackendChoice, max_pixels: int) -> Predicto
 
 def _for_many(predictor: Predictor) -> Predictor:
     """The predictor as a server wants it."""
-    return Predictor(predictor.spec, with_lanes(predictor.backend), frame=predictor.frame)
+    backend = with_lanes(predictor.backend, predictor.image_size)
+    return Predictor(predictor.spec, backend, frame=predictor.frame)
 
 
 def _open(bundle: Bundle, choice: BackendChoice) -> tuple[Predictor, Precision]:

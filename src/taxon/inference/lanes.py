@@ -1,4 +1,4 @@
-"""Several batches at once: a lone one on all cores, several each on a part of them.
+"""Several batches at once, each on a part of the cores; a lone one on all, where that is faster.
 
 The threads of one computation wait for each other at every layer, and where pictures are decoded
 meanwhile they wait long. With work for all cores it is cheaper to compute several batches side by
@@ -7,12 +7,20 @@ side (benchmarks/RESULTS.md); a lone batch is answered sooner by all cores toget
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
 
 from taxon.core.predictions import ImageBatch
 from taxon.inference.backend import Backend, Outputs
 from taxon.inference.onnx_runtime import OnnxRuntimeBackend
 
+_GAIN = 0.9  # of the time of a lane, that all cores must save to be worth the weights again
+_MEASURED_SECONDS = 0.15
+_FEWEST = 3  # calls
 _MOST = 4  # with more cores a lane has several: one core alone would take long for its batch
 
 
@@ -40,10 +48,14 @@ class Lanes:
         return self.alone.run(images)
 
 
-def with_lanes(backend: Backend) -> Backend:
+def with_lanes(backend: Backend, image_size: tuple[int, int]) -> Backend:
     """Let a backend compute several batches at once, where it can: ONNX Runtime on several cores.
 
-    Its weights are then in memory twice.
+    A small network is computed no faster by several cores together; then one of the lanes computes
+    a lone batch too. Otherwise its weights are in memory twice.
+
+    Args:
+        image_size: (height, width) in pixels of what it takes.
     """
     if not isinstance(backend, OnnxRuntimeBackend) or backend.threads == 1:
         return backend
@@ -51,9 +63,27 @@ def with_lanes(backend: Backend) -> Backend:
     shared = OnnxRuntimeBackend(
         backend.file, name=backend.name, threads=max(1, backend.threads // count)
     )
-    return Lanes(backend, shared, count)
+    picture = np.zeros((1, 3, *image_size), np.uint8)
+    alone_seconds, shared_seconds = _seconds((backend, shared), picture)
+    faster = alone_seconds < _GAIN * shared_seconds
+    return Lanes(backend if faster else shared, shared, count)
+
+
+def _seconds(backends: Sequence[Backend], picture: ImageBatch) -> list[float]:
+    """What each takes for a picture, in the median of calls in turn."""
+    times: list[list[float]] = [[] for _ in backends]
+    started = time.perf_counter()
+    while len(times[0]) < _FEWEST or time.perf_counter() - started < _MEASURED_SECONDS:
+        for found, backend in zip(times, backends, strict=True):
+            begun = time.perf_counter()
+            backend.run(picture)
+            found.append(time.perf_counter() - begun)
+    # The first call takes the memory.
+    return [median(found[1:]) for found in times]
 
 
 def sessions_of(backend: Backend) -> tuple[Backend, ...]:
     """All that compute for a backend: each may be compared with what is expected."""
-    return (backend.alone, backend.shared) if isinstance(backend, Lanes) else (backend,)
+    if not isinstance(backend, Lanes):
+        return (backend,)
+    return (backend.shared,) if backend.alone is backend.shared else (backend.alone, backend.shared)

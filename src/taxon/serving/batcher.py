@@ -184,6 +184,15 @@ class Batcher:
         self._changed.set()
         return await asyncio.gather(*(one.answer for one in waiting))
 
+    def compute_here(self, image: ImageBatch) -> Row:
+        """Compute a picture, uint8 [3, H, W], past the queue in the thread that calls; for one that
+        has nobody beside it.
+
+        Raises:
+            ComputationFailed: the backend failed.
+        """
+        return _rows(self._run_alone, [image], [0.0])[0]
+
     async def _work(self) -> None:
         free = asyncio.Semaphore(self._lanes)
         async with asyncio.TaskGroup() as computing:
@@ -224,43 +233,57 @@ class Batcher:
         alone = not (self._computing or self._queue or self._on_their_way() > 0)
         run = self._run_alone if alone else self._run
         self._computing += 1
+        images, queued = [one.image for one in batch], [begun - one.arrived for one in batch]
         try:
-            outputs, seconds = await loop.run_in_executor(
-                self._executor, _timed, run, [one.image for one in batch]
-            )
-        except Exception as error:  # whatever the backend raises, the batcher goes on
-            _log.exception("a batch of %d failed", len(batch))
+            rows = await loop.run_in_executor(self._executor, _rows, run, images, queued)
+        except ComputationFailed as error:
             for one in batch:
                 if not one.answer.done():
-                    failure = ComputationFailed(f"the backend failed: {error}")
-                    failure.__cause__ = error
+                    failure = ComputationFailed(str(error))
+                    failure.__cause__ = error.__cause__
                     one.answer.set_exception(failure)
             return
         finally:
             self._computing -= 1
         self.pace.note(len(batch), batch[0].arrived, loop.time())
-        for position, one in enumerate(batch):
+        for one, row in zip(batch, rows, strict=True):
             if not one.answer.done():
-                one.answer.set_result(
-                    Row(
-                        outputs.logits[position],
-                        outputs.probabilities[position],
-                        None if outputs.scope is None else float(outputs.scope[position]),
-                        begun - one.arrived,
-                        seconds,
-                        len(batch),
-                        position == 0,
-                    )
-                )
+                one.answer.set_result(row)
 
 
-def _timed(run: Callable[[ImageBatch], Outputs], images: list[ImageBatch]) -> tuple[Outputs, float]:
+def _rows(
+    run: Callable[[ImageBatch], Outputs], images: Sequence[ImageBatch], queued: Sequence[float]
+) -> list[Row]:
+    """Compute a batch; whatever the backend raises, the server goes on.
+
+    Args:
+        queued: the seconds that each picture waited.
+
+    Raises:
+        ComputationFailed: it failed, and was logged.
+    """
     started = time.perf_counter()
-    outputs = run(np.stack(images))
-    if len(outputs.logits) != len(images):
-        count = len(outputs.logits)
-        raise ValueError(f"the backend gave {count} rows for {len(images)} pictures")
-    return outputs, time.perf_counter() - started
+    try:
+        outputs = run(np.stack(images))
+        if len(outputs.logits) != len(images):
+            count = len(outputs.logits)
+            raise ValueError(f"the backend gave {count} rows for {len(images)} pictures")
+    except Exception as error:
+        _log.exception("a batch of %d failed", len(images))
+        raise ComputationFailed(f"the backend failed: {error}") from error
+    seconds = time.perf_counter() - started
+    return [
+        Row(
+            outputs.logits[at],
+            outputs.probabilities[at],
+            None if outputs.scope is None else float(outputs.scope[at]),
+            waited,
+            seconds,
+            len(images),
+            at == 0,
+        )
+        for at, waited in enumerate(queued)
+    ]
 
 
 def _late(one: _Waiting, now: float) -> bool:

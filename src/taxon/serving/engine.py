@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from taxon.serving.pace import Pace, best_batch_size
 from taxon.serving.settings import ServingSettings
 
 FOREVER = float("inf")
+Made = TypeVar("Made")
 _Prepared = tuple[ImageBatch, float, FloatArray]  # a picture, the seconds it took, its statistics
 
 
@@ -141,11 +142,7 @@ class LocalEngine:
         self._admitted = 0
         self._decoding = 0
         self._batcher = self._make_batcher(settings.max_batch_size)
-
-    @property
-    def description(self) -> Description:
-        """What it computes."""
-        return describe(self._predictor)
+        self.description = describe(predictor)
 
     @property
     def ready(self) -> bool:
@@ -177,7 +174,9 @@ class LocalEngine:
     ) -> list[Answer | ImageError]:
         """Decode and compute pictures; see `Engine`."""
         with self._places(len(pictures)):
-            prepared = [self._begin(picture) for picture in pictures]
+            if self._admitted == 1 and self._batcher.running:
+                return [await self._alone(pictures[0])]
+            prepared = [self._in_pool(self._prepare, picture) for picture in pictures]
             return await asyncio.gather(*(self._one(each, deadline) for each in prepared))
 
     async def compute(self, images: ImageBatch, deadline: float = FOREVER) -> list[Answer]:
@@ -189,18 +188,31 @@ class LocalEngine:
             for row, image in zip(rows, images, strict=True)
         ]
 
-    def _begin(self, picture: Upload) -> asyncio.Future[_Prepared]:
-        """Have a picture decoded, and count it until it is, whatever becomes of its request."""
-        decoded = asyncio.get_running_loop().run_in_executor(self._pool, self._prepare, picture)
-        self._decoding += 1
-        decoded.add_done_callback(self._end)
-        return decoded
+    async def _alone(self, picture: Upload) -> Answer | ImageError:
+        """Decode and compute a picture that has nobody beside it in one go: sooner than by way of
+        the queue and another thread. Those that come meanwhile take that way.
+        """
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        try:
+            answer = await self._in_pool(self._prepare_and_compute, picture)
+        except ImageError as error:
+            return error
+        self._batcher.pace.note(1, begun, loop.time())
+        return answer
 
-    def _end(self, decoded: asyncio.Future[_Prepared]) -> None:
+    def _in_pool(self, work: Callable[[Upload], Made], picture: Upload) -> asyncio.Future[Made]:
+        """Have work done on a picture, and count it until it is, whoever still wants it."""
+        made = asyncio.get_running_loop().run_in_executor(self._pool, work, picture)
+        self._decoding += 1
+        made.add_done_callback(self._end)
+        return made
+
+    def _end(self, made: asyncio.Future[Any]) -> None:
         self._decoding -= 1
         self._batcher.changed()
-        if not decoded.cancelled():
-            decoded.exception()  # nobody may be left to look at it
+        if not made.cancelled():
+            made.exception()  # nobody may be left to look at it
 
     async def _one(
         self, prepared: asyncio.Future[_Prepared], deadline: float
@@ -217,6 +229,10 @@ class LocalEngine:
         image = self._predictor.prepare(picture.data, picture.name)
         statistics = picture_statistics(image)
         return image, time.perf_counter() - started, statistics
+
+    def _prepare_and_compute(self, picture: Upload) -> Answer:
+        image, seconds, statistics = self._prepare(picture)
+        return Answer(self._batcher.compute_here(image), seconds, statistics)
 
     def _measure(self) -> dict[int, float]:
         height, width = self._predictor.image_size

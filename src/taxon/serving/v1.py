@@ -6,7 +6,9 @@ import time
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
+from pydantic import BaseModel, Field
+from pydantic_core import to_json
 
 from taxon.core.predictions import Prediction
 from taxon.serving.answers import (
@@ -23,6 +25,7 @@ from taxon.serving.desk import Desk
 from taxon.serving.engine import Upload
 from taxon.serving.errors import documented
 from taxon.serving.explain import explain_answer
+from taxon.serving.queries import parse_query, query_parameters
 from taxon.serving.table import Served
 from taxon.serving.uploads import uploads_of
 
@@ -30,17 +33,6 @@ DEFAULT_TOP = 5
 _LARGE = 1 << 20  # bytes
 _MODEL = Query(default=None, description="the model's name; needed where there are several")
 _VERSION = Query(default=None, description="its version; the newest by default")
-_TOP = Query(
-    default=None,
-    ge=1,
-    description=f"how many of the most probable classes to list; {DEFAULT_TOP} by default",
-)
-_EXPLAIN = Query(
-    default=False,
-    description="also say where in the picture the answer comes from: each of 7 x 7 parts is "
-    "covered in turn, which takes 50 computations a picture, behind other requests",
-)
-_LABEL = Query(default=None, description="the class to explain; by default the most probable one")
 _ERRORS = documented(
     {
         400: "cat.txt: not a picture in a format that can be read",
@@ -64,7 +56,29 @@ def v1_router(desk: Desk) -> APIRouter:
     return router
 
 
+class ClassifyQuery(BaseModel):
+    """The query of `POST /v1/classify`."""
+
+    model: str | None = Field(None, description="the model's name; needed where there are several")
+    version: str | None = Field(None, description="its version; the newest by default")
+    top: int | None = Field(
+        None,
+        ge=1,
+        description=f"how many of the most probable classes to list; {DEFAULT_TOP} by default",
+    )
+    explain: bool = Field(
+        False,
+        description="also say where in the picture the answer comes from: each of 7 x 7 parts is "
+        "covered in turn, which takes 50 computations a picture, behind other requests",
+    )
+    label: str | None = Field(
+        None, description="the class to explain; by default the most probable one"
+    )
+
+
 def _add_classify(router: APIRouter, desk: Desk) -> None:
+    # The query is read and the answer is written by hand: what FastAPI does with declared
+    # parameters and models takes longer than all of the rest.
     @router.post(
         "/classify",
         response_model=Classified,
@@ -73,45 +87,40 @@ def _add_classify(router: APIRouter, desk: Desk) -> None:
         description="Send files as multipart/form-data (any field name), one picture's bytes as "
         "the body, or JSON with base64. A single picture that cannot be read gives 400; among "
         "several it gets a result whose `error` says why, and the others are answered.",
-        openapi_extra={"requestBody": REQUEST_BODY},
+        openapi_extra={"requestBody": REQUEST_BODY, "parameters": query_parameters(ClassifyQuery)},
     )
-    async def classify(
-        request: Request,
-        model: str | None = _MODEL,
-        version: str | None = _VERSION,
-        top: int | None = _TOP,
-        explain: bool = _EXPLAIN,
-        label: str | None = _LABEL,
-    ) -> Any:
+    async def classify(request: Request) -> Response:
+        query = parse_query(ClassifyQuery, request)
         # Read first: a slow client must not keep a model that was exchanged, nor its time run.
         pictures = await _pictures(request, desk)
         deadline = desk.deadline(request)
-        async with desk.model(model, version) as served:
-            wanted = _within(top, served)
-            _require_class(label, served)
+        async with desk.model(query.model, query.version) as served:
+            top = _within(query.top, served)
+            _require_class(query.label, served)
             started = time.perf_counter()
-            predictions = await desk.classify(served, pictures, top=wanted, deadline=deadline)
+            predictions = await desk.classify(served, pictures, top=top, deadline=deadline)
             if len(predictions) == 1 and predictions[0].error is not None:
                 raise HTTPException(400, f"{predictions[0].path}: {predictions[0].error}")
             results = [_result(prediction) for prediction in predictions]
-            if explain:
+            if query.explain:
                 for picture, result in zip(pictures, results, strict=True):
                     if result["error"] is None:
-                        heat = await explain_answer(served, picture, label, deadline)
-                        result["explanation"] = heat.model_dump()
+                        found = await explain_answer(served, picture, query.label, deadline)
+                        result["explanation"] = found
             milliseconds = (time.perf_counter() - started) * 1000
-            # A response of its own: checking it against the model again would take as long as
-            # all of the rest. The time is that without the upload; the page shows it.
-            return JSONResponse(
-                {"model": model_id(served).model_dump(), "results": results},
+            return Response(
+                to_json({"model": model_id(served), "results": results}),
+                media_type="application/json",
+                # Without the upload; the page shows it.
                 headers={"server-timing": f"classify;dur={milliseconds:.1f}"},
             )
 
 
 def _result(prediction: Prediction) -> dict[str, Any]:
     """The entry of a prediction in the answer."""
-    fields = prediction.model_dump()
-    return {"file": fields.pop("path"), **fields, "explanation": None}
+    fields: dict[str, Any] = {"file": prediction.path, **vars(prediction), "explanation": None}
+    del fields["path"]
+    return fields
 
 
 def _add_descriptions(router: APIRouter, desk: Desk) -> None:
