@@ -14,10 +14,11 @@ from taxon.decision.policy import PredictionSets
 from taxon.inference import Predictor
 from taxon.preprocessing import Preprocessing
 from taxon.serving import ServingSettings, serve
-from taxon.serving.card import Card, CardFigure, ClassFigures
-from taxon.serving.engine import LocalEngine
-from taxon.serving.places import Place
-from taxon.serving.table import ModelTable, Opened
+from taxon.serving.computing.engine import LocalEngine
+from taxon.serving.models.card import Card, CardFigure, ClassFigures
+from taxon.serving.models.places import Place
+from taxon.serving.models.served import Opened
+from taxon.serving.models.table import ModelTable
 
 SIZE = 28
 COLOURS = ("blue", "green", "red")

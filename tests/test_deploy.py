@@ -27,9 +27,9 @@ from packaging.requirements import Requirement
 
 from taxon.cli.main import app as cli
 from taxon.serving import ServingSettings, create_app
+from taxon.serving.http.security import OPEN_PATHS
 from taxon.serving.metrics import ServerMetrics
-from taxon.serving.security import OPEN_PATHS
-from taxon.serving.table import ModelTable
+from taxon.serving.models.table import ModelTable
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

@@ -19,8 +19,8 @@ from taxon.core.errors import BundleError
 from taxon.inference import load_predictor
 from taxon.preprocessing.statistics import NAMES, picture_statistics
 from taxon.serving import create_app
-from taxon.serving.drift import LEAST, DriftMonitor
-from taxon.serving.stability import population_stability_index
+from taxon.serving.models.drift import LEAST, DriftMonitor
+from taxon.serving.models.stability import population_stability_index
 
 counts = st.lists(st.integers(0, 1000), min_size=2, max_size=12)
 
@@ -112,7 +112,7 @@ def test_window_slides() -> None:
 
 
 def test_server_tells(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taxon.serving.drift.LEAST", 4)
+    monkeypatch.setattr("taxon.serving.models.drift.LEAST", 4)
     app = create_app(table_of(make_predictor(), reference=reference_of_red()))
     with TestClient(app) as client:
         assert client.get("/v1/model").json()["watches_drift"] is True

@@ -15,9 +15,10 @@ from taxon.api.serving_models import is_model
 from taxon.core.errors import CheckFailed, InputError
 from taxon.inference import Predictor
 from taxon.serving import ServingSettings, create_app
-from taxon.serving.engine import LocalEngine
-from taxon.serving.places import Place, find_places
-from taxon.serving.table import ModelTable, Opened, UnknownModel
+from taxon.serving.computing.engine import LocalEngine
+from taxon.serving.models.places import Place, find_places
+from taxon.serving.models.served import Opened, UnknownModel
+from taxon.serving.models.table import ModelTable
 
 
 def made(folder: Path, text: str = "{}") -> Path:
@@ -301,12 +302,15 @@ class TestExchange:
             assert error_of(await classify(client, model="colours"), 404)
             assert (await client.get("/v2/health/ready")).status_code == 503
             assert error_of(await client.post(f"{base}/colours/unload"), 404)
+            await table.refresh()  # as another model's change or SIGHUP does
+            assert error_of(await classify(client, model="colours"), 404)
             assert (await client.post(f"{base}/colours/load")).status_code == 200
             assert (await classify(client)).status_code == 200
             text = error_of(await client.post(f"{base}/..%2f..%2fetc/load"), 404)
             assert "there is no" in text or "Not Found" in text
 
-        run(shelf.table(place), work)
+        table = shelf.table(place)
+        run(table, work)
 
     def test_not_by_strangers(self) -> None:
         async def main() -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,10 @@ from serving_apps import (
 )
 
 from taxon.core.errors import ConfigError, InputError
+from taxon.core.predictions import ImageBatch
+from taxon.inference import Predictor
 from taxon.serving import ServingSettings
+from taxon.serving.http.security import read_api_keys
 from taxon.serving.logs import (
     JsonFormatter,
     PatientHandler,
@@ -37,7 +41,6 @@ from taxon.serving.logs import (
     log_format_of,
     request_id,
 )
-from taxon.serving.security import read_api_keys
 
 KEYS = ("first-key-of-twenty-characters", "second-key-of-twenty-characters")
 
@@ -204,6 +207,26 @@ class TestDeadlines:
                 assert "whole milliseconds" in text
 
         in_process(app_of(make_predictor(backend)), work)
+
+    def test_what_is_late_is_not_even_decoded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        decoded: list[str] = []
+        prepare = Predictor.prepare
+
+        def slowly(self: Predictor, data: bytes, source: str = "picture") -> ImageBatch:
+            decoded.append(source)
+            time.sleep(0.05)
+            return prepare(self, data, source)
+
+        monkeypatch.setattr(Predictor, "prepare", slowly)
+
+        async def work(client: httpx.AsyncClient) -> None:
+            sent = files(*[("r", RED)] * 100)
+            late = await client.post("/v1/classify", files=sent, headers={"x-timeout-ms": "60"})
+            assert "before all of it was decoded" in error_of(late, 504)
+            await asyncio.sleep(0.2)
+            assert 2 <= len(decoded) < 50
+
+        in_process(app_of(make_predictor()), work)
 
     def test_a_long_wait_is_refused_at_once(self) -> None:
         backend = MeanColour(seconds=0.05)

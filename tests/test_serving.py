@@ -39,7 +39,7 @@ from taxon.core.predictions import Prediction
 from taxon.decision import DecisionPolicy
 from taxon.inference import Predictor
 from taxon.serving import ServingSettings
-from taxon.serving.answers import FileResult
+from taxon.serving.http.answers import FileResult
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from page_server import CARD, page_table
 from serving_apps import error_of
 
 from taxon.serving import ServingSettings, create_app
-from taxon.serving.card import read_card
+from taxon.serving.models.card import read_card
 
 KEY = "a key of more than sixteen letters"
 FIGURE = {"value": 0.75, "ci95": [0.5, 0.9]}

@@ -19,8 +19,8 @@ PICTURES = 1000  # a tenth of them in each bin
 def write_calibration_reference(folder: Path, manifest: Manifest) -> None:
     """Have the model folder's ONNX artefact answer its calibration pictures; write reference.json.
 
-    The server compares what comes with it (`taxon.serving.drift`). Of many pictures a thousand
-    are drawn. Nothing is written where no picture was held out.
+    The server compares what comes with it (`taxon.serving.models.drift`). Of many pictures a
+    thousand are drawn. Nothing is written where no picture was held out.
     """
     from taxon.api.deciding import calibration_part
     from taxon.data.loading.loader import evaluation_batches

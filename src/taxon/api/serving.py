@@ -17,11 +17,12 @@ from taxon.core.cores import available_cores
 from taxon.core.errors import ConfigError, InputError
 from taxon.serving import ServingSettings
 from taxon.serving import serve as run_server
-from taxon.serving.card import read_card
-from taxon.serving.engine import Engine, LocalEngine
-from taxon.serving.places import Place, Places
-from taxon.serving.table import ModelTable, Opened
-from taxon.serving.workers import WorkerEngine, WorkerPool
+from taxon.serving.computing.engine import Engine, LocalEngine
+from taxon.serving.computing.workers import WorkerEngine, WorkerPool
+from taxon.serving.models.card import read_card
+from taxon.serving.models.places import Place, Places
+from taxon.serving.models.served import Opened
+from taxon.serving.models.table import ModelTable
 
 _log = logging.getLogger("taxon.serving")
 
@@ -43,7 +44,7 @@ def serve(
 
     Args:
         paths: model folders with an ONNX artefact, artefacts' folders, .onnx files, pointers to
-            one, or folders with several (see `taxon.serving.places`).
+            one, or folders with several (see `taxon.serving.models.places`).
         host, port: where to listen; port 0 takes a free one.
         grpc_port: where the Open Inference Protocol is served over gRPC too; None: nowhere.
         backend, device: what computes; see `BackendChoice`.

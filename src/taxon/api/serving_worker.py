@@ -14,9 +14,9 @@ from pydantic import TypeAdapter
 
 from taxon.api.serving_models import BackendChoice, open_checked
 from taxon.inference import Predictor
+from taxon.serving.computing.worker import work
 from taxon.serving.logs import install_logs
 from taxon.serving.settings import ServingSettings
-from taxon.serving.worker import work
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ Imports neither torch nor anything of training or data: a serving image needs on
 install.
 """
 
-from taxon.serving.app import create_app
-from taxon.serving.batcher import Batcher, ComputationFailed, Overloaded, Row
-from taxon.serving.server import serve
+from taxon.serving.computing.batcher import Batcher, ComputationFailed, Overloaded, Row
+from taxon.serving.http.app import create_app
+from taxon.serving.http.server import serve
 from taxon.serving.settings import ServingSettings
 
 __all__ = [

@@ -13,12 +13,13 @@ from fastapi import Request
 from taxon.core.errors import ImageError
 from taxon.core.predictions import ImageBatch, Prediction
 from taxon.decision import decide
-from taxon.serving.engine import Answer, Upload
-from taxon.serving.limits import whole_number
+from taxon.serving.computing.engine import Answer, Upload
+from taxon.serving.http.limits import whole_number
 from taxon.serving.metrics import ServerMetrics
+from taxon.serving.models.served import Served
+from taxon.serving.models.table import ModelTable
 from taxon.serving.refusals import BadRequest
 from taxon.serving.settings import ServingSettings
-from taxon.serving.table import ModelTable, Served
 
 Result = TypeVar("Result")
 TIMEOUT_HEADER = "x-timeout-ms"

@@ -9,9 +9,9 @@ from taxon.inference.occlusion import BATCH, covered_pictures, heat_of
 from taxon.preprocessing import decode
 from taxon.preprocessing.frames import prepare_frame
 from taxon.preprocessing.transform import Box, resize, seen_box, to_chw
-from taxon.serving.answers import Explanation
-from taxon.serving.engine import Upload
-from taxon.serving.table import Served
+from taxon.serving.computing.engine import Upload
+from taxon.serving.http.answers import Explanation
+from taxon.serving.models.served import Served
 
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 

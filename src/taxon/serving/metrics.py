@@ -10,10 +10,10 @@ from prometheus_client.registry import Collector
 
 from taxon.core.errors import ImageError
 from taxon.core.predictions import Prediction
-from taxon.serving.engine import Answer
+from taxon.serving.computing.engine import Answer
+from taxon.serving.computing.workers import WorkerPool
 from taxon.serving.logs import PatientHandler
-from taxon.serving.table import ModelTable
-from taxon.serving.workers import WorkerPool
+from taxon.serving.models.table import ModelTable
 
 _SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8, 16)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)

@@ -18,12 +18,12 @@ from pydantic import BaseModel
 from taxon.core.errors import ImageError
 from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.decision import DecisionPolicy
-from taxon.serving.batcher import Row
 from taxon.serving.binary import elements_of, images_from
+from taxon.serving.computing.batcher import Row
+from taxon.serving.computing.engine import TooMany, Upload
 from taxon.serving.desk import Desk
-from taxon.serving.engine import TooMany, Upload
+from taxon.serving.models.served import Served
 from taxon.serving.refusals import BadRequest
-from taxon.serving.table import Served
 
 MODEL_NAME = Path(description="the model's name", examples=["clothing"])
 IMAGES = "images"

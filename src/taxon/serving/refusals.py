@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from math import ceil
 
 from taxon.core.errors import InputError
-from taxon.serving.batcher import ComputationFailed, DeadlinePassed, Overloaded
-from taxon.serving.engine import TooMany
+from taxon.serving.computing.batcher import ComputationFailed, DeadlinePassed, Overloaded
+from taxon.serving.computing.engine import TooMany
 from taxon.serving.metrics import ServerMetrics
-from taxon.serving.table import UnknownModel
+from taxon.serving.models.served import UnknownModel
 
 
 class BadRequest(InputError):

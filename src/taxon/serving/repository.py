@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict
 
 from taxon.core.errors import TaxonError
 from taxon.serving.desk import Desk
-from taxon.serving.errors import documented
+from taxon.serving.http.errors import documented
+from taxon.serving.models.served import UnknownModel
 from taxon.serving.protocol import MODEL_NAME
 from taxon.serving.refusals import BadRequest, NotAllowed
-from taxon.serving.table import UnknownModel
 
 _OFF = (
     "this server does not open or close models by request; it does with --reload-by-request, and "

@@ -15,14 +15,14 @@ from google.protobuf.message import DecodeError
 from grpc import aio
 
 from taxon.core.errors import InputError
-from taxon.serving.access import HEADER, identity_of, log_request
-from taxon.serving.batcher import ComputationFailed, DeadlinePassed, Overloaded
+from taxon.serving.computing.batcher import ComputationFailed, DeadlinePassed, Overloaded
 from taxon.serving.desk import Desk
 from taxon.serving.grpc.schema import MESSAGES, SERVICE
 from taxon.serving.grpc.service import METHODS
+from taxon.serving.http.access import HEADER, identity_of, log_request
+from taxon.serving.http.security import NO_KEY, has_key
 from taxon.serving.logs import request_id
 from taxon.serving.refusals import BadRequest, NoKey, Refusal, refusal_of
-from taxon.serving.security import NO_KEY, has_key
 from taxon.serving.settings import ServingSettings
 
 _log = logging.getLogger("taxon.serving")

@@ -9,10 +9,11 @@ import numpy as np
 
 from taxon.core.versions import taxon_version
 from taxon.serving import repository
-from taxon.serving.batcher import Row
 from taxon.serving.binary import float_bytes
+from taxon.serving.computing.batcher import Row
 from taxon.serving.desk import Desk
 from taxon.serving.grpc.schema import MESSAGES
+from taxon.serving.models.served import Served
 from taxon.serving.protocol import (
     Input,
     Numbers,
@@ -25,7 +26,6 @@ from taxon.serving.protocol import (
     rows_of,
 )
 from taxon.serving.refusals import BadRequest
-from taxon.serving.table import Served
 
 # Tensors as bytes are part of this form of the protocol, and no extension.
 EXTENSIONS = ["model_repository"]

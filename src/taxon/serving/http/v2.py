@@ -11,9 +11,16 @@ from pydantic import BaseModel
 
 from taxon.core.versions import taxon_version
 from taxon.serving import binary
-from taxon.serving.batcher import Row
+from taxon.serving.computing.batcher import Row
 from taxon.serving.desk import Desk
-from taxon.serving.errors import documented
+from taxon.serving.http.errors import documented
+from taxon.serving.http.v2_messages import (
+    InferenceAnswer,
+    InferenceRequest,
+    parse_request,
+    wants_binary,
+)
+from taxon.serving.models.served import Served
 from taxon.serving.protocol import (
     MODEL_NAME,
     ModelMetadata,
@@ -21,13 +28,6 @@ from taxon.serving.protocol import (
     metadata_of,
     output_values,
     rows_of,
-)
-from taxon.serving.table import Served
-from taxon.serving.v2_messages import (
-    InferenceAnswer,
-    InferenceRequest,
-    parse_request,
-    wants_binary,
 )
 
 _TAG = "Open Inference Protocol V2"

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from taxon.bundle.reference import Reference
 from taxon.core.predictions import Prediction
 from taxon.preprocessing.statistics import NAMES
-from taxon.serving.stability import population_stability_index
+from taxon.serving.models.stability import population_stability_index
 
 WINDOW = 1000  # the latest pictures that are compared
 LEAST = 200  # fewer say little: chance alone would give an index of 0.05 and more

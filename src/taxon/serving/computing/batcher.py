@@ -15,7 +15,7 @@ import numpy as np
 from taxon.core.errors import TaxonError
 from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.inference import Outputs
-from taxon.serving.pace import Pace
+from taxon.serving.computing.pace import Pace
 
 _log = logging.getLogger("taxon.serving")
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from prometheus_client.exposition import choose_encoder
 
-from taxon.serving.errors import documented
+from taxon.serving.http.errors import documented
 from taxon.serving.metrics import ServerMetrics
 
 _FORMATS = {

@@ -11,6 +11,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from taxon.serving.binary import SIZE, Parts, take_apart, tensor_bytes
+from taxon.serving.http.simple_json import require_simple
+from taxon.serving.http.uploads import EXAMPLE_PICTURE, first_fault, from_base64
+from taxon.serving.models.served import Served
 from taxon.serving.protocol import (
     IMAGE_BYTES,
     Input,
@@ -21,9 +24,6 @@ from taxon.serving.protocol import (
     require_input,
 )
 from taxon.serving.refusals import BadRequest
-from taxon.serving.simple_json import require_simple
-from taxon.serving.table import Served
-from taxon.serving.uploads import EXAMPLE_PICTURE, first_fault, from_base64
 
 _MOST_NUMBERS = 4_000_000  # in JSON: reading more takes seconds, in which nobody else is answered
 _FEW = 16  # inputs, outputs or dimensions: none has as many

@@ -16,14 +16,14 @@ from typing import Any
 
 from taxon.core.errors import BundleError, ImageError
 from taxon.core.predictions import ImageBatch
-from taxon.serving.batcher import Overloaded
-from taxon.serving.engine import FOREVER, Answer, Description, Upload
-from taxon.serving.wire import (
+from taxon.serving.computing.batcher import Overloaded
+from taxon.serving.computing.engine import FOREVER, Answer, Description, Upload
+from taxon.serving.computing.wire import (
     Frame,
     answers_of,
     description_of,
 )
-from taxon.serving.worker_process import Worker, WorkerLost
+from taxon.serving.computing.worker_process import Worker, WorkerLost
 
 _log = logging.getLogger("taxon.serving")
 _PAUSES = (0.0, 0.0, 0.5, 2.0, 10.0)  # seconds before it is replaced, by how often it died lately

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -25,8 +26,8 @@ from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.inference import Predictor
 from taxon.inference.lanes import Lanes
 from taxon.preprocessing.statistics import picture_statistics
-from taxon.serving.batcher import Batcher, Overloaded, Row
-from taxon.serving.pace import Pace, best_batch_size
+from taxon.serving.computing.batcher import Batcher, DeadlinePassed, Overloaded, Row
+from taxon.serving.computing.pace import Pace, best_batch_size
 from taxon.serving.settings import ServingSettings
 
 FOREVER = float("inf")
@@ -176,7 +177,9 @@ class LocalEngine:
         with self._places(len(pictures)):
             if self._admitted == 1 and self._batcher.running:
                 return [await self._alone(pictures[0])]
-            prepared = [self._in_pool(self._prepare, picture) for picture in pictures]
+            left = deadline - asyncio.get_running_loop().time()
+            prepare = partial(self._prepare_in_time, time.monotonic() + left)
+            prepared = [self._in_pool(prepare, picture) for picture in pictures]
             return await asyncio.gather(*(self._one(each, deadline) for each in prepared))
 
     async def compute(self, images: ImageBatch, deadline: float = FOREVER) -> list[Answer]:
@@ -229,6 +232,11 @@ class LocalEngine:
         image = self._predictor.prepare(picture.data, picture.name)
         statistics = picture_statistics(image)
         return image, time.perf_counter() - started, statistics
+
+    def _prepare_in_time(self, until: float, picture: Upload) -> _Prepared:
+        if time.monotonic() >= until:  # many pictures may wait for those before them
+            raise DeadlinePassed("its time was over before all of it was decoded")
+        return self._prepare(picture)
 
     def _prepare_and_compute(self, picture: Upload) -> Answer:
         image, seconds, statistics = self._prepare(picture)

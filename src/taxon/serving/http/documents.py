@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from taxon.serving.page import static_file
+from taxon.serving.http.page import static_file
 
 
 def documents_router() -> APIRouter:

@@ -9,21 +9,21 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from taxon.core.versions import taxon_version
-from taxon.serving.access import Access
+from taxon.serving.computing.workers import WorkerPool
 from taxon.serving.desk import Desk
-from taxon.serving.documents import documents_router
-from taxon.serving.errors import install_error_handlers
-from taxon.serving.limits import BodyLimit
+from taxon.serving.http.access import Access
+from taxon.serving.http.documents import documents_router
+from taxon.serving.http.errors import install_error_handlers
+from taxon.serving.http.limits import BodyLimit
+from taxon.serving.http.metrics_route import metrics_router
+from taxon.serving.http.page import page_router
+from taxon.serving.http.security import ApiKeys, SafeHeaders
+from taxon.serving.http.v1 import v1_router
+from taxon.serving.http.v2 import v2_routers
 from taxon.serving.metrics import ServerMetrics
-from taxon.serving.metrics_route import metrics_router
-from taxon.serving.page import page_router
+from taxon.serving.models.table import ModelTable
 from taxon.serving.repository import repository_router
-from taxon.serving.security import ApiKeys, SafeHeaders
 from taxon.serving.settings import ServingSettings
-from taxon.serving.table import ModelTable
-from taxon.serving.v1 import v1_router
-from taxon.serving.v2 import v2_routers
-from taxon.serving.workers import WorkerPool
 
 _DESCRIPTION = """Image classification over HTTP.
 

@@ -22,8 +22,8 @@ import numpy as np
 from taxon.bundle import ModelSpec
 from taxon.core.errors import ImageError
 from taxon.core.predictions import FloatArray
-from taxon.serving.batcher import ComputationFailed, DeadlinePassed, Overloaded, Row
-from taxon.serving.engine import Answer, Description, TooMany
+from taxon.serving.computing.batcher import ComputationFailed, DeadlinePassed, Overloaded, Row
+from taxon.serving.computing.engine import Answer, Description, TooMany
 
 _LENGTHS = struct.Struct(">IQ")
 _ERRORS: dict[str, type[Exception]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import signal
@@ -16,24 +15,22 @@ from typing import TYPE_CHECKING
 import uvicorn
 from fastapi import FastAPI
 
-from taxon.core.errors import InputError
-from taxon.serving.app import create_app
-from taxon.serving.connections import guarded_protocol
+from taxon.serving.computing.workers import WorkerPool
+from taxon.serving.http.app import create_app
+from taxon.serving.http.connections import guarded_protocol
+from taxon.serving.http.listening import address_of, listen
 from taxon.serving.metrics import ServerMetrics
+from taxon.serving.models.table import ModelTable
 from taxon.serving.settings import ServingSettings
-from taxon.serving.table import ModelTable
-from taxon.serving.workers import WorkerPool
 
 if TYPE_CHECKING:
     from taxon.serving.grpc import GrpcServer
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
-_BACKLOG = 2048
 _OTHER_FILES = 256  # than connections: models, computing processes, libraries
 _log = logging.getLogger("taxon.serving")
 _POLL_SECONDS = 0.1
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def serve(
@@ -68,7 +65,7 @@ def serve(
     """
     settings = settings or ServingSettings()
     _allow_files(settings.max_connections)
-    with _listen(host, port, "--port") as listener:
+    with listen(host, port, "--port") as listener:
         _require_grpc(listener, grpc_port)
         metrics = ServerMetrics()
         app = create_app(table, settings, metrics, pool)
@@ -114,7 +111,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self._models.enter_async_context(self._app.router.lifespan_context(self._app))
         await super().startup(sockets)
-        addresses = [f"http://{_address(self._listener)}"]
+        addresses = [f"http://{address_of(self._listener)}"]
         if self._grpc_port is not None:
             addresses.append(f"grpc://{await self._start_grpc(self._grpc_port)}")
         self._watching = asyncio.create_task(self._table.watch())
@@ -135,7 +132,7 @@ class _Server(uvicorn.Server):
 
         self._grpc = GrpcServer(self._app.state.desk, self._listener.getsockname()[0], port)
         await self._grpc.start()
-        return _address(self._listener, self._grpc.port)
+        return address_of(self._listener, self._grpc.port)
 
     async def _stop_grpc(self) -> None:
         if self._grpc is None:
@@ -196,50 +193,4 @@ def _require_grpc(listener: socket.socket, port: int | None) -> None:
         return
     import taxon.serving.grpc  # noqa: F401
 
-    _listen(listener.getsockname()[0], port, "--grpc-port").close()
-
-
-def _listen(host: str, port: int, option: str) -> socket.socket:
-    if not 0 <= port <= 65535:
-        raise InputError(f"port {port} does not exist; choose one from 0 to 65535 with {option}")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except OSError as error:
-        raise InputError(
-            f"host '{host}' is not known ({error.strerror}); name an address of this machine "
-            "with --host, such as 127.0.0.1"
-        ) from error
-    listener = socket.socket(family, kind, protocol)
-    try:
-        # On Windows this option would let two servers share the port.
-        if os.name == "posix":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise InputError(_bind_failure(host, port, option, error)) from error
-    return listener
-
-
-def _bind_failure(host: str, port: int, option: str, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is already in use; choose another with {option}"
-    if error.errno == errno.EACCES:
-        return (
-            f"port {port} on {host} is not allowed for this user; choose one from 1024 on with "
-            f"{option}"
-        )
-    if error.errno == errno.EADDRNOTAVAIL:
-        return f"{host} is not an address of this machine; choose another with --host"
-    return f"cannot listen on port {port} of {host}: {error.strerror}"
-
-
-def _address(listener: socket.socket, port: int | None = None) -> str:
-    """HOST:PORT as a client on this machine types it."""
-    host, own_port = listener.getsockname()[:2]
-    host = _ANY_ADDRESS.get(host, host)
-    port = own_port if port is None else port
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    listen(listener.getsockname()[0], port, "--grpc-port").close()

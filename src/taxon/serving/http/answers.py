@@ -7,11 +7,11 @@ from pydantic import BaseModel, ConfigDict
 from taxon.core.labels import Task
 from taxon.core.predictions import Scored
 from taxon.core.taxonomy import TaxonomyRule
-from taxon.serving.card import Card
-from taxon.serving.drift import DriftReport
+from taxon.serving.http.uploads import EXAMPLE_BODY
+from taxon.serving.models.card import Card
+from taxon.serving.models.drift import DriftReport
+from taxon.serving.models.served import Served
 from taxon.serving.settings import ServingSettings
-from taxon.serving.table import Served
-from taxon.serving.uploads import EXAMPLE_BODY
 
 _JSON = {
     "type": "object",

@@ -11,7 +11,10 @@ from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
 from taxon.core.predictions import Prediction
-from taxon.serving.answers import (
+from taxon.serving.computing.engine import Upload
+from taxon.serving.desk import Desk
+from taxon.serving.explain import explain_answer
+from taxon.serving.http.answers import (
     REQUEST_BODY,
     CardAnswer,
     Classified,
@@ -21,13 +24,10 @@ from taxon.serving.answers import (
     describe,
     model_id,
 )
-from taxon.serving.desk import Desk
-from taxon.serving.engine import Upload
-from taxon.serving.errors import documented
-from taxon.serving.explain import explain_answer
-from taxon.serving.queries import parse_query, query_parameters
-from taxon.serving.table import Served
-from taxon.serving.uploads import uploads_of
+from taxon.serving.http.errors import documented
+from taxon.serving.http.queries import parse_query, query_parameters
+from taxon.serving.http.uploads import uploads_of
+from taxon.serving.models.served import Served
 
 DEFAULT_TOP = 5
 _LARGE = 1 << 20  # bytes

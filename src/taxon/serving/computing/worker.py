@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from taxon.inference import Predictor
-from taxon.serving.engine import FOREVER, LocalEngine, Upload
-from taxon.serving.settings import ServingSettings
-from taxon.serving.wire import (
+from taxon.serving.computing.engine import FOREVER, LocalEngine, Upload
+from taxon.serving.computing.wire import (
     Frame,
     answers_frame,
     described_frame,
@@ -21,6 +20,7 @@ from taxon.serving.wire import (
     read_frame,
     write_frame,
 )
+from taxon.serving.settings import ServingSettings
 
 
 async def work(

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from taxon.serving.engine import TooMany, Upload
+from taxon.serving.computing.engine import TooMany, Upload
+from taxon.serving.http.simple_json import require_simple
 from taxon.serving.refusals import BadRequest
-from taxon.serving.simple_json import require_simple
 
 RAW_NAME = "picture"  # a raw body has no file name
 _NO_FILE = "the form has no file; send each picture as a part with a file name"

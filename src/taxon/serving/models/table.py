@@ -10,68 +10,19 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from taxon.bundle import ModelSpec
-from taxon.bundle.reference import Reference
 from taxon.core.errors import BundleError, InputError, TaxonError, reason_of
-from taxon.serving.batcher import Overloaded
-from taxon.serving.card import Card
-from taxon.serving.drift import DriftMonitor
-from taxon.serving.engine import Engine
-from taxon.serving.places import Place, contents_stamp
+from taxon.serving.computing.batcher import Overloaded
+from taxon.serving.models.drift import DriftMonitor
+from taxon.serving.models.places import Place, contents_stamp
+from taxon.serving.models.served import Opened, Served, UnknownModel
 
 _log = logging.getLogger("taxon.serving")
 _SECONDS = 1.0  # between two looks for changed places
 _VERSION_DIGITS = 8  # of the fingerprint, where the folder names no version
 
 Stamps = dict[tuple[Path, str | None, str | None], str]  # by a place's key
-
-
-class UnknownModel(InputError):
-    """No model of this name and version is served."""
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A model that was opened and checked, and what computes it, started."""
-
-    engine: Engine
-    reference: Reference | None = None
-    card: Card | None = None
-
-
-@dataclass
-class Served:
-    """A model in the table.
-
-    Attributes:
-        drift: compares what comes with the bundle's reference, where it has one.
-        requests: how many hold it.
-    """
-
-    place: Place
-    version: str
-    opened: Opened
-    drift: DriftMonitor | None
-    requests: int = 0
-    idle: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def engine(self) -> Engine:
-        """What computes it."""
-        return self.opened.engine
-
-    @property
-    def spec(self) -> ModelSpec:
-        """Its class names, preprocessing and policy."""
-        return self.engine.description.spec
-
-    @property
-    def name(self) -> str:
-        """The name in addresses and answers."""
-        return self.place.name or self.spec.name
 
 
 class ModelTable:
@@ -97,6 +48,7 @@ class ModelTable:
         self._called: dict[tuple[Path, str | None, str | None], str] = {}  # by a place's key
         self._seen: Stamps | str = {}  # what was acted upon; or why nothing could be seen
         self._unfinished: dict[Path, str] = {}  # folder of what is refused -> what was in it
+        self._unloaded: set[str] = set()  # names that were closed by request, and stay so
         self.refused: dict[str, str] = {}  # name -> why its newest model is not served
         self.unseen: str | None = None  # why the latest look for models found none of them
 
@@ -189,8 +141,10 @@ class ModelTable:
                 self._seen = _stamps_of(places)
                 self.refused.clear()  # what may still not be served is refused again
                 self._unfinished.clear()
+                places = [place for place in places if self._name(place) not in self._unloaded]
             else:
                 self.refused.pop(name, None)
+                self._unloaded.discard(name)
                 places = [place for place in places if self._name(place) == name]
                 if not places:
                     raise UnknownModel(f"there is no model '{name}' where this server looks")
@@ -250,13 +204,14 @@ class ModelTable:
         return any(contents_stamp(at) != before for at, before in self._unfinished.items())
 
     async def unload(self, name: str) -> None:
-        """Close a model, all its versions, after their last answers.
+        """Close a model, all its versions, after their last answers, until `refresh` of its name.
 
         Raises:
             UnknownModel: there is none of this name.
         """
         async with self._changing:
             self.find(name)
+            self._unloaded.add(name)
             for model in self._versions(name):
                 self._retire(model)
 

@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from taxon.serving.batcher import Overloaded
-from taxon.serving.wire import Frame, error_of, read_frame, write_frame
+from taxon.serving.computing.batcher import Overloaded
+from taxon.serving.computing.wire import Frame, error_of, read_frame, write_frame
 
 _STOP_SECONDS = 30.0  # then a process that was asked to end is ended
 

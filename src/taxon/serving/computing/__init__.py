@@ -1,0 +1,1 @@
+"""What computes: batches, engines, computing processes."""

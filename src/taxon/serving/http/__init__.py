@@ -1,0 +1,1 @@
+"""The HTTP side: routes, limits, connections, the process that serves them."""
