@@ -94,7 +94,8 @@ def table_of(
 
     async def open_place(place: Place) -> Opened:
         assert place.name is not None
-        engine = LocalEngine(by_name[place.name], settings or ServingSettings())
+        # Two threads also on a machine of one core, where tests hold one of them.
+        engine = LocalEngine(by_name[place.name], settings or ServingSettings(), 2)
         await engine.start()
         return Opened(engine, reference)
 

@@ -123,7 +123,7 @@ def test_server_tells(monkeypatch: pytest.MonkeyPatch) -> None:
         assert set(drift["index"]) == {"classes", "confidence", *NAMES}
         assert drift["index"]["classes"] > 0.25
         text = client.get("/metrics").text
-    assert 'taxon_drift_index{model="colours",of="classes"}' in text
+    assert 'taxon_drift_index{model="colours",of="classes",version="1"}' in text
 
 
 def test_trained_model_has_its_reference(run: Path, tmp_path: Path) -> None:

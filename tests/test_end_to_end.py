@@ -88,6 +88,7 @@ def test_generated_pictures_to_http(run: Path, defects: Path) -> None:
     _compare_with_pytorch(run, sorted(defects.glob("*/*-0001.jpg")))
 
 
+@pytest.mark.slow
 def test_real_pictures_to_http(shared: Path, tmp_path: Path) -> None:
     source = shared / "data" / "clothing10"
     for folder in sorted((source / "train").iterdir()):

@@ -200,14 +200,19 @@ class TestOverload:
 
     def test_the_time_of_the_server(self) -> None:
         """What was not begun in time is not computed."""
-        backend = MeanColour()
-        settings = ServingSettings(timeout_ms=150, max_batch_size=1)
+        gate = threading.Event()
+        gate.set()  # for the start, which measures
+        backend = MeanColour(gate=gate)
+        settings = ServingSettings(timeout_ms=2000, max_batch_size=1)
 
         async def work(server: GrpcServer, channel: aio.Channel, registry: Any) -> None:
             backend.batches.clear()
-            backend.seconds = 0.6
+            gate.clear()
             held = await self.both_held(channel, backend)
-            error = await refused(infer(channel, files(RED)), Code.DEADLINE_EXCEEDED)
+            late = asyncio.create_task(refused(infer(channel, files(RED)), Code.DEADLINE_EXCEEDED))
+            await asyncio.sleep(2.2)
+            gate.set()
+            error = await late
             assert "before it was computed" in error.details()
             assert all(await asyncio.gather(*held))
             assert backend.batches == [1, 1]
@@ -216,12 +221,14 @@ class TestOverload:
 
     def test_the_time_of_the_client(self) -> None:
         """A call whose client has gone gives its place back, and is not computed."""
-        backend = MeanColour()
+        gate = threading.Event()
+        gate.set()
+        backend = MeanColour(gate=gate)
         settings = ServingSettings(max_batch_size=1, max_queue=3)
 
         async def work(server: GrpcServer, channel: aio.Channel, registry: Any) -> None:
             backend.batches.clear()
-            backend.seconds = 0.6
+            gate.clear()
             held = await self.both_held(channel, backend)
             await refused(infer(channel, files(RED), timeout=0.1), Code.DEADLINE_EXCEEDED)
             await until(lambda: counted(registry, 504) == 1)
@@ -230,9 +237,9 @@ class TestOverload:
             await until(lambda: registry.get_sample_value("taxon_queue_depth", depth) == 3)
             left.cancel()
             await until(lambda: counted(registry, 499) == 1)
-            assert registry.get_sample_value("taxon_queue_depth", depth) == 2
+            await until(lambda: registry.get_sample_value("taxon_queue_depth", depth) == 2)
+            gate.set()
             assert all(await asyncio.gather(*held))
-            backend.seconds = 0
             assert await infer(channel, files(RED))
             assert backend.batches == [1, 1, 1]
 

@@ -16,7 +16,7 @@ from taxon.core.errors import CheckFailed, InputError
 from taxon.inference import Predictor
 from taxon.serving import ServingSettings, create_app
 from taxon.serving.computing.engine import LocalEngine
-from taxon.serving.models.places import Place, find_places
+from taxon.serving.models.places import Place, Places, find_places
 from taxon.serving.models.served import Opened, UnknownModel
 from taxon.serving.models.table import ModelTable
 
@@ -88,6 +88,35 @@ class TestPlaces:
         made(run, '{"other": 1}')
         [after] = find_places(str(run), is_model)
         assert after.stamp != before.stamp and after.key == before.key
+
+
+class TestPlacesOverTime:
+    """What cannot be looked at any more is what it was, with its fault."""
+
+    @pytest.mark.parametrize("damage", ["nowhere", "", "\0" * 50, "current"])
+    def test_pointer_that_breaks(self, tmp_path: Path, damage: str) -> None:
+        made(tmp_path / "one")
+        made(tmp_path / "two")
+        pointer = tmp_path / "current"
+        pointer.write_text("one")
+        look = Places([str(pointer), str(tmp_path / "two")], is_model)
+        whole = look()
+        assert [place.folder.name for place in whole] == ["one", "two"]
+        if damage == "current":
+            pointer.unlink()
+            pointer.symlink_to("current")  # it leads to itself
+        else:
+            pointer.write_text(damage)
+        broken, other = look()
+        assert broken.fault and broken.folder == whole[0].folder and broken.stamp != whole[0].stamp
+        assert other == whole[1]
+        pointer.unlink()
+        pointer.write_text("one")
+        assert look() == whole
+
+    def test_what_never_was_there(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="no model folder"):
+            Places([str(tmp_path / "none")], is_model)()
 
 
 class Shelf:

@@ -157,8 +157,16 @@ class TestClassify:
         other = answer["results"][0]["explanation"]
         assert other["label"] == "blue"
         assert np.array(other["heat"])[:, 4:].min() > np.array(other["heat"])[:, :3].max()
+        many = client.post("/v1/classify?explain=true", files=files(*[("r", RED)] * 5))
+        assert "at most 4 are explained" in error_of(many, 413)
         wrong = client.post("/v1/classify?explain=true&label=grey", files=sent[:1])
         assert "no class 'grey'" in error_of(wrong, 400)
+
+    def test_explanation_where_few_pictures_have_room(self) -> None:
+        settings = ServingSettings(max_batch_size=2, max_queue=3)
+        with TestClient(app_of(make_predictor(), settings=settings)) as client:
+            answer = client.post("/v1/classify?explain=true", files=files(("r", RED))).json()
+        assert answer["results"][0]["explanation"]["label"] == "red"
 
     @pytest.mark.parametrize("kind", ["text/plain", "application/jsonp"])
     def test_wrong_content_type(self, client: TestClient, kind: str) -> None:

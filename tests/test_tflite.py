@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import zipfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,15 +35,24 @@ from taxon.models import build_classifier
 FORMATS = ("tflite", "tflite-fp16", "tflite-int8")
 
 
-@pytest.fixture(scope="module")
-def artefacts(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, ArtefactInfo]:
-    """All three formats of one model, in one export; `file` is an absolute path."""
-    out = tmp_path_factory.mktemp("tflite")
-    exported = taxon.export(run, FORMATS, out=out)
+def _exported(run: Path, formats: Sequence[str], out: Path) -> dict[str, ArtefactInfo]:
+    """`file` is an absolute path."""
     return {
         info.format: info.model_copy(update={"file": str(out / info.format / info.file)})
-        for info in exported
+        for info in taxon.export(run, formats, out=out)
     }
+
+
+@pytest.fixture(scope="module")
+def artefacts(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, ArtefactInfo]:
+    """One model in float32."""
+    return _exported(run, ["tflite"], tmp_path_factory.mktemp("tflite"))
+
+
+@pytest.fixture(scope="module")
+def all_artefacts(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, ArtefactInfo]:
+    """All three formats of one model, in one export."""
+    return _exported(run, FORMATS, tmp_path_factory.mktemp("all-tflite"))
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +76,11 @@ def test_float32_answers_as_the_model_does(
     np.testing.assert_allclose(actual.scope, expected.scope, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_fewer_bits_are_smaller_and_answer_nearly_as_the_model_does(
-    artefacts: dict[str, ArtefactInfo],
+    all_artefacts: dict[str, ArtefactInfo],
 ) -> None:
-    full, half, eight = (artefacts[name] for name in FORMATS)
+    full, half, eight = (all_artefacts[name] for name in FORMATS)
     assert half.size < 0.65 * full.size and eight.size < 0.5 * full.size
     for info in (half, eight):
         assert all(report.passed for report in artefact_reports(info))
@@ -77,10 +88,11 @@ def test_fewer_bits_are_smaller_and_answer_nearly_as_the_model_does(
     assert data.mean_difference < 1e-3 and data.changed_decisions <= 1
 
 
+@pytest.mark.slow
 def test_eight_bits_say_what_was_tried_and_how_fast_they_are(
-    artefacts: dict[str, ArtefactInfo],
+    all_artefacts: dict[str, ArtefactInfo],
 ) -> None:
-    info = artefacts["tflite-int8"]
+    info = all_artefacts["tflite-int8"]
     *passed_over, chosen = info.details["tried"]
     assert chosen["variant"] == info.details["variant"] and chosen["holds"]
     assert all("failure" in trial or not trial["holds"] for trial in passed_over)
@@ -89,13 +101,16 @@ def test_eight_bits_say_what_was_tried_and_how_fast_they_are(
     assert {speed.rival for speed in info.speed} == {"litert in float32"}
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    "name", ["tflite", *(pytest.param(name, marks=pytest.mark.slow) for name in FORMATS[1:])]
+)
 def test_contract_of_the_file(
-    run: Path, artefacts: dict[str, ArtefactInfo], name: str, pictures: np.ndarray
+    run: Path, request: pytest.FixtureRequest, name: str, pictures: np.ndarray
 ) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
-    file = artefacts[name].file
+    fixture = "artefacts" if name == "tflite" else "all_artefacts"
+    file = request.getfixturevalue(fixture)[name].file
     runner = Interpreter(file).get_signature_runner("serving_default")
     (images,) = runner.get_input_details().items()
     assert images[0] == "images" and images[1]["dtype"] is np.uint8

@@ -31,10 +31,10 @@ from taxon.bundle import read_bundle
 from taxon.bundle.layout import BUNDLE_FILE, CHECKPOINTS_FOLDER, MANIFEST_FILE, Provenance
 from taxon.bundle.scope import write_bank
 from taxon.bundle.write import seal, write_parts
-from taxon.core.errors import CheckFailed, DivergedError, Interrupted
+from taxon.core.errors import CheckFailed, DivergedError, Interrupted, TaxonError
 from taxon.core.files import atomic_folder
 from taxon.core.versions import versions
-from taxon.data import Columns, data_path, read_source, write_manifest
+from taxon.data import Columns, Manifest, data_path, read_source, write_manifest
 from taxon.data.loading.rare_augmentation import with_pipeline
 from taxon.data.sources import Listing
 from taxon.exporters import artefact_reports
@@ -232,12 +232,20 @@ def _write(trained: Trained, workspace: Workspace, listener: Listener, start: fl
         try:
             for report in artefact_reports(export_own_onnx(temporary)):
                 listener(Note(f"ONNX exported: {report.sentence()}"))
-            write_calibration_reference(temporary, trained.manifest)
+            _write_reference(temporary, trained.manifest, listener)
         except CheckFailed as error:
             failed = CheckFailed(str(error).replace(str(temporary), str(folder)))
     listener(Note(f"model written to {folder}"))
     if failed is not None:
         raise failed
+
+
+def _write_reference(folder: Path, manifest: Manifest, listener: Listener) -> None:
+    """By which a server notices drift; a model is one without it, too."""
+    try:
+        write_calibration_reference(folder, manifest)
+    except (TaxonError, OSError) as error:
+        listener(Note(f"no reference for drift was written: {error}"))
 
 
 def _write_bundle(trained: Trained, folder: Path, name: str, command: str, start: float) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from taxon.bundle.layout import REFERENCE_FILE
 from taxon.bundle.read import read_model
 from taxon.core.files import write_json
+from taxon.preprocessing.statistics import NAMES
 
 BINS = 10  # each holds a tenth of the reference
 
@@ -28,6 +29,12 @@ class Histogram(BaseModel):
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Histogram:
+        if len(self.counts) != len(self.edges) + 1 or list(self.edges) != sorted(self.edges):
+            raise ValueError("edges must ascend, and counts be one more")
+        return self
 
     def bin_of(self, value: float) -> int:
         """The position of the bin that a value is in."""
@@ -53,6 +60,12 @@ class Reference(BaseModel):
     classes: dict[str, int]
     confidence: Histogram
     pixels: dict[str, Histogram]
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Reference:
+        if not self.classes or not self.pixels.keys() >= set(NAMES):
+            raise ValueError(f"classes and the statistics {', '.join(NAMES)} are needed")
+        return self
 
 
 def histogram(values: Sequence[float]) -> Histogram:

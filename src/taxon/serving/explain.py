@@ -17,12 +17,13 @@ WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
 async def explain_answer(
-    served: Served, picture: Upload, label: str | None, deadline: float
+    served: Served, picture: Upload, label: str | None, deadline: float, most: int
 ) -> Explanation:
     """Explain the answer for a picture that can be read, or what speaks for a class in it.
 
     Args:
         label: one of the model's classes; None: the most probable one.
+        most: pictures that may be computed at once.
 
     Raises:
         Overloaded, DeadlinePassed, ComputationFailed: as for any picture.
@@ -31,8 +32,9 @@ async def explain_answer(
     image, box = await asyncio.to_thread(_prepare, served, picture)
     covered = covered_pictures(image)
     probabilities: list[FloatArray] = []
-    for start in range(0, len(covered), BATCH):  # a batch at a time: others get their turn between
-        answers = await served.engine.compute(covered[start : start + BATCH], deadline)
+    size = min(BATCH, most)
+    for start in range(0, len(covered), size):  # a few at a time: others get their turn between
+        answers = await served.engine.compute(covered[start : start + size], deadline)
         probabilities += [answer.row.probabilities for answer in answers]
     column = int(probabilities[0].argmax()) if label is None else names.index(label)
     found = heat_of([float(row[column]) for row in probabilities])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -87,7 +88,7 @@ class ServerMetrics:
         self._gauge(
             "taxon_queue_depth",
             "Pictures admitted and not yet answered",
-            lambda: [({"model": each.name}, each.engine.depth) for each in table],
+            lambda: [({"model": name}, depth) for name, depth in depths(table).items()],
         )
         self._gauge(
             "taxon_model_info",
@@ -113,7 +114,7 @@ class ServerMetrics:
             "taxon_drift_index",
             "Population stability index against the calibration pictures",
             lambda: [
-                ({"model": each.name, "of": of}, value)
+                ({"model": each.name, "version": each.version, "of": of}, value)
                 for each in table
                 if each.drift is not None
                 for of, value in each.drift.report().index.items()
@@ -181,3 +182,11 @@ class _Read(Collector):
         for given, value in values:
             family.add_metric([given[label] for label in labels], value)
         yield family
+
+
+def depths(table: ModelTable) -> dict[str, int]:
+    """Name -> pictures admitted and not yet answered, of all its versions."""
+    found: collections.Counter[str] = collections.Counter()
+    for model in table:
+        found[model.name] += model.engine.depth
+    return dict(found)

@@ -182,7 +182,12 @@ class Batcher:
         waiting = [_Waiting(image, loop.create_future(), now, deadline) for image in images]
         self._queue.extend(waiting)
         self._changed.set()
-        return await asyncio.gather(*(one.answer for one in waiting))
+        try:
+            return await asyncio.gather(*(one.answer for one in waiting))
+        except BaseException:
+            for one in waiting:
+                one.answer.cancel()  # nobody wants them without the one that failed
+            raise
 
     def compute_here(self, image: ImageBatch) -> Row:
         """Compute a picture, uint8 [3, H, W], past the queue in the thread that calls; for one that
@@ -236,11 +241,13 @@ class Batcher:
         images, queued = [one.image for one in batch], [begun - one.arrived for one in batch]
         try:
             rows = await loop.run_in_executor(self._executor, _rows, run, images, queued)
-        except ComputationFailed as error:
+        except Exception as error:  # no thread could be started, say: the batcher goes on
+            if not isinstance(error, ComputationFailed):
+                _log.exception("a batch of %d could not be begun", len(batch))
             for one in batch:
                 if not one.answer.done():
                     failure = ComputationFailed(str(error))
-                    failure.__cause__ = error.__cause__
+                    failure.__cause__ = error.__cause__ or error
                     one.answer.set_exception(failure)
             return
         finally:
@@ -268,22 +275,22 @@ def _rows(
         if len(outputs.logits) != len(images):
             count = len(outputs.logits)
             raise ValueError(f"the backend gave {count} rows for {len(images)} pictures")
+        seconds = time.perf_counter() - started
+        return [
+            Row(
+                outputs.logits[at],
+                outputs.probabilities[at],
+                None if outputs.scope is None else float(outputs.scope[at]),
+                waited,
+                seconds,
+                len(images),
+                at == 0,
+            )
+            for at, waited in enumerate(queued)
+        ]
     except Exception as error:
         _log.exception("a batch of %d failed", len(images))
         raise ComputationFailed(f"the backend failed: {error}") from error
-    seconds = time.perf_counter() - started
-    return [
-        Row(
-            outputs.logits[at],
-            outputs.probabilities[at],
-            None if outputs.scope is None else float(outputs.scope[at]),
-            waited,
-            seconds,
-            len(images),
-            at == 0,
-        )
-        for at, waited in enumerate(queued)
-    ]
 
 
 def _late(one: _Waiting, now: float) -> bool:

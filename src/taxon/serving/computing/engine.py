@@ -180,7 +180,13 @@ class LocalEngine:
             left = deadline - asyncio.get_running_loop().time()
             prepare = partial(self._prepare_in_time, time.monotonic() + left)
             prepared = [self._in_pool(prepare, picture) for picture in pictures]
-            return await asyncio.gather(*(self._one(each, deadline) for each in prepared))
+            answers = [asyncio.ensure_future(self._one(one, deadline)) for one in prepared]
+            try:
+                return await asyncio.gather(*answers)
+            finally:  # where one fails, nobody wants the others any more
+                unwanted: list[asyncio.Future[Any]] = [*answers, *prepared]
+                for each in unwanted:
+                    each.cancel()
 
     async def compute(self, images: ImageBatch, deadline: float = FOREVER) -> list[Answer]:
         """Compute prepared pictures; see `Engine`."""

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 _WEIGHT = 0.1  # of the newest batch in the running mean
 _SECONDS = 0.5  # that the batch size may be measured
-_GAIN = 0.97  # a larger batch must cost at most this much a picture
+_GAIN = 0.97  # of what a picture costs, that a larger batch must come down to
+_MOST_ROUNDS = 20
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -41,26 +42,31 @@ def best_batch_size(
 ) -> dict[int, float]:
     """Measure the seconds a picture costs in batches of growing size.
 
-    It stops where a larger batch no longer pays, or after half a second.
+    Round after round over all sizes, for half a second: single calls tell little where others
+    have the machine too, and the least of several is what a size can do. Sizes that would take
+    longer than all of that time are left out.
 
     Args:
         run: computes a batch of so many pictures.
         largest: not beyond this size.
 
     Returns:
-        Batch size -> seconds a picture; the last one is the size to take.
+        Batch size -> seconds a picture, up to the smallest size that is hardly worse than any.
     """
     started = clock()
     costs: dict[int, float] = {}
-    for size in sorted({*(each for each in SIZES if each < largest), largest}):
-        expected = 2 * size * min(costs.values(), default=0.0)
-        if clock() - started + expected > _SECONDS:
-            break
-        run(size)  # memory of this size is taken now
-        begun = clock()
-        run(size)
-        each = (clock() - begun) / size
-        if costs and each > _GAIN * min(costs.values()):
-            break
-        costs[size] = each
-    return costs
+    sizes = sorted({*(each for each in SIZES if each < largest), largest})
+    rounds = 0
+    while rounds < _MOST_ROUNDS and (rounds == 0 or clock() - started < _SECONDS):
+        for size in sizes:
+            expected = size * min(costs.values(), default=0.0)
+            if costs and clock() - started + expected > _SECONDS:
+                break
+            begun = clock()
+            run(size)
+            each = (clock() - begun) / size
+            costs[size] = min(each, costs.get(size, each))
+        rounds += 1
+    enough = min(costs.values()) / _GAIN
+    best = next(size for size in sorted(costs) if costs[size] <= enough)
+    return {size: cost for size, cost in costs.items() if size <= best}

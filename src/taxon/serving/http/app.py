@@ -14,6 +14,7 @@ from taxon.serving.desk import Desk
 from taxon.serving.http.access import Access
 from taxon.serving.http.documents import documents_router
 from taxon.serving.http.errors import install_error_handlers
+from taxon.serving.http.failures import Failures
 from taxon.serving.http.limits import BodyLimit
 from taxon.serving.http.metrics_route import metrics_router
 from taxon.serving.http.page import page_router
@@ -81,6 +82,7 @@ def create_app(
     app.add_middleware(BodyLimit, settings=settings, metrics=metrics)
     if settings.api_keys:
         app.add_middleware(ApiKeys, keys=settings.api_keys, metrics=metrics)
+    app.add_middleware(Failures, metrics=metrics)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

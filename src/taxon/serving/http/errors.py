@@ -67,10 +67,6 @@ def install_error_handlers(app: FastAPI, metrics: ServerMetrics) -> None:
     async def on_disconnect(request: Request, error: ClientDisconnect) -> JSONResponse:
         return _answer(499, "the client left")  # nobody reads it; it keeps the log clean
 
-    @app.exception_handler(Exception)
-    async def on_bug(request: Request, error: Exception) -> JSONResponse:
-        return _refuse(refusal_of(error, metrics))  # Starlette raises it again; uvicorn logs it
-
 
 def _refuse(refusal: Refusal) -> JSONResponse:
     retry = refusal.retry_seconds

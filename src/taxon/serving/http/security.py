@@ -38,9 +38,12 @@ def read_api_keys(file: Path) -> tuple[str, ...]:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the keys in {file}: {error}") from error
-    keys = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+    stripped = [line.strip() for line in lines]
+    keys = tuple(line for line in stripped if line and not line.startswith("#"))
     if not keys:
         raise InputError(f"{file} has no keys; write one a line")
+    if not all(key.isascii() for key in keys):
+        raise InputError(f"{file} has a key with other letters than those of ASCII")
     if any(len(key) < _LEAST_KEY for key in keys):
         raise InputError(
             f"{file} has a key of fewer than {_LEAST_KEY} characters; make one: "

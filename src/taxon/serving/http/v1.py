@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Query, Request
@@ -11,7 +12,7 @@ from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
 from taxon.core.predictions import Prediction
-from taxon.serving.computing.engine import Upload
+from taxon.serving.computing.engine import TooMany, Upload
 from taxon.serving.desk import Desk
 from taxon.serving.explain import explain_answer
 from taxon.serving.http.answers import (
@@ -30,6 +31,7 @@ from taxon.serving.http.uploads import uploads_of
 from taxon.serving.models.served import Served
 
 DEFAULT_TOP = 5
+MOST_EXPLAINED = 4  # pictures of a request, of 50 computations each
 _LARGE = 1 << 20  # bytes
 _MODEL = Query(default=None, description="the model's name; needed where there are several")
 _VERSION = Query(default=None, description="its version; the newest by default")
@@ -69,7 +71,8 @@ class ClassifyQuery(BaseModel):
     explain: bool = Field(
         False,
         description="also say where in the picture the answer comes from: each of 7 x 7 parts is "
-        "covered in turn, which takes 50 computations a picture, behind other requests",
+        "covered in turn, which takes 50 computations a picture; of "
+        f"{MOST_EXPLAINED} pictures at most",
     )
     label: str | None = Field(
         None, description="the class to explain; by default the most probable one"
@@ -97,6 +100,8 @@ def _add_classify(router: APIRouter, desk: Desk) -> None:
         async with desk.model(query.model, query.version) as served:
             top = _within(query.top, served)
             _require_class(query.label, served)
+            if query.explain:
+                _require_few(pictures)
             started = time.perf_counter()
             predictions = await desk.classify(served, pictures, top=top, deadline=deadline)
             if len(predictions) == 1 and predictions[0].error is not None:
@@ -105,7 +110,9 @@ def _add_classify(router: APIRouter, desk: Desk) -> None:
             if query.explain:
                 for picture, result in zip(pictures, results, strict=True):
                     if result["error"] is None:
-                        found = await explain_answer(served, picture, query.label, deadline)
+                        found = await explain_answer(
+                            served, picture, query.label, deadline, desk.settings.max_queue
+                        )
                         result["explanation"] = found
             milliseconds = (time.perf_counter() - started) * 1000
             return Response(
@@ -192,6 +199,13 @@ def _within(top: int | None, served: Served) -> int:
             400, f"query 'top' is '{top}': model '{served.name}' has {classes} classes"
         )
     return top
+
+
+def _require_few(pictures: Sequence[Upload]) -> None:
+    if len(pictures) > MOST_EXPLAINED:
+        raise TooMany(
+            f"{len(pictures)} pictures; at most {MOST_EXPLAINED} are explained in one request"
+        )
 
 
 def _require_class(label: str | None, served: Served) -> None:

@@ -77,7 +77,8 @@ class Places:
                 # A folder that is being replaced is not there for a moment.
                 time.sleep(_MOMENT)
                 found = find_places(typed, self._is_model)
-        except (InputError, OSError) as error:
+        except (InputError, OSError, ValueError, RuntimeError) as error:
+            # The latter two: odd bytes in a path, and a link that leads to itself.
             if not last:
                 raise InputError(str(error)) from error
             fault = str(error)

@@ -182,16 +182,16 @@ class ModelTable:
             except TimeoutError:
                 pass
             self._look_now.clear()
-            found = await asyncio.to_thread(self._stamps)
-            # What was refused is not tried again until it changes: it may still be copied.
-            if asked or found != self._seen or await asyncio.to_thread(self._has_gone_on):
-                self._seen = found
-                try:
+            try:
+                found = await asyncio.to_thread(self._stamps)
+                # What was refused is not tried again until it changes: it may still be copied.
+                if asked or found != self._seen or await asyncio.to_thread(self._has_gone_on):
+                    self._seen = found
                     await self.refresh()
                     self.unseen = None
-                except Exception as error:  # whatever it is, it looks again
-                    self.unseen = reason_of(error)
-                    _log.error("cannot look for models: %s", self.unseen)
+            except Exception as error:  # whatever it is, it looks again
+                self.unseen = reason_of(error)
+                _log.error("cannot look for models: %s", self.unseen)
 
     def _stamps(self) -> Stamps | str:
         try:
@@ -201,7 +201,8 @@ class ModelTable:
 
     def _has_gone_on(self) -> bool:
         """Whether what was refused has changed since."""
-        return any(contents_stamp(at) != before for at, before in self._unfinished.items())
+        refused = list(self._unfinished.items())
+        return any(contents_stamp(at) != before for at, before in refused)
 
     async def unload(self, name: str) -> None:
         """Close a model, all its versions, after their last answers, until `refresh` of its name.
@@ -227,6 +228,14 @@ class ModelTable:
         if any(model.place.stamp == place.stamp for model in before):
             return
         opened = await self._open(place)
+        try:
+            self._point(place, opened, before)
+        except BaseException:
+            await opened.engine.stop()
+            raise
+
+    def _point(self, place: Place, opened: Opened, before: list[Served]) -> None:
+        """Point a place's name at what was opened there, in place of what was there before."""
         fingerprint = opened.engine.description.spec.fingerprint
         version = place.version or fingerprint[:_VERSION_DIGITS]
         reference = opened.reference
@@ -236,7 +245,6 @@ class ModelTable:
         versions = self._served.setdefault(model.name, {})
         twin = versions.get(version)
         if twin is not None and twin not in before:
-            await opened.engine.stop()
             raise InputError(
                 f"{twin.place.folder} and {place.folder} are both model '{model.name}', version "
                 f"'{version}'; give one another name: NAME={place.folder}"
