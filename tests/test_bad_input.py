@@ -262,6 +262,18 @@ def test_files_of_random_bytes_give_an_error(suffix: str, content: bytes) -> Non
         assert isinstance(_read(folder / f"t{suffix}"), TaxonError)
 
 
+def test_archive_with_a_file_of_no_name() -> None:
+    content = bytearray(_valid(".zip"))
+    # A NUL ends a name: the last occurrence of each is in the directory at the end.
+    with zipfile.ZipFile(io.BytesIO(bytes(content))) as archive:
+        name = archive.namelist()[0].encode()
+    content[content.rindex(name)] = 0
+    with _folder() as folder:
+        (folder / "t.zip").write_bytes(content)
+        error = _read(folder / "t.zip")
+    assert isinstance(error, TaxonError) and "no name" in str(error)
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @settings(quick, max_examples=30)
 @given(data=st.data())

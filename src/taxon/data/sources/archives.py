@@ -143,6 +143,8 @@ def _damaged(path: Path, error: Exception) -> DataError:
 def _zip_members(path: Path) -> Iterator[_Member]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
+            if not info.filename:  # which the library itself does not expect
+                raise zipfile.BadZipFile("a file in it has no name")
             if info.is_dir():
                 yield _Member(info.filename, None)
                 continue
