@@ -270,6 +270,20 @@ class TestExchange:
 
         run(shelf.table(place), work)
 
+    def test_a_named_load_goes_on_past_a_bad_version(self, shelf: Shelf, tmp_path: Path) -> None:
+        made(tmp_path / "m" / "1", "one")
+
+        async def work(client: httpx.AsyncClient) -> None:
+            made(tmp_path / "m" / "1", "bad")
+            made(tmp_path / "m" / "2", "two")
+            answer = await client.post("/v2/repository/models/m/load")
+            assert "refused" in error_of(answer, 400)
+            for version, expected in (("1", "one"), ("2", "two")):
+                answer = await classify(client, model="m", version=version)
+                assert answer.json()["model"]["fingerprint"] == expected
+
+        run(shelf.table(tmp_path), work)
+
     def test_watching_finds_what_changed(self, shelf: Shelf, tmp_path: Path) -> None:
         made(tmp_path / "models" / "a", "a")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +92,27 @@ class TestRealServer:
         assert answers[0].json()["results"][0]["label"] == "red"
         assert started.returncode == 0, err
         assert out == "left serve\n" and err == ""
+
+    def test_a_second_signal_does_not_wait(
+        self, process: tuple[subprocess.Popen[str], str]
+    ) -> None:
+        started, url = process
+        sent = files(*[("r", RED)] * 250)  # half a second for each batch of them
+
+        def ask() -> None:
+            with contextlib.suppress(httpx.TransportError):
+                httpx.post(f"{url}/v1/classify", files=sent, timeout=60)
+
+        in_flight = threading.Thread(target=ask)
+        in_flight.start()
+        assert started.stdout is not None
+        assert started.stdout.readline() == "computing\n"
+        started.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        started.send_signal(signal.SIGINT)
+        out, _ = started.communicate(timeout=20)
+        in_flight.join()
+        assert out.count("computing") < 20 and out.endswith("left serve\n")
 
     def test_large_bodies_get_their_answer(
         self, process: tuple[subprocess.Popen[str], str]

@@ -168,6 +168,16 @@ class TestClassify:
             answer = client.post("/v1/classify?explain=true", files=files(("r", RED))).json()
         assert answer["results"][0]["explanation"]["label"] == "red"
 
+    @pytest.mark.parametrize(
+        ("query", "words"),
+        [("label=red", "send explain=true with it"), ("tpo=1", "query 'tpo' is '1'")],
+    )
+    def test_queries_that_would_do_nothing(
+        self, client: TestClient, query: str, words: str
+    ) -> None:
+        answer = client.post(f"/v1/classify?{query}", files=files(("r", RED)))
+        assert words in error_of(answer, 400)
+
     @pytest.mark.parametrize("kind", ["text/plain", "application/jsonp"])
     def test_wrong_content_type(self, client: TestClient, kind: str) -> None:
         answer = client.post("/v1/classify", content=RED, headers={"content-type": kind})

@@ -22,6 +22,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import onnx
+import psutil
 import pytest
 from commands import require_failure, taxon_process
 from onnx import numpy_helper
@@ -69,6 +70,12 @@ def server(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
         yield started
         assert started.stop() == 0
     assert "Traceback" not in log.read_text(encoding="utf-8")
+
+
+def connections_of(server: ServerProcess) -> list[object]:
+    """Those to clients that the server process still holds."""
+    found = psutil.Process(server.process.pid).net_connections()
+    return [each for each in found if each.raddr and each.status == psutil.CONN_ESTABLISHED]
 
 
 def ask(server: ServerProcess, data: bytes = PNG) -> httpx.Response:
@@ -206,6 +213,22 @@ class TestConnections:
                 return rejected(unharmed, "slow") > before
 
             until(is_ended, "a client that reads nothing is kept")
+
+    def test_clients_that_leave_a_rest_unread(self, unharmed: ServerProcess) -> None:
+        """What fits into the server's own buffer: it stops no writing, but keeps the connection."""
+        before = rejected(unharmed, "slow")
+        get = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\nconnection: %s\r\n\r\n"
+        held = []
+        for count in range(50, 150, 2):  # the system's buffers hold some of these
+            connection = socket.socket()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(unharmed.address)
+            connection.sendall(get % b"keep-alive" * (count - 1) + get % b"close")
+            held.append(connection)
+        until(lambda: rejected(unharmed, "slow") > before, "nobody was found to read nothing")
+        until(lambda: len(connections_of(unharmed)) == 0, "clients that read nothing are kept")
+        for connection in held:
+            connection.close()
 
     def test_too_many_connections(self, unharmed: ServerProcess) -> None:
         before = rejected(unharmed, "connections")
@@ -604,9 +627,10 @@ def half_copied(run: Path) -> Path:
     )
 
 
-def test_golden_mismatch_at_start(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_golden_mismatch_at_start(run: Path, tmp_path: Path, workers: str) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    done = taxon_process("serve", golden_mismatch(copy), "--port", "0")
+    done = taxon_process("serve", golden_mismatch(copy), "--port", "0", "--workers", workers)
     require_failure(done, 3, "refused to serve")
 
 

@@ -1,7 +1,7 @@
 """The Open Inference Protocol V2, whatever carries it: its tensors, their checks and conversions.
 
 See https://github.com/kserve/open-inference-protocol. `v2_messages` has the form of REST,
-`grpc.messages` that of gRPC.
+`grpc.schema` that of gRPC.
 """
 
 from __future__ import annotations

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Literal
 
 from taxon.core.errors import ConfigError
 
 MIB = 1024 * 1024
-ServingBackend = Literal["auto", "onnx", "onnx-int8", "openvino", "torch"]
 
 
 @dataclass(frozen=True)

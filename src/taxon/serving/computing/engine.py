@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -31,7 +30,6 @@ from taxon.serving.computing.pace import Pace, best_batch_size
 from taxon.serving.settings import ServingSettings
 
 FOREVER = float("inf")
-Made = TypeVar("Made")
 _Prepared = tuple[ImageBatch, float, FloatArray]  # a picture, the seconds it took, its statistics
 
 
@@ -168,18 +166,17 @@ class LocalEngine:
     async def stop(self) -> None:
         """Finish what was admitted and end the threads."""
         await self._batcher.stop()
-        self._pool.shutdown()
+        await asyncio.to_thread(self._pool.shutdown)  # pictures that nobody wants may still decode
 
     async def answer(
         self, pictures: Sequence[Upload], deadline: float = FOREVER
     ) -> list[Answer | ImageError]:
         """Decode and compute pictures; see `Engine`."""
         with self._places(len(pictures)):
+            until = time.monotonic() + deadline - asyncio.get_running_loop().time()
             if self._admitted == 1 and self._batcher.running:
-                return [await self._alone(pictures[0])]
-            left = deadline - asyncio.get_running_loop().time()
-            prepare = partial(self._prepare_in_time, time.monotonic() + left)
-            prepared = [self._in_pool(prepare, picture) for picture in pictures]
+                return [await self._alone(pictures[0], until)]
+            prepared = [self._decode(picture, until) for picture in pictures]
             answers = [asyncio.ensure_future(self._one(one, deadline)) for one in prepared]
             try:
                 return await asyncio.gather(*answers)
@@ -197,31 +194,34 @@ class LocalEngine:
             for row, image in zip(rows, images, strict=True)
         ]
 
-    async def _alone(self, picture: Upload) -> Answer | ImageError:
+    async def _alone(self, picture: Upload, until: float) -> Answer | ImageError:
         """Decode and compute a picture that has nobody beside it in one go: sooner than by way of
         the queue and another thread. Those that come meanwhile take that way.
         """
         loop = asyncio.get_running_loop()
         begun = loop.time()
+        made = loop.run_in_executor(self._pool, self._prepare_and_compute, until, picture)
+        made.add_done_callback(_look_at)
         try:
-            answer = await self._in_pool(self._prepare_and_compute, picture)
+            answer = await made
         except ImageError as error:
             return error
         self._batcher.pace.note(1, begun, loop.time())
         return answer
 
-    def _in_pool(self, work: Callable[[Upload], Made], picture: Upload) -> asyncio.Future[Made]:
-        """Have work done on a picture, and count it until it is, whoever still wants it."""
-        made = asyncio.get_running_loop().run_in_executor(self._pool, work, picture)
+    def _decode(self, picture: Upload, until: float) -> asyncio.Future[_Prepared]:
+        """Have a picture decoded, and count it until its thread is done, whoever still wants it."""
+        loop = asyncio.get_running_loop()
+        future = self._pool.submit(self._prepare_in_time, until, picture)
         self._decoding += 1
-        made.add_done_callback(self._end)
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._decoded))
+        made = asyncio.wrap_future(future)
+        made.add_done_callback(_look_at)
         return made
 
-    def _end(self, made: asyncio.Future[Any]) -> None:
+    def _decoded(self) -> None:
         self._decoding -= 1
         self._batcher.changed()
-        if not made.cancelled():
-            made.exception()  # nobody may be left to look at it
 
     async def _one(
         self, prepared: asyncio.Future[_Prepared], deadline: float
@@ -244,8 +244,8 @@ class LocalEngine:
             raise DeadlinePassed("its time was over before all of it was decoded")
         return self._prepare(picture)
 
-    def _prepare_and_compute(self, picture: Upload) -> Answer:
-        image, seconds, statistics = self._prepare(picture)
+    def _prepare_and_compute(self, until: float, picture: Upload) -> Answer:
+        image, seconds, statistics = self._prepare_in_time(until, picture)
         return Answer(self._batcher.compute_here(image), seconds, statistics)
 
     def _measure(self) -> dict[int, float]:
@@ -306,3 +306,9 @@ class LocalEngine:
             yield
         finally:
             self._admitted -= count
+
+
+def _look_at(made: asyncio.Future[Any]) -> None:
+    """Nobody else may be left to do it, and asyncio would complain."""
+    if not made.cancelled():
+        made.exception()

@@ -20,7 +20,14 @@ from typing import Any
 import numpy as np
 
 from taxon.bundle import ModelSpec
-from taxon.core.errors import ImageError
+from taxon.core.errors import (
+    BundleError,
+    CheckFailed,
+    ConfigError,
+    ImageError,
+    InputError,
+    MissingDependencyError,
+)
 from taxon.core.predictions import FloatArray
 from taxon.serving.computing.batcher import ComputationFailed, DeadlinePassed, Overloaded, Row
 from taxon.serving.computing.engine import Answer, Description, TooMany
@@ -31,6 +38,11 @@ _ERRORS: dict[str, type[Exception]] = {
     "deadline": DeadlinePassed,
     "failed": ComputationFailed,
     "too-many": TooMany,
+    "check": CheckFailed,
+    "bundle": BundleError,
+    "config": ConfigError,
+    "dependency": MissingDependencyError,
+    "input": InputError,
 }
 
 
@@ -59,7 +71,7 @@ def write_frame(writer: asyncio.StreamWriter, frame: Frame) -> None:
 
 
 def error_frame(number: int, error: Exception) -> Frame:
-    """What says that a request failed."""
+    """What says that a request failed; of an error that nobody foresaw, that it is one."""
     kind = next((name for name, known in _ERRORS.items() if isinstance(error, known)), "failed")
     more = (
         {"reason": error.reason, "seconds": error.seconds} if isinstance(error, Overloaded) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from taxon.core.errors import TaxonError
 from taxon.inference import Predictor
-from taxon.serving.computing.engine import FOREVER, LocalEngine, Upload
+from taxon.serving.computing.engine import FOREVER, LocalEngine, TooMany, Upload
 from taxon.serving.computing.wire import (
     Frame,
     answers_frame,
@@ -52,6 +54,9 @@ async def work(
         writer.close()
 
 
+_log = logging.getLogger("taxon.serving")
+
+
 class _Desk:
     """The engines of this process, by the keys that the server gave them."""
 
@@ -68,6 +73,8 @@ class _Desk:
         try:
             send(await self._do(number, frame))
         except Exception as error:  # told to the server, which asked
+            if not isinstance(error, TaxonError | TooMany):
+                _log.exception("a request of the server failed")
             send(error_frame(number, error))
 
     async def close(self) -> None:

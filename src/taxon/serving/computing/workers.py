@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from taxon.core.errors import BundleError, ImageError
+from taxon.core.errors import BundleError, ImageError, TaxonError
 from taxon.core.predictions import ImageBatch
 from taxon.serving.computing.batcher import Overloaded
 from taxon.serving.computing.engine import FOREVER, Answer, Description, Upload
@@ -97,7 +97,7 @@ class WorkerPool:
                 errors = [BundleError(f"{path} was changed while it was opened")]
             if errors or not found:
                 await self.unload(key)
-                raise BundleError(str(errors[0])) if errors else Overloaded(_NONE_RUNS, "worker")
+                raise _known(errors[0]) if errors else Overloaded(_NONE_RUNS, "worker")
             self._models[key] = _Model(path, found[0].spec.fingerprint)
             return found[0]
 
@@ -152,6 +152,8 @@ class WorkerPool:
         self.workers[place] = worker
         async with self._loading:
             for key, model in list(self._models.items()):
+                if key in worker.models:  # `load` found it here already
+                    continue
                 try:
                     await self._load_same(worker, key, model)
                 except WorkerLost:
@@ -168,6 +170,11 @@ class WorkerPool:
             await worker.unload(key)
         if not same:
             raise BundleError("another model lies there now")
+
+
+def _known(error: Exception) -> TaxonError:
+    """The error of a process as it is, where it is one that users are told."""
+    return error if isinstance(error, TaxonError) else BundleError(str(error))
 
 
 class WorkerEngine:

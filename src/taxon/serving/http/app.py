@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from taxon.core.versions import taxon_version
+from taxon.serving import binary
 from taxon.serving.computing.workers import WorkerPool
 from taxon.serving.desk import Desk
 from taxon.serving.http.access import Access
@@ -88,8 +89,11 @@ def create_app(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type", "x-api-key", "x-timeout-ms"],
-            expose_headers=["server-timing", "retry-after", "x-request-id"],
+            allow_headers=[
+                *("authorization", "content-type", "x-api-key", "x-request-id", "x-timeout-ms"),
+                binary.HEADER,
+            ],
+            expose_headers=["server-timing", "retry-after", "x-request-id", binary.HEADER],
         )
     app.add_middleware(SafeHeaders)
     app.add_middleware(Access, metrics=metrics)

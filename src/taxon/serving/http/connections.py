@@ -101,10 +101,11 @@ def guarded_protocol(
             super().pause_writing()
             self._watch_reader()
 
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            if self._stalled is not None:
-                self._stalled.cancel()
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            # A short answer fits into the buffer, and closing waits until it is read.
+            if self._stalled is None and self.transport.get_write_buffer_size():
+                self._watch_reader()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._unwatch()
@@ -141,15 +142,20 @@ def guarded_protocol(
             return bool(self.pipeline) or (self._in_headers and waits)
 
         def _watch_reader(self) -> None:
+            if self._stalled is not None:
+                self._stalled.cancel()
             before = self.transport.get_write_buffer_size()
             seconds = settings.client_seconds
             self._stalled = self.loop.call_later(seconds, self._look_at_reader, before)
 
         def _look_at_reader(self, before: int) -> None:
             """End the connection unless enough of an answer was read since the last look."""
-            read = before - self.transport.get_write_buffer_size()
-            if read >= _LEAST_RATE * settings.client_seconds:
-                self._watch_reader()
+            self._stalled = None
+            left = self.transport.get_write_buffer_size()
+            if not left:
+                return
+            if left > before or before - left >= _LEAST_RATE * settings.client_seconds:
+                self._watch_reader()  # it reads; or another answer came on top
                 return
             rejected("slow")
             self._give_up()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
+# Longer than load balancers keep theirs: else they would send into a connection that is closing.
+_KEEP_ALIVE_SECONDS = 75
 _OTHER_FILES = 256  # than connections: models, computing processes, libraries
 _log = logging.getLogger("taxon.serving")
 _POLL_SECONDS = 0.1
@@ -78,6 +80,7 @@ def serve(
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=settings.shutdown_seconds,
         )
         server = _Server(config, app, table, listener, grpc_port, on_ready)
@@ -125,6 +128,9 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._watching.cancel()
         await asyncio.gather(super().shutdown(sockets), self._stop_grpc())
+        if self.force_exit:  # a second signal: nobody waits for what is still computed
+            for task in self.server_state.tasks:
+                task.cancel()
         await self._models.aclose()
 
     async def _start_grpc(self, port: int) -> str:

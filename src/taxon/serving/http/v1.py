@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from taxon.core.predictions import Prediction
@@ -61,6 +61,8 @@ def v1_router(desk: Desk) -> APIRouter:
 class ClassifyQuery(BaseModel):
     """The query of `POST /v1/classify`."""
 
+    model_config = ConfigDict(extra="forbid")
+
     model: str | None = Field(None, description="the model's name; needed where there are several")
     version: str | None = Field(None, description="its version; the newest by default")
     top: int | None = Field(
@@ -99,7 +101,7 @@ def _add_classify(router: APIRouter, desk: Desk) -> None:
         deadline = desk.deadline(request)
         async with desk.model(query.model, query.version) as served:
             top = _within(query.top, served)
-            _require_class(query.label, served)
+            _require_class(query.label, query.explain, served)
             if query.explain:
                 _require_few(pictures)
             started = time.perf_counter()
@@ -208,6 +210,8 @@ def _require_few(pictures: Sequence[Upload]) -> None:
         )
 
 
-def _require_class(label: str | None, served: Served) -> None:
+def _require_class(label: str | None, explain: bool, served: Served) -> None:
+    if label is not None and not explain:
+        raise HTTPException(400, "label says which class to explain; send explain=true with it")
     if label is not None and label not in served.spec.label_space.names:
         raise HTTPException(400, f"no class '{label[:60]}'; the classes are in /v1/model")

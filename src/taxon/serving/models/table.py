@@ -150,22 +150,24 @@ class ModelTable:
                     raise UnknownModel(f"there is no model '{name}' where this server looks")
                 if isinstance(self._seen, dict):
                     self._seen |= _stamps_of(places)
-            for place in places:
-                contents = contents_stamp(place.folder)
-                try:
-                    await self._put(place)
-                except Exception as error:  # a damaged file makes libraries raise many kinds
-                    # What no process is there to open is tried again at the next look.
-                    waits = isinstance(error, Overloaded)
-                    self._unfinished[place.folder] = "" if waits else contents
-                    self.refused[self._name(place)] = reason_of(error)
-                    _log.error("refused %s: %s", place.typed, reason_of(error))
-                    if name is not None and isinstance(error, TaxonError):
-                        raise
-                    if name is not None:
-                        raise BundleError(reason_of(error)) from error
+            failures = [error for place in places if (error := await self._try(place)) is not None]
+            if failures and name is not None:
+                raise failures[0]
             if name is None:
                 self._drop_all_but(places)
+
+    async def _try(self, place: Place) -> TaxonError | None:
+        """Open a place's model, or refuse it: noted, logged, and told to the caller."""
+        contents = await asyncio.to_thread(contents_stamp, place.folder)
+        try:
+            await self._put(place)
+        except Exception as error:  # a damaged file makes libraries raise many kinds
+            # What no process is there to open is tried again at the next look.
+            self._unfinished[place.folder] = "" if isinstance(error, Overloaded) else contents
+            self.refused[self._name(place)] = reason_of(error)
+            _log.error("refused %s: %s", place.folder, reason_of(error))
+            return error if isinstance(error, TaxonError) else BundleError(reason_of(error))
+        return None
 
     def look_again(self) -> None:
         """Have `watch` look now."""
