@@ -245,6 +245,26 @@ class TestDeadlines:
 
         in_process(app_of(make_predictor()), work)
 
+    def test_one_slow_picture_has_no_others_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        prepare = Predictor.prepare
+
+        def slow_once(self: Predictor, data: bytes, source: str = "picture") -> ImageBatch:
+            if source == "slow":
+                time.sleep(1.5)
+            return prepare(self, data, source)
+
+        monkeypatch.setattr(Predictor, "prepare", slow_once)
+
+        async def work(client: httpx.AsyncClient) -> None:
+            async def ask(*names: str) -> int:
+                sent = files(*[(name, RED) for name in names])
+                return (await client.post("/v1/classify", files=sent)).status_code
+
+            assert await ask("slow") == 200
+            assert await asyncio.gather(*(ask(*["r"] * 20) for _ in range(4))) == [200] * 4
+
+        in_process(app_of(make_predictor()), work)
+
     def test_a_long_wait_is_refused_at_once(self) -> None:
         backend = MeanColour(seconds=0.05)
         settings = ServingSettings(max_batch_size=1, max_wait_ms=120)

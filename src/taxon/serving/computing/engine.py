@@ -196,18 +196,16 @@ class LocalEngine:
 
     async def _alone(self, picture: Upload, until: float) -> Answer | ImageError:
         """Decode and compute a picture that has nobody beside it in one go: sooner than by way of
-        the queue and another thread. Those that come meanwhile take that way.
+        the queue and another thread. Those that come meanwhile take that way. What it took says
+        nothing of the pace at which many are answered.
         """
         loop = asyncio.get_running_loop()
-        begun = loop.time()
         made = loop.run_in_executor(self._pool, self._prepare_and_compute, until, picture)
         made.add_done_callback(_look_at)
         try:
-            answer = await made
+            return await made
         except ImageError as error:
             return error
-        self._batcher.pace.note(1, begun, loop.time())
-        return answer
 
     def _decode(self, picture: Upload, until: float) -> asyncio.Future[_Prepared]:
         """Have a picture decoded, and count it until its thread is done, whoever still wants it."""
