@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
-from serving_apps import GREEN, RED, files, make_predictor, table_of
+from serving_apps import GREEN, RED, encoded, files, make_predictor, table_of
 
 from taxon.bundle.layout import REFERENCE_FILE
 from taxon.bundle.reference import Reference, histogram, read_reference
@@ -118,8 +118,10 @@ def test_server_tells(monkeypatch: pytest.MonkeyPatch) -> None:
         assert client.get("/v1/model").json()["watches_drift"] is True
         for picture in (RED, GREEN):
             client.post("/v1/classify", files=files(*[("p", picture)] * 4))
+        request = {"inputs": [encoded(RED, GREEN)]}
+        client.post("/v2/models/colours/infer", json=request)
         drift = client.get("/v1/drift").json()["drift"]
-        assert drift["pictures"] == 8 and drift["part"] == "calibration"
+        assert drift["pictures"] == 10 and drift["part"] == "calibration"
         assert set(drift["index"]) == {"classes", "confidence", *NAMES}
         assert drift["index"]["classes"] > 0.25
         text = client.get("/metrics").text

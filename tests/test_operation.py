@@ -20,20 +20,24 @@ from serving_apps import (
     BLACK,
     GREEN,
     RED,
+    SIZE,
     MeanColour,
     app_of,
+    encoded,
     error_of,
     files,
     in_process,
     make_predictor,
+    of_colours,
     png,
+    tensor,
 )
 
 from taxon.core.errors import ConfigError, InputError
 from taxon.core.predictions import ImageBatch
 from taxon.inference import Predictor
 from taxon.serving import ServingSettings, desk
-from taxon.serving.http.security import read_api_keys
+from taxon.serving.keys import read_api_keys
 from taxon.serving.logs import (
     JsonFormatter,
     PatientHandler,
@@ -83,6 +87,17 @@ class TestMetrics:
         assert found["taxon_batch_size_sum", "colours"] == 3
         assert found["taxon_phase_seconds_count", "colours", "infer"] == batches
         assert found["taxon_model_info", "f" * 64, "colours", "1"] == 1
+
+    def test_what_the_open_inference_protocol_names_is_counted_too(self) -> None:
+        tensors = tensor([2, 3, SIZE, SIZE], of_colours((255, 0, 0), (99, 100, 99)).tolist())
+        with TestClient(app_of(make_predictor()), raise_server_exceptions=False) as client:
+            for inputs in (tensors, encoded(RED, GREEN), encoded(RED, RED[:40])):
+                client.post("/v2/models/colours/infer", json={"inputs": [inputs]})
+            found = samples(client.get("/metrics").text)
+        assert found["taxon_pictures_total", "colours", "answered"] == 4
+        assert found["taxon_pictures_total", "colours", "unsure"] == 1
+        assert found["taxon_pictures_total", "colours", "unreadable"] == 1
+        assert found["taxon_predictions_total", "red", "colours"] == 3
 
     def test_open_metrics(self) -> None:
         with TestClient(app_of(make_predictor())) as client:

@@ -16,7 +16,8 @@ from taxon.bundle.artefact import artefact_folder, read_artefact
 from taxon.bundle.golden import read_golden
 from taxon.core.errors import BundleError, CheckFailed, ConfigError
 from taxon.core.fingerprint import sha256_file
-from taxon.inference import runtime_choice
+from taxon.core.predictions import ImageBatch
+from taxon.inference import Outputs, runtime_choice
 from taxon.inference.runtime_choice import CACHE, open_faster
 
 PIXELS = 50_000_000
@@ -98,6 +99,45 @@ def test_a_runtime_that_fails_is_no_choice(
     monkeypatch.setattr(runtime_choice, "_openvino", fail)
     name, _ = choose(run)
     assert name == "onnxruntime" and "cannot be loaded by OpenVINO" in caplog.text
+
+
+class Wrong:
+    """A runtime that computes something else, or nothing."""
+
+    name = "openvino"
+
+    def __init__(self, error: Exception | None) -> None:
+        self._error = error
+
+    def run(self, images: ImageBatch) -> Outputs:
+        if self._error is not None:
+            raise self._error
+        rows = np.tile(np.float32([0.9, 0.05, 0.05]), (len(images), 1))
+        return Outputs(np.log(rows), rows)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(None, "openvino is no choice"), (RuntimeError("no such kernel"), "no such kernel")],
+)
+@pytest.mark.parametrize("known", [False, True])
+def test_a_runtime_that_does_not_compute_the_model_is_no_choice(
+    run: Path,
+    known: bool,
+    error: Exception | None,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if known:  # it was the faster one before an update of the system, say
+        monkeypatch.setattr(
+            runtime_choice, "_measure", lambda *_: {"onnxruntime": 2.0, "openvino": 1.0}
+        )
+        assert choose(run)[0] == "openvino"
+    monkeypatch.setattr(runtime_choice, "_openvino", lambda *_: Wrong(error))
+    predictor = open_checked(run, BackendChoice(), PIXELS)
+    assert predictor.backend.name == "onnxruntime"
+    assert words in caplog.text
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from taxon.bundle import Bundle, read_bundle
+from taxon.bundle import ArtefactInfo, Bundle, read_bundle
 from taxon.bundle.artefact import (
-    Precision,
     artefact_folder,
     own_artefacts,
     read_artefact,
@@ -21,6 +21,7 @@ from taxon.core.errors import BundleError, CheckFailed, ConfigError
 from taxon.exporters import compare_golden
 from taxon.inference import Predictor, load_predictor
 from taxon.inference.artefacts import open_artefact
+from taxon.inference.backend import Backend
 from taxon.inference.lanes import sessions_of, with_lanes
 from taxon.inference.runtime_choice import open_faster
 
@@ -75,17 +76,24 @@ def open_checked(path: Path, choice: BackendChoice, max_pixels: int) -> Predicto
                 f"{path} is an artefact, which its own runtime computes; --backend {choice.name} "
                 "is for model folders"
             )
-        return _for_many(load_predictor(path)).limited_to(max_pixels)
+        return _for_many(load_predictor(path, threads=choice.threads)).limited_to(max_pixels)
     bundle = read_bundle(path)
-    predictor, precision = _open(bundle, choice)
-    predictor = _for_many(predictor)
-    if predictor.frame is None:  # the golden inputs are prepared pictures
-        golden = read_golden(path)
-        for backend in sessions_of(predictor.backend):
-            report = compare_golden(backend, golden, bundle.spec, precision=precision)
-            if not report.passed:
-                raise CheckFailed(f"refused to serve: {report.sentence()}")
-    return predictor.limited_to(max_pixels)
+    golden = read_golden(path)
+
+    def check(backend: Backend, info: ArtefactInfo | None) -> None:
+        if info is not None and info.frame is not None:
+            return  # the golden inputs are prepared pictures
+        precision = "float32" if info is None else info.precision
+        report = compare_golden(backend, golden, bundle.spec, precision=precision)
+        if not report.passed:
+            raise CheckFailed(f"refused to serve: {report.sentence()}")
+
+    predictor, info = _open(bundle, choice, check)
+    for_many = _for_many(predictor)
+    for backend in sessions_of(for_many.backend):
+        if backend is not predictor.backend:
+            check(backend, info)
+    return for_many.limited_to(max_pixels)
 
 
 def _for_many(predictor: Predictor) -> Predictor:
@@ -94,9 +102,16 @@ def _for_many(predictor: Predictor) -> Predictor:
     return Predictor(predictor.spec, backend, frame=predictor.frame)
 
 
-def _open(bundle: Bundle, choice: BackendChoice) -> tuple[Predictor, Precision]:
+def _open(
+    bundle: Bundle, choice: BackendChoice, check: Callable[[Backend, ArtefactInfo | None], None]
+) -> tuple[Predictor, ArtefactInfo | None]:
+    """What computes a model folder, checked, and the artefact that it computes, if it is one."""
     if choice.name == TORCH:
-        return load_predictor(bundle.path, backend="torch", device=choice.device), "float32"
+        predictor = load_predictor(
+            bundle.path, backend="torch", device=choice.device, threads=choice.threads
+        )
+        check(predictor.backend, None)
+        return predictor, None
     name = "onnx" if choice.name == AUTO else choice.name
     folder = artefact_folder(bundle.path, name)
     if not (folder / ARTEFACT_FILE).is_file():
@@ -109,8 +124,11 @@ def _open(bundle: Bundle, choice: BackendChoice) -> tuple[Predictor, Precision]:
     require_fresh(info, bundle)
     require_accepted(info, folder)
     if choice.name == AUTO:
-        backend, reason = open_faster(folder, info, choice.threads)
+        backend, reason = open_faster(
+            folder, info, choice.threads, check=lambda each: check(each, info)
+        )
         _log.info("%s is computed by %s", bundle.spec.name, reason)
     else:
         backend = open_artefact(folder, info, choice.threads)
-    return Predictor(bundle.spec, backend, frame=info.frame), info.precision
+        check(backend, info)
+    return Predictor(bundle.spec, backend, frame=info.frame), info

@@ -137,7 +137,7 @@ def command(
     models on SIGHUP, and each second where a pointer leads.
     """
     from taxon.api import serve
-    from taxon.serving.http.security import read_api_keys
+    from taxon.serving.keys import read_api_keys
     from taxon.serving.logs import install_logs, log_format_of
     from taxon.serving.settings import MIB, ServingSettings
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 # Characters that end a line or move the cursor.
 _CONTROL = ("Cc", "Zl", "Zp")
+_DIGITS = 18  # Python does not read numbers of thousands of digits
 
 
 def is_control(character: str) -> bool:
@@ -36,3 +37,8 @@ def some(names: Sequence[str], limit: int = 5) -> str:
     """Return the first names, quoted, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(f"'{name}'" for name in names[:limit]) + more
+
+
+def whole_number(value: str) -> int | None:
+    """Return a header's number; None where it is none, or longer than any length or time is."""
+    return int(value) if value.isdecimal() and len(value) <= _DIGITS else None

@@ -27,36 +27,38 @@ def load_predictor(
     *,
     backend: BackendName = "auto",
     device: str = "cpu",
+    threads: int | None = None,
 ) -> Predictor:
     """Load a model folder, an artefact (its folder, or the file in it) or an .onnx file alone.
 
     Args:
         backend: `auto` takes the ONNX artefact where there is one, else PyTorch.
         device: for PyTorch: `cpu`, `cuda` or `mps`.
+        threads: that compute one batch, of PyTorch in the whole process; None: one a core.
 
     Raises:
         BundleError: nothing there that can be loaded, or altered, or exported from another
             state of the model.
     """
     if (path / BUNDLE_FILE).is_file():
-        return _from_bundle(path, backend, device)
+        return _from_bundle(path, backend, device, threads)
     if path.is_file() and path.suffix == ".onnx":  # it carries all that is needed
         _require_own_runtime(path, backend, device)
-        return _from_onnx(path)
+        return _from_onnx(path, threads)
     folder = folder_of(path)
     if (folder / ARTEFACT_FILE).is_file():
         _require_own_runtime(folder, backend, device)
         info = read_artefact(folder)
         require_accepted(info, folder)
-        return Predictor(info.spec, open_artefact(folder, info), frame=info.frame)
+        return Predictor(info.spec, open_artefact(folder, info, threads), frame=info.frame)
     raise BundleError(
         f"{path} is neither a model folder, nor an artefact's folder, nor an .onnx file; "
         "name the folder that `taxon train` or `taxon export` wrote"
     )
 
 
-def _from_onnx(file: Path) -> Predictor:
-    loaded = OnnxRuntimeBackend(file)
+def _from_onnx(file: Path, threads: int | None) -> Predictor:
+    loaded = OnnxRuntimeBackend(file, threads=threads)
     return Predictor(loaded.spec(), loaded, frame=loaded.frame)
 
 
@@ -69,7 +71,7 @@ def _require_own_runtime(path: Path, backend: BackendName, device: str) -> None:
         )
 
 
-def _from_bundle(path: Path, backend: BackendName, device: str) -> Predictor:
+def _from_bundle(path: Path, backend: BackendName, device: str, threads: int | None) -> Predictor:
     bundle = read_bundle(path)
     folder = artefact_folder(path, "onnx")
     if backend == "onnx" or (backend == "auto" and folder.is_dir()):
@@ -80,8 +82,8 @@ def _from_bundle(path: Path, backend: BackendName, device: str) -> Predictor:
         info = read_artefact(folder)
         require_fresh(info, bundle)
         require_accepted(info, folder)
-        return _from_onnx(folder / info.file)
+        return _from_onnx(folder / info.file, threads)
     # Imported here: serving and predicting from ONNX must work with no torch installed.
     from taxon.inference.pytorch import PyTorchBackend
 
-    return Predictor(bundle.spec, PyTorchBackend(bundle, device=device))
+    return Predictor(bundle.spec, PyTorchBackend(bundle, device=device, threads=threads))

@@ -24,15 +24,24 @@ class PyTorchBackend:
         device: `cpu`, `cuda` or `mps`.
         half: compute in half precision where PyTorch holds that to be safe (autocast).
         compiled: through `torch.compile`, which compiles anew for each size of batch.
+        threads: that compute one batch, set for the whole process; None: as torch has it.
     """
 
     name = "pytorch"
 
     def __init__(
-        self, bundle: Bundle, *, device: str = "cpu", half: bool = False, compiled: bool = False
+        self,
+        bundle: Bundle,
+        *,
+        device: str = "cpu",
+        half: bool = False,
+        compiled: bool = False,
+        threads: int | None = None,
     ) -> None:
         if device not in DEVICES:
             raise ConfigError(f"unknown device '{device}'; allowed: {', '.join(DEVICES)}")
+        if threads is not None:
+            torch.set_num_threads(threads)
         self._device = torch.device(device)
         module = restore_inference_module(bundle).to(memory_format=torch.channels_last)
         try:

@@ -16,8 +16,8 @@ from math import prod
 import numpy as np
 
 from taxon.core.predictions import FloatArray, ImageBatch
+from taxon.core.text import whole_number
 from taxon.serving.computing.engine import TooMany
-from taxon.serving.http.limits import whole_number
 from taxon.serving.refusals import BadRequest
 
 HEADER = "inference-header-content-length"

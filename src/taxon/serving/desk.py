@@ -1,28 +1,25 @@
-"""What every route asks: it finds the model, has it computed, decides, and counts."""
+"""What every route asks: it has pictures computed, decides, and counts."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-from fastapi import Request
+import numpy as np
 
 from taxon.core.errors import ImageError
 from taxon.core.predictions import ImageBatch, Prediction
 from taxon.decision import decide
+from taxon.serving.computing.batcher import Row
 from taxon.serving.computing.engine import Answer, Upload
-from taxon.serving.http.limits import whole_number
 from taxon.serving.metrics import ServerMetrics
 from taxon.serving.models.served import Served
 from taxon.serving.models.table import ModelTable
 from taxon.serving.refusals import BadRequest
 from taxon.serving.settings import ServingSettings
 
-Result = TypeVar("Result")
-TIMEOUT_HEADER = "x-timeout-ms"
+Pictures = ImageBatch | list[Upload]  # prepared ones, or files
 
 
 @dataclass(frozen=True)
@@ -33,63 +30,53 @@ class Desk:
     settings: ServingSettings
     metrics: ServerMetrics
 
-    async def in_thread(self, work: Callable[[], Result]) -> Result:
-        """Do work that would hold up the event loop in a thread."""
-        return await asyncio.to_thread(work)
+    def deadline(self, seconds: float | None = None) -> float:
+        """By the event loop's clock, when the time of a request is over.
 
-    @asynccontextmanager
-    async def model(self, name: str | None, version: str | None) -> AsyncIterator[Served]:
-        """Hold a model; raises `UnknownModel`."""
-        async with self.table.use(name, version) as served:
-            yield served
-
-    def deadline(self, request: Request) -> float:
-        """By the event loop's clock, when this request's time is over.
-
-        Raises:
-            BadRequest: the header asks for what is no time.
+        Args:
+            seconds: that it is to take at most; None: as long as is allowed.
         """
-        asked = request.headers.get(TIMEOUT_HEADER)
-        if asked is None:
-            return self.deadline_in(None)
-        milliseconds = whole_number(asked)
-        if not milliseconds:
-            raise BadRequest(f"{TIMEOUT_HEADER} is '{asked[:20]}'; it must be whole milliseconds")
-        return self.deadline_in(milliseconds / 1000)
-
-    def deadline_in(self, seconds: float | None) -> float:
-        """The same, of a request that is to take so long at most; None: as long as is allowed."""
         allowed = self.settings.timeout_ms / 1000
         asked = allowed if seconds is None else seconds
         return asyncio.get_running_loop().time() + min(allowed, asked)
 
-    async def answers(
-        self, served: Served, pictures: Sequence[Upload], deadline: float
-    ) -> list[Answer | ImageError]:
-        """Decode and compute pictures, and count them; raises what `Engine.answer` raises."""
-        answers = await served.engine.answer(pictures, deadline)
-        for answer in answers:
-            self.metrics.computed(served.name, answer)
-        return answers
-
-    async def compute(self, served: Served, images: ImageBatch, deadline: float) -> list[Answer]:
-        """Compute prepared pictures, and count them; raises what `Engine.compute` raises."""
-        answers = await served.engine.compute(images, deadline)
-        for answer in answers:
-            self.metrics.computed(served.name, answer)
-        return answers
-
     async def classify(
         self, served: Served, pictures: Sequence[Upload], *, top: int, deadline: float
     ) -> list[Prediction]:
-        """Predict pictures, in order; one that cannot be decoded has `error` set."""
-        answers = await self.answers(served, pictures, deadline)
+        """Predict pictures, in order; one that cannot be decoded has `error` set.
+
+        Raises what `Engine.answer` raises.
+        """
+        answers = await served.engine.answer(pictures, deadline)
         return [
             self._said(served, picture.name, answer, top)
             for picture, answer in zip(pictures, answers, strict=True)
         ]
 
+    async def rows(self, served: Served, pictures: Pictures, deadline: float) -> list[Row]:
+        """Compute pictures; what is named of them is counted, as if they had been classified.
+
+        Raises what `Engine.answer` raises, too.
+
+        Raises:
+            BadRequest: one cannot be decoded; there is no way to answer the others alone.
+        """
+        answers: Sequence[Answer | ImageError]
+        if isinstance(pictures, np.ndarray):
+            answers = await served.engine.compute(pictures, deadline)
+        else:
+            answers = await served.engine.answer(pictures, deadline)
+        for answer in answers:
+            self._said(served, "", answer, top=1)
+        rows = []
+        for answer in answers:
+            if isinstance(answer, ImageError):
+                raise BadRequest(str(answer))
+            rows.append(answer.row)
+        return rows
+
     def _said(self, served: Served, name: str, answer: Answer | ImageError, top: int) -> Prediction:
+        self.metrics.computed(served.name, answer)
         if isinstance(answer, ImageError):
             return Prediction(path=name, error=answer.reason)
         spec, row = served.spec, answer.row

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import asyncio
 
+from pydantic import BaseModel
+
 from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.inference.occlusion import BATCH, covered_pictures, heat_of
 from taxon.preprocessing import decode
 from taxon.preprocessing.frames import prepare_frame
 from taxon.preprocessing.transform import Box, resize, seen_box, to_chw
 from taxon.serving.computing.engine import Upload
-from taxon.serving.http.answers import Explanation
 from taxon.serving.models.served import Served
 
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+
+
+class Explanation(BaseModel):
+    """Where in a picture a class comes from, by occlusion.
+
+    `heat` has rows from top to bottom, 0 to 1, over `box`: left, top, right and bottom of what the
+    model sees, as shares of the upright picture (beyond 0 to 1 where it was padded).
+    """
+
+    label: str
+    probability: float
+    heat: list[list[float]]
+    box: tuple[float, float, float, float]
+    words: str
 
 
 async def explain_answer(

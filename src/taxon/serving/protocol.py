@@ -12,10 +12,8 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from fastapi import Path
 from pydantic import BaseModel
 
-from taxon.core.errors import ImageError
 from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.decision import DecisionPolicy
 from taxon.serving.binary import elements_of, images_from
@@ -25,7 +23,6 @@ from taxon.serving.desk import Desk
 from taxon.serving.models.served import Served
 from taxon.serving.refusals import BadRequest
 
-MODEL_NAME = Path(description="the model's name", examples=["clothing"])
 IMAGES = "images"
 IMAGE_BYTES = "image_bytes"
 OUTPUTS = ("probabilities", "logits")
@@ -142,22 +139,6 @@ def pictures_of(tensor: Input, served: Served, most: int) -> Pictures:
     if tensor.name == IMAGES:
         return _images(tensor, served.engine.description.image_size)
     return _uploads(tensor, most)
-
-
-async def rows_of(desk: Desk, served: Served, pictures: Pictures, deadline: float) -> list[Row]:
-    """Compute pictures; raises what `Engine.answer` raises, too.
-
-    Raises:
-        BadRequest: one cannot be decoded; the protocol has no way to answer the others alone.
-    """
-    if isinstance(pictures, np.ndarray):
-        return [answer.row for answer in await desk.compute(served, pictures, deadline)]
-    rows = []
-    for answer in await desk.answers(served, pictures, deadline):
-        if isinstance(answer, ImageError):
-            raise BadRequest(str(answer))
-        rows.append(answer.row)
-    return rows
 
 
 def output_values(rows: Sequence[Row], name: str) -> FloatArray:

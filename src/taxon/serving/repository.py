@@ -5,25 +5,19 @@ A request names a model, never a path: it is opened again from where the server 
 
 from __future__ import annotations
 
-from typing import Any
-
-from fastapi import APIRouter
-from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
 from taxon.core.errors import TaxonError
 from taxon.serving.desk import Desk
-from taxon.serving.http.errors import documented
 from taxon.serving.models.served import UnknownModel
-from taxon.serving.protocol import MODEL_NAME
 from taxon.serving.refusals import BadRequest, NotAllowed
 
-_OFF = (
+OFF = (
     "this server does not open or close models by request; it does with --reload-by-request, and "
     "on SIGHUP or a changed pointer file in any case"
 )
 # And not the reason itself: it has paths of this machine in it.
-_REFUSED = "its newest state is refused; the server's log says why"
+REFUSED = "its newest state is refused; the server's log says why"
 READY = "READY"
 
 
@@ -49,7 +43,7 @@ def entries(desk: Desk) -> list[Entry]:
         for model in desk.table
     ]
     refused = [
-        Entry(name=name, version="", state="UNAVAILABLE", reason=_REFUSED)
+        Entry(name=name, version="", state="UNAVAILABLE", reason=REFUSED)
         for name in desk.table.refused
     ]
     return served + refused
@@ -69,7 +63,7 @@ async def load(desk: Desk, name: str) -> None:
     except UnknownModel:
         raise
     except TaxonError as error:
-        raise BadRequest(f"model '{name}': {_REFUSED}") from error
+        raise BadRequest(f"model '{name}': {REFUSED}") from error
 
 
 async def unload(desk: Desk, name: str) -> None:
@@ -83,49 +77,6 @@ async def unload(desk: Desk, name: str) -> None:
     await desk.table.unload(name)
 
 
-def repository_router(desk: Desk) -> APIRouter:
-    """Make the routes under /v2/repository."""
-    router = APIRouter(prefix="/v2/repository", tags=["Open Inference Protocol V2"])
-    errors = documented(
-        {
-            400: f"model 'clothing': {_REFUSED}",
-            403: _OFF,
-            404: "there is no model 'x' where this server looks",
-        }
-    )
-
-    @router.post(
-        "/index",
-        response_model=list[Entry],
-        responses=documented({}),
-        summary="The models that there are",
-    )
-    async def index() -> Any:
-        return entries(desk)
-
-    @router.post(
-        "/models/{name}/load",
-        response_class=Response,
-        responses=errors,
-        summary="Open a model's newest state",
-    )
-    async def load_model(name: str = MODEL_NAME) -> Response:
-        await load(desk, name)
-        return Response(status_code=200)
-
-    @router.post(
-        "/models/{name}/unload",
-        response_class=Response,
-        responses=errors,
-        summary="Close a model",
-    )
-    async def unload_model(name: str = MODEL_NAME) -> Response:
-        await unload(desk, name)
-        return Response(status_code=200)
-
-    return router
-
-
 def _require_allowed(desk: Desk) -> None:
     if not desk.settings.reload_by_request:
-        raise NotAllowed(_OFF)
+        raise NotAllowed(OFF)

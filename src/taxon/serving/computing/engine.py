@@ -189,10 +189,9 @@ class LocalEngine:
         """Compute prepared pictures; see `Engine`."""
         with self._places(len(images)):
             rows = await self._batcher.submit_many(list(images), deadline)
-        return [
-            Answer(row, 0.0, picture_statistics(image))
-            for row, image in zip(rows, images, strict=True)
-        ]
+            described = self._pool.submit(_described, images)
+            statistics = await asyncio.wrap_future(described)
+        return [Answer(row, 0.0, of) for row, of in zip(rows, statistics, strict=True)]
 
     async def _alone(self, picture: Upload, until: float) -> Answer | ImageError:
         """Decode and compute a picture that has nobody beside it in one go: sooner than by way of
@@ -304,6 +303,10 @@ class LocalEngine:
             yield
         finally:
             self._admitted -= count
+
+
+def _described(images: ImageBatch) -> list[FloatArray]:
+    return [picture_statistics(image) for image in images]
 
 
 def _look_at(made: asyncio.Future[Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import socket
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any
 from taxon.serving.computing.batcher import Overloaded
 from taxon.serving.computing.wire import Frame, error_of, read_frame, write_frame
 
+_log = logging.getLogger("taxon.serving")
 _STOP_SECONDS = 30.0  # then a process that was asked to end is ended
 
 
@@ -32,14 +34,21 @@ class Worker:
 
     Args:
         command: starts it; the number of its socket is put at the end.
+
+    Attributes:
+        pictures: under way.
+        models: their keys.
+        open_seconds: that opening a model may take, or closing it; then the process is ended.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
+        self.open_seconds = 300.0
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Frame]] = {}
-        self.pictures = 0  # under way
-        self.models: set[str] = set()  # their keys
+        self._silent_since: float | None = None  # by the event loop's clock
+        self.pictures = 0
+        self.models: set[str] = set()
         self.alive = False
 
     @property
@@ -90,8 +99,10 @@ class Worker:
         # Its end is seen by the writer first.
         if not self.alive or self._writer.is_closing():
             raise WorkerLost
-        number = next(self._numbers)
-        future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        number, loop = next(self._numbers), asyncio.get_running_loop()
+        if self._silent_since is None:
+            self._silent_since = loop.time()
+        future: asyncio.Future[Frame] = loop.create_future()
         self._waiting[number] = future
         try:
             write_frame(self._writer, Frame({"id": number, **header}, payload))
@@ -102,22 +113,40 @@ class Worker:
             raise error_of(frame.header)
         return frame
 
+    @property
+    def silent_seconds(self) -> float:
+        """For how long it has said nothing, though it was asked something; whoever waits for it."""
+        since = self._silent_since
+        return 0.0 if since is None else asyncio.get_running_loop().time() - since
+
     async def load(self, key: str, path: Path) -> Frame:
         """Have it open a model; raises what `ask` raises, and what kept it from opening it."""
-        frame = await self.ask({"do": "load", "model": key, "path": os.fspath(path)})
+        frame = await self._in_time({"do": "load", "model": key, "path": os.fspath(path)})
         self.models.add(key)
         return frame
 
     async def unload(self, key: str) -> None:
         """Have it close a model, after what it was asked; raises what `ask` raises."""
         self.models.discard(key)
-        await self.ask({"do": "unload", "model": key})
+        await self._in_time({"do": "unload", "model": key})
+
+    async def _in_time(self, header: dict[str, Any]) -> Frame:
+        """Ask; a process that does not answer must not keep the others from changing models."""
+        try:
+            async with asyncio.timeout(self.open_seconds):
+                return await self.ask(header)
+        except TimeoutError:
+            _log.error("a computing process does not %s a model; it is ended", header["do"])
+            self.kill()
+            raise WorkerLost from None
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:
             while True:
                 frame = await read_frame(reader)
-                future = self._waiting.get(frame.header["id"])
+                future = self._waiting.pop(frame.header["id"], None)
+                now = asyncio.get_running_loop().time()
+                self._silent_since = now if self._waiting else None
                 if future is not None and not future.done():
                     future.set_result(frame)
         except (asyncio.IncompleteReadError, ConnectionError):

@@ -16,7 +16,7 @@ from typing import Any
 
 from taxon.core.errors import BundleError, ImageError, TaxonError
 from taxon.core.predictions import ImageBatch
-from taxon.serving.computing.batcher import Overloaded
+from taxon.serving.computing.batcher import DeadlinePassed, Overloaded
 from taxon.serving.computing.engine import FOREVER, Answer, Description, Upload
 from taxon.serving.computing.wire import (
     Frame,
@@ -27,7 +27,8 @@ from taxon.serving.computing.worker_process import Worker, WorkerLost
 
 _log = logging.getLogger("taxon.serving")
 _PAUSES = (0.0, 0.0, 0.5, 2.0, 10.0)  # seconds before it is replaced, by how often it died lately
-_HUNG_SECONDS = 60.0  # after a request's time was over: it gives no answer any more
+_LATE_SECONDS = 0.5  # that a process has, after a request's time was over, to say that it was
+_HUNG_SECONDS = 60.0  # without a word: it gives no answer any more
 _keys = itertools.count()
 _NONE_RUNS = "all computing processes are being replaced; try again shortly"
 _STEADY_SECONDS = 60.0  # a process that lived so long died by chance
@@ -47,11 +48,19 @@ class WorkerPool:
     Args:
         command: starts one; the number of its socket is put at the end.
         count: how many.
+        hung_seconds: without a word while requests wait for it; then a process is replaced.
     """
 
-    def __init__(self, command: Sequence[str], count: int) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        count: int,
+        *,
+        hung_seconds: float = _HUNG_SECONDS,
+    ) -> None:
         self._command = command
         self._count = count
+        self.hung_seconds = hung_seconds
         self._models: dict[str, _Model] = {}
         self._loading = asyncio.Lock()
         self._keepers: list[asyncio.Task[None]] = []
@@ -236,12 +245,13 @@ class WorkerEngine:
         worker.pictures += count
         self._admitted += count
         try:
-            async with asyncio.timeout(None if left is None else max(0.0, left) + _HUNG_SECONDS):
+            async with asyncio.timeout(None if left is None else max(0.0, left) + _LATE_SECONDS):
                 return answers_of(await worker.ask({"model": self._key, **header}, payload))
         except TimeoutError:
-            _log.error("a computing process does not answer; it is ended")
-            worker.kill()
-            raise WorkerLost from None
+            if worker.silent_seconds > self._pool.hung_seconds:
+                _log.error("a computing process does not answer; it is ended")
+                worker.kill()
+            raise DeadlinePassed("its time was over before it was computed") from None
         finally:
             worker.pictures -= count
             self._admitted -= count

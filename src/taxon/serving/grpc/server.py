@@ -19,10 +19,10 @@ from taxon.serving.computing.batcher import ComputationFailed, DeadlinePassed, O
 from taxon.serving.desk import Desk
 from taxon.serving.grpc.schema import MESSAGES, SERVICE
 from taxon.serving.grpc.service import METHODS
-from taxon.serving.http.access import HEADER, identity_of, log_request
-from taxon.serving.http.security import NO_KEY, has_key
+from taxon.serving.keys import NO_KEY, has_key
 from taxon.serving.logs import request_id
 from taxon.serving.refusals import BadRequest, NoKey, Refusal, refusal_of
+from taxon.serving.requests import HEADER, identity_of, log_request
 from taxon.serving.settings import ServingSettings
 
 _log = logging.getLogger("taxon.serving")
@@ -191,7 +191,7 @@ class _Calls:
             given = metadata.get("authorization", ""), metadata.get("x-api-key", "")
             if not has_key(keys, *given):
                 raise NoKey(NO_KEY)
-        deadline = self._desk.deadline_in(context.time_remaining())
+        deadline = self._desk.deadline(context.time_remaining())
         if method in _EMPTY:
             return await self._ask(method, b"", deadline)
         async with self._intake.message(context, deadline) as message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -23,7 +24,6 @@ from taxon.serving.protocol import (
     output_values,
     pictures_of,
     require_input,
-    rows_of,
 )
 from taxon.serving.refusals import BadRequest
 
@@ -57,12 +57,10 @@ async def _model_metadata(desk: Desk, request: Any, deadline: float) -> Any:
 
 
 async def _model_infer(desk: Desk, request: Any, deadline: float) -> Any:
-    async with desk.model(request.model_name, request.model_version) as served:
+    async with desk.table.use(request.model_name, request.model_version) as served:
         # A number of `contents` takes as long as a pixel of a picture: off the event loop.
-        names, pictures = await desk.in_thread(
-            lambda: _parse(request, served, desk.settings.max_queue)
-        )
-        rows = await rows_of(desk, served, pictures, deadline)
+        names, pictures = await asyncio.to_thread(_parse, request, served, desk.settings.max_queue)
+        rows = await desk.rows(served, pictures, deadline)
         return _answer(request.id, served, names, rows)
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import re
-import secrets
 import time
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,36 +9,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taxon.serving.logs import request_id
 from taxon.serving.metrics import ServerMetrics
+from taxon.serving.requests import HEADER, identity_of, log_request
 
-HEADER = "x-request-id"
-_log = logging.getLogger("taxon.access")
-# An id of the client's own is taken over, if it can do no harm in a log.
-_HARMLESS = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _NO_ROUTE = (
     "none"  # an address that nobody has: any number of them must not be any number of series
 )
-
-
-def identity_of(given: str) -> str:
-    """Return a request's id: the client's own, or a new one."""
-    return given if _HARMLESS.fullmatch(given) else secrets.token_hex(8)
-
-
-def log_request(method: str, path: str, status: int, seconds: float) -> None:
-    """Write a request's line, where such lines are wanted."""
-    if _log.isEnabledFor(logging.INFO):
-        _log.info(
-            "%s %s %d",
-            method,
-            path,
-            status,
-            extra={
-                "method": method,
-                "path": path,
-                "status": status,
-                "ms": round(seconds * 1000, 1),
-            },
-        )
 
 
 class Access:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from taxon.core.labels import Task
 from taxon.core.predictions import Scored
 from taxon.core.taxonomy import TaxonomyRule
+from taxon.serving.explain import Explanation
 from taxon.serving.http.uploads import EXAMPLE_BODY
 from taxon.serving.models.card import Card
 from taxon.serving.models.drift import DriftReport
@@ -57,20 +58,6 @@ class ModelId(BaseModel):
     name: str
     version: str
     fingerprint: str
-
-
-class Explanation(BaseModel):
-    """Where in a picture a class comes from, by occlusion.
-
-    `heat` has rows from top to bottom, 0 to 1, over `box`: left, top, right and bottom of what the
-    model sees, as shares of the upright picture (beyond 0 to 1 where it was padded).
-    """
-
-    label: str
-    probability: float
-    heat: list[list[float]]
-    box: tuple[float, float, float, float]
-    words: str
 
 
 class FileResult(BaseModel):

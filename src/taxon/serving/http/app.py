@@ -19,12 +19,12 @@ from taxon.serving.http.failures import Failures
 from taxon.serving.http.limits import BodyLimit
 from taxon.serving.http.metrics_route import metrics_router
 from taxon.serving.http.page import page_router
+from taxon.serving.http.repository import repository_router
 from taxon.serving.http.security import ApiKeys, SafeHeaders
 from taxon.serving.http.v1 import v1_router
 from taxon.serving.http.v2 import v2_routers
 from taxon.serving.metrics import ServerMetrics
 from taxon.serving.models.table import ModelTable
-from taxon.serving.repository import repository_router
 from taxon.serving.settings import ServingSettings
 
 _DESCRIPTION = """Image classification over HTTP.

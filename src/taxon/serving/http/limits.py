@@ -8,18 +8,13 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from taxon.core.text import whole_number
 from taxon.serving.metrics import ServerMetrics
 from taxon.serving.settings import ServingSettings
 
 # How long the rest of a refused body is read and thrown away. Closing the connection at once
 # would make the operating system reset it, and the client might never see the answer.
 _DISCARD_SECONDS = 5.0
-_DIGITS = 18  # Python does not read numbers of thousands of digits
-
-
-def whole_number(value: str) -> int | None:
-    """Return a header's number; None where it is none, or longer than any length or time is."""
-    return int(value) if value.isdecimal() and len(value) <= _DIGITS else None
 
 
 class _Refused(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +27,7 @@ from taxon.serving.http.answers import (
     model_id,
 )
 from taxon.serving.http.errors import documented
-from taxon.serving.http.queries import parse_query, query_parameters
+from taxon.serving.http.queries import deadline_of, parse_query, query_parameters
 from taxon.serving.http.uploads import uploads_of
 from taxon.serving.models.served import Served
 
@@ -98,8 +99,8 @@ def _add_classify(router: APIRouter, desk: Desk) -> None:
         query = parse_query(ClassifyQuery, request)
         # Read first: a slow client must not keep a model that was exchanged, nor its time run.
         pictures = await _pictures(request, desk)
-        deadline = desk.deadline(request)
-        async with desk.model(query.model, query.version) as served:
+        deadline = deadline_of(request, desk)
+        async with desk.table.use(query.model, query.version) as served:
             top = _within(query.top, served)
             _require_class(query.label, query.explain, served)
             if query.explain:
@@ -188,7 +189,7 @@ async def _pictures(request: Request, desk: Desk) -> list[Upload]:
     body = await request.body()
     kind, most = request.headers.get("content-type", ""), desk.settings.max_queue
     if len(body) > _LARGE:  # taking it apart would hold up the event loop
-        return await desk.in_thread(lambda: uploads_of(kind, body, most))
+        return await asyncio.to_thread(uploads_of, kind, body, most)
     return uploads_of(kind, body, most)
 
 

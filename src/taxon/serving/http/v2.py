@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -14,6 +15,7 @@ from taxon.serving import binary
 from taxon.serving.computing.batcher import Row
 from taxon.serving.desk import Desk
 from taxon.serving.http.errors import documented
+from taxon.serving.http.queries import MODEL_NAME, deadline_of
 from taxon.serving.http.v2_messages import (
     InferenceAnswer,
     InferenceRequest,
@@ -22,12 +24,10 @@ from taxon.serving.http.v2_messages import (
 )
 from taxon.serving.models.served import Served
 from taxon.serving.protocol import (
-    MODEL_NAME,
     ModelMetadata,
     chosen_outputs,
     metadata_of,
     output_values,
-    rows_of,
 )
 
 _TAG = "Open Inference Protocol V2"
@@ -156,15 +156,13 @@ def _add_infer(router: APIRouter, desk: Desk) -> None:
     async def infer(request: Request, name: str = MODEL_NAME) -> Response:
         # Read first: a slow client must not keep a model that was exchanged, nor its time run.
         body = await request.body()
-        deadline = desk.deadline(request)
-        async with desk.model(name, request.path_params.get("version")) as served:
+        deadline = deadline_of(request, desk)
+        async with desk.table.use(name, request.path_params.get("version")) as served:
             declared = request.headers.get(binary.HEADER)
             # Numbers in JSON take as long to read as the pictures to compute: off the event loop.
             most = desk.settings.max_queue
-            parsed, pictures = await desk.in_thread(
-                lambda: parse_request(body, declared, served, most)
-            )
-            rows = await rows_of(desk, served, pictures, deadline)
+            parsed, pictures = await asyncio.to_thread(parse_request, body, declared, served, most)
+            rows = await desk.rows(served, pictures, deadline)
             return _response(served, parsed, rows)
 
 

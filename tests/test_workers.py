@@ -1,0 +1,91 @@
+"""Computing processes that stop answering: their requests end in time, and they are replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from serving_apps import RED
+
+from taxon.api.serving_models import BackendChoice
+from taxon.api.serving_worker import worker_command
+from taxon.core.errors import ImageError
+from taxon.serving import ServingSettings
+from taxon.serving.computing.batcher import DeadlinePassed
+from taxon.serving.computing.engine import Answer, Upload
+from taxon.serving.computing.workers import WorkerEngine, WorkerPool
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="computing processes need Unix")
+COMMAND = worker_command(ServingSettings(), BackendChoice("onnx"), 1, "text")
+PICTURES = [Upload("red", RED), Upload("text", b"no picture")]
+
+
+@asynccontextmanager
+async def started(pool: WorkerPool, run: Path) -> AsyncIterator[WorkerEngine]:
+    await pool.start()
+    try:
+        engine = WorkerEngine(pool, run)
+        await engine.start()
+        yield engine
+    finally:
+        await pool.stop()
+
+
+async def require_answers(engine: WorkerEngine) -> None:
+    answer, error = await engine.answer(PICTURES)
+    assert isinstance(answer, Answer) and isinstance(error, ImageError)
+
+
+async def replaced(pool: WorkerPool) -> None:
+    async with asyncio.timeout(60):
+        while pool.lost == 0 or pool.complete < len(pool.workers):
+            await asyncio.sleep(0.05)
+
+
+def test_one_that_hangs_is_replaced(run: Path) -> None:
+    async def main() -> None:
+        pool = WorkerPool(COMMAND, 1, hung_seconds=0.0)
+        async with started(pool, run) as engine:
+            await require_answers(engine)
+            os.kill(pool.workers[0].process_id, signal.SIGSTOP)
+            with pytest.raises(DeadlinePassed):
+                await engine.answer(PICTURES, asyncio.get_running_loop().time() + 0.1)
+            await replaced(pool)
+            await require_answers(engine)
+
+    asyncio.run(main())
+
+
+def test_one_that_is_only_slow_is_not(run: Path) -> None:
+    async def main() -> None:
+        pool = WorkerPool(COMMAND, 1)
+        async with started(pool, run) as engine:
+            process = pool.workers[0].process_id
+            os.kill(process, signal.SIGSTOP)
+            with pytest.raises(DeadlinePassed):
+                await engine.answer(PICTURES, asyncio.get_running_loop().time() + 0.1)
+            os.kill(process, signal.SIGCONT)
+            await require_answers(engine)
+            assert pool.lost == 0 and pool.workers[0].process_id == process
+
+    asyncio.run(main())
+
+
+def test_one_that_hangs_does_not_keep_the_others_from_opening_a_model(run: Path) -> None:
+    async def main() -> None:
+        pool = WorkerPool(COMMAND, 2)
+        async with started(pool, run):
+            os.kill(pool.workers[0].process_id, signal.SIGSTOP)
+            pool.workers[0].open_seconds = 0.1
+            second = WorkerEngine(pool, run)
+            await second.start()
+            await require_answers(second)
+            await replaced(pool)  # and has both
+            assert second.ready and pool.complete == 2
+
+    asyncio.run(main())
