@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import hypothesis
 import pytest
 from quick_exporter import quick_exporter, real_exporter
 
@@ -29,6 +30,12 @@ _CONVERTERS.mkdir(parents=True, exist_ok=True)
 (Path(_CACHE.name) / "converters").symlink_to(_CONVERTERS.resolve())
 os.environ["TAXON_CACHE"] = _CACHE.name
 os.environ["YOLO_CONFIG_DIR"] = _CACHE.name  # Ultralytics writes its settings when it is imported
+
+# How fast a machine makes examples, and passes them, says nothing of the code.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 ROOT = Path(__file__).parents[1]
 TINY_BACKBONE = "test_convnext"
