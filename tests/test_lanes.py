@@ -38,6 +38,9 @@ class Meeting:
         return Outputs(rows, rows)
 
 
+FINGERPRINT = "f" * 64
+
+
 @pytest.fixture
 def graph(tmp_path: Path) -> Path:
     """A graph whose outputs are the mean levels of the colours."""
@@ -64,7 +67,7 @@ def graph(tmp_path: Path) -> Path:
 
 class TestLanes:
     def test_onnx_runtime_has_as_many_as_cores(self, graph: Path) -> None:
-        lanes = with_lanes(OnnxRuntimeBackend(graph, threads=2), (4, 4))
+        lanes = with_lanes(OnnxRuntimeBackend(graph, threads=2), (4, 4), FINGERPRINT)
         assert isinstance(lanes, Lanes) and lanes.count == 2
         assert isinstance(lanes.shared, OnnxRuntimeBackend) and lanes.shared.threads == 1
         pictures = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 4), dtype=np.uint8)
@@ -74,7 +77,7 @@ class TestLanes:
             assert backend.run(pictures).logits == pytest.approx(means, rel=1e-5)
 
     def test_many_cores_are_shared_by_four(self, graph: Path) -> None:
-        lanes = with_lanes(OnnxRuntimeBackend(graph, threads=16), (4, 4))
+        lanes = with_lanes(OnnxRuntimeBackend(graph, threads=16), (4, 4), FINGERPRINT)
         assert isinstance(lanes, Lanes) and lanes.count == 4
         assert isinstance(lanes.shared, OnnxRuntimeBackend) and lanes.shared.threads == 4
 
@@ -83,14 +86,23 @@ class TestLanes:
         self, graph: Path, gain: float, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("taxon.inference.lanes._GAIN", gain)
-        lanes = with_lanes(OnnxRuntimeBackend(graph, threads=2), (4, 4))
+        lanes = with_lanes(OnnxRuntimeBackend(graph, threads=2), (4, 4), FINGERPRINT)
         assert isinstance(lanes, Lanes) and isinstance(lanes.alone, OnnxRuntimeBackend)
         assert lanes.alone.threads == (2 if gain else 1)
         assert sessions_of(lanes) == ((lanes.alone, lanes.shared) if gain else (lanes.shared,))
 
     def test_others_have_one(self, graph: Path) -> None:
         single, other = OnnxRuntimeBackend(graph, threads=1), MeanColour()
-        assert with_lanes(single, (4, 4)) is single and with_lanes(other, (4, 4)) is other
+        for backend in (single, other):
+            assert with_lanes(backend, (4, 4), FINGERPRINT) is backend
+
+    def test_what_was_measured_is_kept(self, graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        backend = OnnxRuntimeBackend(graph, threads=2)
+        for seconds, alone in (([1.0, 2.0], 2), ([2.0, 1.0], 2)):
+            monkeypatch.setattr("taxon.inference.lanes._seconds", lambda *_, s=seconds: s)
+            lanes = with_lanes(backend, (4, 4), "of this test")
+            assert isinstance(lanes, Lanes) and isinstance(lanes.alone, OnnxRuntimeBackend)
+            assert lanes.alone.threads == alone
 
 
 class TestBatcher:

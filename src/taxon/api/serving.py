@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from taxon.api.serving_models import AUTO, BackendChoice, is_model, open_checked
+from taxon.api.serving_models import AUTO, BackendChoice, is_model, open_engine
 from taxon.api.serving_worker import worker_command
 from taxon.bundle.layout import BUNDLE_FILE
 from taxon.bundle.reference import read_reference
@@ -17,7 +17,7 @@ from taxon.core.cores import available_cores
 from taxon.core.errors import ConfigError, InputError
 from taxon.serving import ServingSettings
 from taxon.serving import serve as run_server
-from taxon.serving.computing.engine import Engine, LocalEngine
+from taxon.serving.computing.engine import Engine
 from taxon.serving.computing.workers import WorkerEngine, WorkerPool
 from taxon.serving.models.card import read_card
 from taxon.serving.models.places import Place, Places
@@ -96,8 +96,7 @@ async def _open(
     """Open the model at a place and start what computes it."""
     engine: Engine
     if pool is None:
-        predictor = await asyncio.to_thread(open_checked, place.folder, choice, settings.max_pixels)
-        engine = LocalEngine(predictor, settings)
+        engine = await asyncio.to_thread(open_engine, place.folder, choice, settings)
     else:
         engine = WorkerEngine(pool, place.folder)
     is_bundle = (place.folder / BUNDLE_FILE).is_file()

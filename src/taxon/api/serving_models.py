@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from taxon.bundle import ArtefactInfo, Bundle, read_bundle
@@ -18,14 +18,19 @@ from taxon.bundle.artefact import (
 from taxon.bundle.golden import read_golden
 from taxon.bundle.layout import ARTEFACT_FILE, BUNDLE_FILE
 from taxon.core.errors import BundleError, CheckFailed, ConfigError
+from taxon.core.figures import measured_once
+from taxon.core.versions import made_with
 from taxon.exporters import compare_golden
 from taxon.inference import Predictor, load_predictor
 from taxon.inference.artefacts import open_artefact
 from taxon.inference.backend import Backend
 from taxon.inference.lanes import sessions_of, with_lanes
 from taxon.inference.runtime_choice import open_faster
+from taxon.serving.computing.engine import LocalEngine, measure_costs
+from taxon.serving.settings import ServingSettings
 
 AUTO = "auto"
+BATCH_COSTS = "batch-costs"  # in the cache
 TORCH = "torch"
 _log = logging.getLogger("taxon.serving")
 
@@ -58,6 +63,34 @@ def is_model(path: Path) -> bool:
     if path.suffix == ".onnx":
         return path.is_file()
     return any((path / name).is_file() for name in (BUNDLE_FILE, ARTEFACT_FILE))
+
+
+def open_engine(
+    path: Path, choice: BackendChoice, settings: ServingSettings, threads: int | None = None
+) -> LocalEngine:
+    """Open the model at a path, and what computes it in this process; raises what `open_checked`
+    raises.
+
+    Args:
+        threads: that decode; None: one a core.
+    """
+    predictor = open_checked(path, choice, settings.max_pixels)
+    largest = settings.max_batch_size
+    key = {
+        "model": predictor.spec.fingerprint,
+        "choice": asdict(choice),
+        "backend": predictor.backend.name,
+        "image size": predictor.image_size,
+        "largest": largest,
+        "versions": made_with("onnxruntime", "openvino", "torch"),
+    }
+    costs = measured_once(
+        BATCH_COSTS,
+        key,
+        lambda: {str(size): each for size, each in measure_costs(predictor, largest).items()},
+    )
+    by_size = {int(size): each for size, each in costs.items()}
+    return LocalEngine(predictor, settings, threads, by_size)
 
 
 def open_checked(path: Path, choice: BackendChoice, max_pixels: int) -> Predictor:
@@ -98,7 +131,7 @@ def open_checked(path: Path, choice: BackendChoice, max_pixels: int) -> Predicto
 
 def _for_many(predictor: Predictor) -> Predictor:
     """The predictor as a server wants it."""
-    backend = with_lanes(predictor.backend, predictor.image_size)
+    backend = with_lanes(predictor.backend, predictor.image_size, predictor.spec.fingerprint)
     return Predictor(predictor.spec, backend, frame=predictor.frame)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from taxon.api.serving_models import BackendChoice, open_checked
-from taxon.inference import Predictor
+from taxon.api.serving_models import BackendChoice, open_engine
+from taxon.serving.computing.engine import LocalEngine
 from taxon.serving.computing.worker import work
 from taxon.serving.logs import install_logs
 from taxon.serving.settings import ServingSettings
@@ -55,10 +55,10 @@ def main(arguments: Sequence[str]) -> None:
         signal.signal(number, signal.SIG_IGN)
     install_logs(as_json=told.log_format == "json", access=False)
 
-    def load(path: Path) -> Predictor:
-        return open_checked(path, told.choice, told.settings.max_pixels)
+    def load(path: Path) -> LocalEngine:
+        return open_engine(path, told.choice, told.settings, told.threads)
 
-    asyncio.run(work(socket.socket(fileno=descriptor), load, told.settings, told.threads))
+    asyncio.run(work(socket.socket(fileno=descriptor), load))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,13 @@ from statistics import median
 
 import numpy as np
 
+from taxon.core.figures import measured_once
 from taxon.core.predictions import ImageBatch
+from taxon.core.versions import made_with
 from taxon.inference.backend import Backend, Outputs
 from taxon.inference.onnx_runtime import OnnxRuntimeBackend
 
+CACHE = "lanes"
 _GAIN = 0.9  # of the time of a lane, that all cores must save to be worth the weights again
 _MEASURED_SECONDS = 0.15
 _FEWEST = 3  # calls
@@ -48,7 +51,7 @@ class Lanes:
         return self.alone.run(images)
 
 
-def with_lanes(backend: Backend, image_size: tuple[int, int]) -> Backend:
+def with_lanes(backend: Backend, image_size: tuple[int, int], fingerprint: str) -> Backend:
     """Let a backend compute several batches at once, where it can: ONNX Runtime on several cores.
 
     A small network is computed no faster by several cores together; then one of the lanes computes
@@ -56,6 +59,7 @@ def with_lanes(backend: Backend, image_size: tuple[int, int]) -> Backend:
 
     Args:
         image_size: (height, width) in pixels of what it takes.
+        fingerprint: of the model; what was measured is kept under it.
     """
     if not isinstance(backend, OnnxRuntimeBackend) or backend.threads == 1:
         return backend
@@ -64,8 +68,19 @@ def with_lanes(backend: Backend, image_size: tuple[int, int]) -> Backend:
         backend.file, name=backend.name, threads=max(1, backend.threads // count)
     )
     picture = np.zeros((1, 3, *image_size), np.uint8)
-    alone_seconds, shared_seconds = _seconds((backend, shared), picture)
-    faster = alone_seconds < _GAIN * shared_seconds
+    key = {
+        "model": fingerprint,
+        "backend": backend.name,
+        "image size": image_size,
+        "threads": backend.threads,
+        "versions": made_with("onnxruntime"),
+    }
+    seconds = measured_once(
+        CACHE,
+        key,
+        lambda: dict(zip(("alone", "shared"), _seconds((backend, shared), picture), strict=True)),
+    )
+    faster = seconds["alone"] < _GAIN * seconds["shared"]
     return Lanes(backend if faster else shared, shared, count)
 
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from taxon.bundle import ArtefactInfo
-from taxon.core.cache import cache_folder
-from taxon.core.errors import OutputError, reason_of
-from taxon.core.files import write_json
-from taxon.core.fingerprint import sha256_json
-from taxon.core.machine import machine_fingerprint
+from taxon.core.errors import reason_of
+from taxon.core.figures import keep_figures, kept_figures
 from taxon.core.predictions import ImageBatch
 from taxon.core.versions import made_with
 from taxon.inference.backend import Backend
@@ -59,11 +55,10 @@ def open_faster(
     key = {
         "model": info.spec.fingerprint,
         "frame": info.frame,
-        "machine": machine_fingerprint(),
         "versions": made_with("onnxruntime", "openvino"),
         "threads": threads,
     }
-    return _fastest(openers, info, sha256_json(key), check)
+    return _fastest(openers, info, key, check)
 
 
 def _openvino(file: Path, threads: int | None) -> Backend:
@@ -74,9 +69,12 @@ def _openvino(file: Path, threads: int | None) -> Backend:
 
 
 def _fastest(
-    openers: dict[str, Opener], info: ArtefactInfo, key: str, check: Check | None
+    openers: dict[str, Opener],
+    info: ArtefactInfo,
+    key: Mapping[str, object],
+    check: Check | None,
 ) -> tuple[Backend, str]:
-    known = _read(key) if len(openers) > 1 else None
+    known = kept_figures(CACHE, key) if len(openers) > 1 else None
     if known is not None and known.keys() <= openers.keys():
         name = min(known, key=known.__getitem__)
         opened, _ = _opened({name: openers[name]}, info, check)
@@ -89,7 +87,7 @@ def _fastest(
         ((name, backend),) = opened.items()
         return backend, f"{name}, the one that can"
     times = _measure(opened, info)
-    _write(key, times)
+    keep_figures(CACHE, key, times)
     return opened[min(times, key=times.__getitem__)], _words(times)
 
 
@@ -129,26 +127,3 @@ def _words(times: dict[str, float]) -> str:
     ordered = sorted(times.items(), key=lambda item: item[1])
     said = ", ".join(f"{name} {milliseconds:g} ms" for name, milliseconds in ordered)
     return f"{ordered[0][0]}, measured here in batches of {_BATCH}, a picture: {said}"
-
-
-def _read(key: str) -> dict[str, float] | None:
-    """What was measured before; None where nothing was, or the cache cannot be used."""
-    try:
-        text = (cache_folder(CACHE) / f"{key}.json").read_text(encoding="utf-8")
-        found = json.loads(text)
-    except (OSError, ValueError, OutputError):
-        return None
-    if (
-        isinstance(found, dict)
-        and found
-        and all(isinstance(each, float) for each in found.values())
-    ):
-        return found
-    return None
-
-
-def _write(key: str, times: dict[str, float]) -> None:
-    try:
-        write_json(cache_folder(CACHE) / f"{key}.json", times)
-    except (OSError, OutputError) as error:  # a read-only disk: it is measured again next time
-        _log.info("the choice of a runtime is not kept: %s", error)

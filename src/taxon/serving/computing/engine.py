@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,14 +130,20 @@ class LocalEngine:
         predictor: the model.
         settings: batching and limits.
         threads: that decode; None: one a core.
+        costs: what `measure_costs` gave; None: it is measured at the start.
     """
 
     def __init__(
-        self, predictor: Predictor, settings: ServingSettings, threads: int | None = None
+        self,
+        predictor: Predictor,
+        settings: ServingSettings,
+        threads: int | None = None,
+        costs: Mapping[int, float] | None = None,
     ) -> None:
         self._predictor = predictor
         self._settings = settings
         self._threads = threads or available_cores()
+        self._costs = costs
         self._admitted = 0
         self._decoding = 0
         self._batcher = self._make_batcher(settings.max_batch_size)
@@ -154,13 +160,15 @@ class LocalEngine:
         return self._admitted
 
     async def start(self) -> None:
-        """Measure how large batches should be, and start the threads."""
-        loop = asyncio.get_running_loop()
+        """Start the threads."""
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="taxon-decode")
-        self.costs = await loop.run_in_executor(self._pool, self._measure)
-        self._batcher = self._make_batcher(max(self.costs))
+        costs = self._costs
+        if costs is None:
+            largest = self._settings.max_batch_size
+            costs = await asyncio.to_thread(measure_costs, self._predictor, largest)
+        self._batcher = self._make_batcher(max(costs))
         # The first batch alone, slow since all is cold, would have the next requests refused.
-        self._batcher.pace = Pace(self.costs[max(self.costs)])
+        self._batcher.pace = Pace(costs[max(costs)])
         await self._batcher.start()
 
     async def stop(self) -> None:
@@ -245,19 +253,6 @@ class LocalEngine:
         image, seconds, statistics = self._prepare_in_time(until, picture)
         return Answer(self._batcher.compute_here(image), seconds, statistics)
 
-    def _measure(self) -> dict[int, float]:
-        height, width = self._predictor.image_size
-        picture = np.random.default_rng(0).integers(0, 256, (1, 3, height, width), dtype=np.uint8)
-
-        backend = self._predictor.backend
-        # The size matters where there is much to do.
-        busy = backend.shared if isinstance(backend, Lanes) else backend
-
-        def run(size: int) -> None:
-            busy.run(np.repeat(picture, size, axis=0))
-
-        return best_batch_size(run, self._settings.max_batch_size)
-
     def _make_batcher(self, size: int) -> Batcher:
         backend = self._predictor.backend
         lanes = backend if isinstance(backend, Lanes) else Lanes(backend, backend, 1)
@@ -303,6 +298,24 @@ class LocalEngine:
             yield
         finally:
             self._admitted -= count
+
+
+def measure_costs(predictor: Predictor, largest: int) -> dict[int, float]:
+    """Measure how large batches should be; see `best_batch_size`, by which the sizes are chosen.
+
+    Args:
+        largest: not beyond this size.
+    """
+    height, width = predictor.image_size
+    picture = np.random.default_rng(0).integers(0, 256, (1, 3, height, width), dtype=np.uint8)
+    backend = predictor.backend
+    # The size matters where there is much to do.
+    busy = backend.shared if isinstance(backend, Lanes) else backend
+
+    def run(size: int) -> None:
+        busy.run(np.repeat(picture, size, axis=0))
+
+    return best_batch_size(run, largest)
 
 
 def _described(images: ImageBatch) -> list[FloatArray]:

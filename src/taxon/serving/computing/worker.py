@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from taxon.core.errors import TaxonError
-from taxon.inference import Predictor
 from taxon.serving.computing.engine import FOREVER, LocalEngine, TooMany, Upload
 from taxon.serving.computing.wire import (
     Frame,
@@ -22,25 +21,17 @@ from taxon.serving.computing.wire import (
     read_frame,
     write_frame,
 )
-from taxon.serving.settings import ServingSettings
 
 
-async def work(
-    connection: socket.socket,
-    load: Callable[[Path], Predictor],
-    settings: ServingSettings,
-    threads: int,
-) -> None:
+async def work(connection: socket.socket, load: Callable[[Path], LocalEngine]) -> None:
     """Answer until the server closes its end; then finish what was admitted.
 
     Args:
         connection: one end of a pair of sockets.
         load: opens the model at a path and checks it; may raise a `TaxonError`.
-        settings: batching and limits.
-        threads: that decode.
     """
     reader, writer = await asyncio.open_connection(sock=connection)
-    desk = _Desk(load, settings, threads)
+    desk = _Desk(load)
     running: set[asyncio.Task[None]] = set()
     try:
         while True:
@@ -60,12 +51,8 @@ _log = logging.getLogger("taxon.serving")
 class _Desk:
     """The engines of this process, by the keys that the server gave them."""
 
-    def __init__(
-        self, load: Callable[[Path], Predictor], settings: ServingSettings, threads: int
-    ) -> None:
+    def __init__(self, load: Callable[[Path], LocalEngine]) -> None:
         self._load = load
-        self._settings = settings
-        self._threads = threads
         self._engines: dict[str, LocalEngine] = {}
 
     async def answer(self, frame: Frame, send: Callable[[Frame], None]) -> None:
@@ -87,8 +74,7 @@ class _Desk:
         deadline = FOREVER if timeout is None else asyncio.get_running_loop().time() + timeout
         match header["do"]:
             case "load":
-                predictor = await asyncio.to_thread(self._load, Path(header["path"]))
-                engine = LocalEngine(predictor, self._settings, self._threads)
+                engine = await asyncio.to_thread(self._load, Path(header["path"]))
                 await engine.start()
                 self._engines[key] = engine
                 return described_frame(number, engine.description)
