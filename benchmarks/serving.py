@@ -39,6 +39,7 @@ from serving_servers import (
     taxon_server,
     torchserve,
 )
+from taxon.core.cores import available_cores
 from taxon.core.files import write_json
 from taxon.core.machine import machine
 from taxon.core.versions import versions
@@ -72,6 +73,7 @@ def contenders_of(litserve: Path | None) -> dict[str, Contender]:
     found = {
         "taxon": taxon_server("--backend", "onnx"),
         "taxon-auto": taxon_server(),
+        "taxon-workers": taxon_server("--backend", "onnx", "--workers", str(available_cores())),
         "naive": rival("naive", "FastAPI, thread pool, the same preprocessing and graph"),
         "naive-float": rival("naive-float", "FastAPI as people write it", form="file"),
         "torchserve": torchserve(
