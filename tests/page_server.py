@@ -14,7 +14,7 @@ from taxon.decision.policy import PredictionSets
 from taxon.inference import Predictor
 from taxon.preprocessing import Preprocessing
 from taxon.serving import ServingSettings, serve
-from taxon.serving.computing.engine import LocalEngine
+from taxon.serving.computing.local_engine import LocalEngine
 from taxon.serving.models.card import Card, CardFigure, ClassFigures
 from taxon.serving.models.places import Place
 from taxon.serving.models.served import Opened

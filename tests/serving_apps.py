@@ -24,7 +24,7 @@ from taxon.decision import DecisionPolicy
 from taxon.inference import Outputs, Predictor
 from taxon.preprocessing import Preprocessing
 from taxon.serving import ServingSettings, create_app
-from taxon.serving.computing.engine import LocalEngine
+from taxon.serving.computing.local_engine import LocalEngine
 from taxon.serving.models.places import Place
 from taxon.serving.models.served import Opened
 from taxon.serving.models.table import ModelTable

@@ -17,7 +17,7 @@ from taxon.inference import Outputs
 from taxon.inference.lanes import Lanes, sessions_of, with_lanes
 from taxon.inference.onnx_runtime import OnnxRuntimeBackend
 from taxon.serving import Batcher, ServingSettings
-from taxon.serving.computing.engine import LocalEngine
+from taxon.serving.computing.local_engine import LocalEngine
 
 ONE = np.full((1, 3, 4, 4), 7, np.uint8)
 

@@ -15,7 +15,7 @@ from taxon.api.serving_models import is_model
 from taxon.core.errors import CheckFailed, InputError
 from taxon.inference import Predictor
 from taxon.serving import ServingSettings, create_app
-from taxon.serving.computing.engine import LocalEngine
+from taxon.serving.computing.local_engine import LocalEngine
 from taxon.serving.models.places import Place, Places, find_places
 from taxon.serving.models.served import Opened, UnknownModel
 from taxon.serving.models.table import ModelTable

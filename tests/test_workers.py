@@ -16,8 +16,8 @@ from taxon.api.serving_models import BackendChoice
 from taxon.api.serving_worker import worker_command
 from taxon.core.errors import ImageError
 from taxon.serving import ServingSettings
-from taxon.serving.computing.batcher import DeadlinePassed
 from taxon.serving.computing.engine import Answer, Upload
+from taxon.serving.computing.errors import DeadlinePassed
 from taxon.serving.computing.workers import WorkerEngine, WorkerPool
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="computing processes need Unix")

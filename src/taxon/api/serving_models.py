@@ -26,7 +26,7 @@ from taxon.inference.artefacts import open_artefact
 from taxon.inference.backend import Backend
 from taxon.inference.lanes import sessions_of, with_lanes
 from taxon.inference.runtime_choice import open_faster
-from taxon.serving.computing.engine import LocalEngine, measure_costs
+from taxon.serving.computing.local_engine import LocalEngine, measure_costs
 from taxon.serving.settings import ServingSettings
 
 AUTO = "auto"

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from taxon.api.serving_models import BackendChoice, open_engine
-from taxon.serving.computing.engine import LocalEngine
+from taxon.serving.computing.local_engine import LocalEngine
 from taxon.serving.computing.worker import work
 from taxon.serving.logs import install_logs
 from taxon.serving.settings import ServingSettings

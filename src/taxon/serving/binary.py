@@ -17,7 +17,7 @@ import numpy as np
 
 from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.core.text import whole_number
-from taxon.serving.computing.engine import TooMany
+from taxon.serving.computing.errors import TooMany
 from taxon.serving.refusals import BadRequest
 
 HEADER = "inference-header-content-length"

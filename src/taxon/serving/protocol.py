@@ -18,7 +18,8 @@ from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.decision import DecisionPolicy
 from taxon.serving.binary import elements_of, images_from
 from taxon.serving.computing.batcher import Row
-from taxon.serving.computing.engine import TooMany, Upload
+from taxon.serving.computing.engine import Upload
+from taxon.serving.computing.errors import TooMany
 from taxon.serving.desk import Desk
 from taxon.serving.models.served import Served
 from taxon.serving.refusals import BadRequest

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from taxon.core.errors import InputError
-from taxon.serving.computing.batcher import ComputationFailed, DeadlinePassed, Overloaded
-from taxon.serving.computing.engine import TooMany
+from taxon.serving.computing.errors import ComputationFailed, DeadlinePassed, Overloaded, TooMany
 from taxon.serving.metrics import ServerMetrics
 from taxon.serving.models.served import UnknownModel
 

@@ -29,8 +29,9 @@ from taxon.core.errors import (
     MissingDependencyError,
 )
 from taxon.core.predictions import FloatArray
-from taxon.serving.computing.batcher import ComputationFailed, DeadlinePassed, Overloaded, Row
-from taxon.serving.computing.engine import Answer, Description, TooMany
+from taxon.serving.computing.batcher import Row
+from taxon.serving.computing.engine import Answer, Description
+from taxon.serving.computing.errors import ComputationFailed, DeadlinePassed, Overloaded, TooMany
 
 _LENGTHS = struct.Struct(">IQ")
 _ERRORS: dict[str, type[Exception]] = {

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from taxon.core.errors import TaxonError
-from taxon.serving.computing.engine import FOREVER, LocalEngine, TooMany, Upload
+from taxon.serving.computing.engine import FOREVER, Upload
+from taxon.serving.computing.errors import TooMany
+from taxon.serving.computing.local_engine import LocalEngine
 from taxon.serving.computing.wire import (
     Frame,
     answers_frame,

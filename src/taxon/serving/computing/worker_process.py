@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from taxon.serving.computing.batcher import Overloaded
+from taxon.serving.computing.errors import Overloaded
 from taxon.serving.computing.wire import Frame, error_of, read_frame, write_frame
 
 _log = logging.getLogger("taxon.serving")

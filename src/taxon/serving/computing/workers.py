@@ -16,8 +16,8 @@ from typing import Any
 
 from taxon.core.errors import BundleError, ImageError, TaxonError
 from taxon.core.predictions import ImageBatch
-from taxon.serving.computing.batcher import DeadlinePassed, Overloaded
 from taxon.serving.computing.engine import FOREVER, Answer, Description, Upload
+from taxon.serving.computing.errors import DeadlinePassed, Overloaded
 from taxon.serving.computing.wire import (
     Frame,
     answers_of,

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from grpc import aio
 
 from taxon.core.errors import InputError
-from taxon.serving.computing.batcher import ComputationFailed, DeadlinePassed, Overloaded
+from taxon.serving.computing.errors import ComputationFailed, DeadlinePassed, Overloaded
 from taxon.serving.desk import Desk
 from taxon.serving.grpc.schema import MESSAGES, SERVICE
 from taxon.serving.grpc.service import METHODS

@@ -6,7 +6,7 @@ is answered meanwhile. Counting the characters that make up the structure takes 
 
 from __future__ import annotations
 
-from taxon.serving.computing.engine import TooMany
+from taxon.serving.computing.errors import TooMany
 
 # Of each, for what a request says beside its pictures, and for such characters in names.
 _SPARE = 1000

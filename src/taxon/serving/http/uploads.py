@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from taxon.serving.computing.engine import TooMany, Upload
+from taxon.serving.computing.engine import Upload
+from taxon.serving.computing.errors import TooMany
 from taxon.serving.http.simple_json import require_simple
 from taxon.serving.refusals import BadRequest
 

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from taxon.core.predictions import Prediction
-from taxon.serving.computing.engine import TooMany, Upload
+from taxon.serving.computing.engine import Upload
+from taxon.serving.computing.errors import TooMany
 from taxon.serving.desk import Desk
 from taxon.serving.explain import explain_answer
 from taxon.serving.http.answers import (

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from taxon.core.errors import BundleError, InputError, TaxonError, reason_of
-from taxon.serving.computing.batcher import Overloaded
+from taxon.serving.computing.errors import Overloaded
 from taxon.serving.models.drift import DriftMonitor
 from taxon.serving.models.places import Place, contents_stamp
 from taxon.serving.models.served import Opened, Served, UnknownModel
