@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -69,11 +69,7 @@ class Held:
 
     def wait_for(self, count: int) -> None:
         """Wait until so many came."""
-        for _ in range(1000):
-            if len(self.routes) >= count:
-                return
-            next_frame(self._page)
-        raise AssertionError(f"{len(self.routes)} requests in place of {count}")
+        until(self._page, lambda: len(self.routes) >= count)
 
     def release(self) -> None:
         """Answer them, and hold no more."""
@@ -84,6 +80,15 @@ class Held:
 
 def next_frame(page: Any) -> None:
     page.evaluate("new Promise(requestAnimationFrame)")
+
+
+def until(page: Any, holds: Callable[[], bool]) -> None:
+    """Look in each frame; what Playwright has for it is not allowed by the page's policy."""
+    for _ in range(1000):
+        if holds():
+            return
+        next_frame(page)
+    raise AssertionError("it does not come")
 
 
 def exchange(page: Any, classes: tuple[str, ...] = ("blue", "green", "red")) -> None:
@@ -220,9 +225,9 @@ def test_a_camera_that_was_closed_before_it_started_is_stopped(page: Any) -> Non
     page.evaluate("start()")
     page.wait_for_selector("#camera-bars li:nth-child(3)")
     states = "streams.map((stream) => stream.getTracks()[0].readyState)"
-    page.wait_for_function(f"{states}.join() === 'ended,live'")
+    until(page, lambda: page.evaluate(states) == ["ended", "live"])
     page.click("#camera-close")
-    page.wait_for_function(f"{states}.join() === 'ended,ended'")
+    until(page, lambda: page.evaluate(states) == ["ended", "ended"])
 
 
 def test_what_failed_can_be_asked_again(page: Any) -> None:
