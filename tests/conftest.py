@@ -67,6 +67,7 @@ LONG = (
     "test_benchmark.py",
     "test_serving_faults.py",
     "test_page.py",
+    "test_page_races.py",
     "test_tritonclient.py",
 )
 # Files that are about what is exported. In all others the exporter is a quick one; what runs as a

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,22 @@ IMPATIENT = Patience(attempts=3, longest=0.01)
 
 
 class Recorded(httpx.BaseTransport):
-    """Hands requests to the application of a `TestClient`, and keeps their paths."""
+    """Hands requests to the application of a `TestClient`, and keeps them."""
 
     def __init__(self, client: TestClient) -> None:
         self._client = client
         self.requests: list[httpx.Request] = []
+        self.refuses: Callable[[httpx.Request], bool] = lambda request: False
+
+    def sizes(self) -> list[int]:
+        """How many pictures each request had, of those to classify."""
+        bodies = [each.read() for each in self.requests if each.url.path == "/v1/classify"]
+        return [body.count(b"filename=") for body in bodies]
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
+        if self.refuses(request):  # as a proxy does
+            return httpx.Response(413, text="<html>")
         answer = self._client.request(
             request.method, str(request.url), content=request.read(), headers=dict(request.headers)
         )
@@ -64,14 +72,55 @@ class TestWaiting:
         assert [answer.label for answer in answers] == [label for _, label in sent]
         assert [answer.path for answer in answers] == [f"picture {at}" for at in range(1, 41)]
         assert all(answer.error for answer in answers[3::4])
-        assert len(transport.requests) == 3
+        assert transport.sizes() == [16, 16, 8]
 
-    def test_large_files_are_sent_alone(
-        self, client: Client, transport: Recorded, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("taxon.client.requests.BYTES_TOGETHER", 2 * len(RED) - 1)
-        assert len(list(client.classify_many([RED, RED, b"meow"]))) == 3
-        assert len(transport.requests) == 2
+    def test_requests_keep_the_limits_of_the_server(self) -> None:
+        settings = ServingSettings(max_body_bytes=2000, max_queue=8, max_batch_size=4)
+        with TestClient(app_of(make_predictor(), settings=settings)) as application:
+            transport = Recorded(application)
+            client = Client("http://testserver", transport=transport)
+            assert client.classify(b"x" * 3000).error is not None
+            sent = [RED, GREEN, BLUE, b"x" * 3000, b"x" * 1500, b"meow", RED]
+            answers = list(client.classify_many(sent))
+        labels = [answer.label for answer in answers]
+        assert labels == ["red", "green", "blue", None, None, None, "red"]
+        assert "at most 2000 are allowed" in (answers[3].error or "")
+        assert "not a picture" in (answers[4].error or "")
+        # At most a quarter of the queue each: four may be under way.
+        assert transport.sizes() == [1, 2, 1, 1, 1, 2]
+
+    def test_a_proxy_with_a_lower_limit(self, client: Client, transport: Recorded) -> None:
+        transport.refuses = lambda request: len(request.read()) > 600
+        answers = list(client.classify_many([RED, GREEN, b"x" * 600, BLUE, RED]))
+        assert [answer.label for answer in answers] == ["red", "green", None, "blue", "red"]
+        assert "answered 413 Request Entity Too Large" in (answers[2].error or "")
+
+    @pytest.mark.parametrize("name", ["n" * 240 + ".png", 'a "b"; ü\n%22.png', " "])
+    def test_any_name(self, client: Client, tmp_path: Path, name: str) -> None:
+        folder = tmp_path / ("long " * 40) / ("long " * 40)
+        folder.mkdir(parents=True)
+        for content, label in [(RED, "red"), (b"meow", None)]:
+            (folder / name).write_bytes(content)
+            for answer in [
+                client.classify(folder / name),
+                *client.classify_many([folder / name] * 2),
+            ]:
+                assert (answer.path, answer.label) == (name, label)
+                assert label or (answer.error or "").startswith("not a picture")
+
+    def test_version(self, client: Client) -> None:
+        version = client.model()["version"]
+        assert client.model("colours", version)["version"] == version
+        assert client.classify(RED, version=version).label == "red"
+        assert [a.label for a in client.classify_many([RED], version=version)] == ["red"]
+        for asking in (
+            lambda: client.classify(RED, version="x"),
+            lambda: list(client.classify_many([RED], version="x")),
+            lambda: client.model(version="x"),
+        ):
+            with pytest.raises(ServerError, match="'x'") as error:
+                asking()
+            assert error.value.status == 404
 
     def test_model_and_readiness(self, client: Client) -> None:
         assert client.model()["name"] == "colours"
@@ -143,12 +192,22 @@ class TestPatience:
 
     def test_heeds_the_server(self) -> None:
         patience = Patience(attempts=3, longest=10)
-        asks = httpx.Response(503, headers={"retry-after": "4"})
-        assert 4 <= (patience.pause(0, asks) or 0) <= 6
-        assert (patience.pause(1, httpx.Response(503, headers={"retry-after": "99"})) or 0) >= 10
-        assert 0.25 <= (patience.pause(0, None) or 0) <= 0.375
-        assert patience.pause(2, asks) is None
-        assert patience.pause(0, httpx.Response(200)) is None
+
+        def pauses(attempt: int, outcome: httpx.Response | httpx.TransportError) -> list[float]:
+            found = [patience.pause(attempt, outcome) for _ in range(200)]
+            return [each for each in found if each is not None]
+
+        def asks(seconds: int) -> httpx.Response:
+            return httpx.Response(503, headers={"retry-after": str(seconds)})
+
+        assert all(4 <= each <= 6 for each in pauses(0, asks(4)))
+        assert all(8 <= each <= 10 for each in pauses(0, asks(8)))  # never longer than it says
+        late = pauses(1, asks(99))
+        assert all(5 <= each <= 10 for each in late) and len(set(late)) > 1
+        refused = httpx.ConnectError("refused")
+        assert all(0.25 <= each <= 0.375 for each in pauses(0, refused))
+        assert pauses(2, asks(4)) == pauses(0, httpx.Response(200)) == []
+        assert pauses(0, httpx.ReadTimeout("late")) == []  # it may be computing
 
 
 class TestAsync:
@@ -191,6 +250,31 @@ class TestAsync:
                 assert not await client.ready()
                 with pytest.raises(ServerError, match="no answer"):
                     await client.model()
+
+        asyncio.run(main())
+
+    def test_requests_keep_the_limits_of_the_server(self) -> None:
+        async def work(client: AsyncClient) -> None:
+            sent = [RED, GREEN, b"x" * 3000, BLUE] * 5
+            answers = [answer async for answer in client.classify_many(sent, version="1")]
+            assert [answer.label for answer in answers] == ["red", "green", None, "blue"] * 5
+
+        settings = ServingSettings(max_body_bytes=2000, max_queue=8, max_batch_size=4)
+        self.run(app_of(make_predictor(), settings=settings), work)
+
+    def test_a_proxy_with_a_lower_limit(self) -> None:
+        async def main() -> None:
+            def answer(request: httpx.Request) -> httpx.Response:
+                if request.url.path == "/v1/model":
+                    limits = {"max_pictures": 256, "max_body_bytes": 10_000}
+                    return httpx.Response(200, json={"limits": limits})
+                if (count := request.read().count(b"filename=")) > 2:
+                    return httpx.Response(413, text="<html>")
+                return httpx.Response(200, json={"results": [{"label": "red"}] * count})
+
+            async with AsyncClient(transport=httpx.MockTransport(answer)) as client:
+                answers = [answer async for answer in client.classify_many([RED] * 7)]
+            assert [answer.path for answer in answers] == [f"picture {at}" for at in range(1, 8)]
 
         asyncio.run(main())
 

@@ -127,6 +127,41 @@ def test_the_health_check_asks_for_what_the_server_answers(
     assert url[0] == _option(json.loads(_value(dockerfile, "ENTRYPOINT")), "--port")
 
 
+def _extras(dockerfile: list[tuple[str, str]], wanted: str) -> subprocess.CompletedProcess[str]:
+    """Run what the image's build runs to learn what extras need."""
+    (line,) = (rest for name, rest in dockerfile if name == "RUN" and "tomllib" in rest)
+    words = shlex.split(line)
+    assert words[:2] == ["python", "-c"]
+    assert words[3:] == ["$EXTRAS", ">", "requirements/extras.txt"]
+    return subprocess.run(
+        [sys.executable, "-c", words[2], wanted], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def test_extras_of_the_image_are_those_of_the_project(dockerfile: list[tuple[str, str]]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert ("ARG", "EXTRAS=") in dockerfile
+    assert _extras(dockerfile, "").stdout.strip() == ""
+    assert _extras(dockerfile, "grpc").stdout.splitlines() == extras["grpc"]
+    both = _extras(dockerfile, "grpc,heic")
+    assert both.stdout.splitlines() == [*extras["grpc"], *extras["heic"]]
+    unknown = _extras(dockerfile, "gprc")
+    assert unknown.returncode != 0 and "gprc" in unknown.stderr  # the build ends, and says why
+    (pip,) = (rest for name, rest in dockerfile if name == "RUN" and "constraint" in rest)
+    assert "--requirement requirements/extras.txt" in pip
+
+
+def test_grpc_imports_only_what_its_extra_brings(dockerfile: list[tuple[str, str]]) -> None:
+    serve = (ROOT / "requirements" / "serve.txt").read_text().splitlines()
+    grpc = _extras(dockerfile, "grpc").stdout.splitlines()
+    wanted = [Requirement(line) for line in (*serve, *grpc) if line and not line.startswith("#")]
+    foreign = _imported("import taxon.cli.serve, taxon.api.serving, taxon.serving.grpc")
+    brought = _closure(each.name for each in wanted)
+    assert "grpc" in foreign and "torch" not in brought
+    assert {module for module, names in foreign.items() if not names & brought} == set()
+
+
 def test_the_server_imports_only_what_the_image_installs() -> None:
     """Each module that is not Python's or ours belongs to what requirements/serve.txt brings."""
     lines = (ROOT / "requirements" / "serve.txt").read_text().splitlines()
@@ -138,12 +173,18 @@ def test_the_server_imports_only_what_the_image_installs() -> None:
     brought = _closure(each.name for each in wanted)
     assert "torch" not in brought
 
+    foreign = _imported("import taxon.cli.serve, taxon.api.serving, uvloop, httptools")
+    assert "onnxruntime" in foreign and "prometheus_client" in foreign
+    assert {module for module, names in foreign.items() if not names & brought} == set()
+
+
+def _imported(statement: str) -> dict[str, set[str]]:
+    """The modules of others that an import brings, with the distributions that have them."""
     done = subprocess.run(
         [
             *(sys.executable, "-c"),
             # Without what the environment starts every Python with.
-            "import sys; before = set(sys.modules); "
-            "import taxon.cli.serve, taxon.api.serving, uvloop, httptools; "
+            f"import sys; before = set(sys.modules); {statement}; "
             "after = {name for name, module in sys.modules.items() if module}; "
             "print(*{name.partition('.')[0] for name in after - before})",
         ],
@@ -152,13 +193,11 @@ def test_the_server_imports_only_what_the_image_installs() -> None:
         text=True,
     )
     owners = packages_distributions()
-    foreign = {
+    return {
         module: {_normal(owner) for owner in owners[module]}
         for module in done.stdout.split()
         if module in owners and module != "taxon"
     }
-    assert "onnxruntime" in foreign and "prometheus_client" in foreign
-    assert {module for module, names in foreign.items() if not names & brought} == set()
 
 
 def _normal(name: str) -> str:

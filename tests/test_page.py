@@ -323,20 +323,6 @@ def test_few_requests_at_a_time_and_again_when_busy(page: Any) -> None:
     page.wait_for_selector("#busy", state="hidden")
 
 
-def test_a_model_that_was_exchanged_is_asked_again(page: Any) -> None:
-    def exchanged(route: Any) -> None:
-        answer = route.fetch()
-        body = answer.json()
-        body["model"]["fingerprint"] = "0" * 64
-        route.fulfill(response=answer, json=body)
-
-    page.clock.install()
-    page.clock.fast_forward(60_000)
-    page.route("**/v1/classify**", exchanged, times=1)
-    with page.expect_request("**/v1/models"):
-        page.set_input_files("#files", [upload("r.png", RED)])
-
-
 def test_what_stands_beside_it(page: Any) -> None:
     panel = page.inner_text("#panel")
     assert "Names one of 3 classes" in panel and "An answer less than 50.0 % sure" in panel

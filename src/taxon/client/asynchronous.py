@@ -12,9 +12,12 @@ import httpx
 
 from taxon.client.requests import (
     DEFAULT_URL,
+    REQUESTS_TOGETHER,
+    Outcome,
     Part,
     Patience,
     Picture,
+    answered,
     checked,
     form_of,
     headers_of,
@@ -22,11 +25,8 @@ from taxon.client.requests import (
     predictions_of,
     query_of,
     requests_of,
-    unreachable,
 )
 from taxon.core.predictions import Prediction
-
-_REQUESTS = 4  # under way at a time
 
 
 class AsyncClient:
@@ -51,28 +51,39 @@ class AsyncClient:
         )
 
     async def classify(
-        self, picture: Picture, *, model: str | None = None, top: int | None = None
+        self,
+        picture: Picture,
+        *,
+        model: str | None = None,
+        version: str | None = None,
+        top: int | None = None,
     ) -> Prediction:
         """Classify one picture; see `Client.classify`."""
         part = await asyncio.to_thread(part_of, picture)
-        return (await self._ask([part], model, top))[0]
+        return (await self._ask([part], query_of(model, version, top)))[0]
 
     async def classify_many(
-        self, pictures: Sequence[Picture], *, model: str | None = None, top: int | None = None
+        self,
+        pictures: Sequence[Picture],
+        *,
+        model: str | None = None,
+        version: str | None = None,
+        top: int | None = None,
     ) -> AsyncIterator[Prediction]:
-        """Classify any number of pictures, in order, a few in each request; see `Client.classify`.
+        """Classify any number of pictures, in order; see `Client.classify_many`.
 
         Several requests are under way at a time, so that the server has enough to do.
         """
+        query = query_of(model, version, top)
+        remaining = requests_of(pictures, (await self.model(model, version))["limits"])
         running: deque[asyncio.Task[list[Prediction]]] = deque()
-        remaining = requests_of(pictures)
         try:
             while True:
-                while len(running) < _REQUESTS:
+                while len(running) < REQUESTS_TOGETHER:
                     parts = await asyncio.to_thread(next, remaining, None)
                     if parts is None:
                         break
-                    running.append(asyncio.create_task(self._ask(parts, model, top)))
+                    running.append(asyncio.create_task(self._ask(parts, query)))
                 if not running:
                     return
                 for prediction in await running.popleft():
@@ -81,10 +92,9 @@ class AsyncClient:
             for task in running:
                 task.cancel()
 
-    async def model(self, name: str | None = None) -> dict[str, Any]:
+    async def model(self, name: str | None = None, version: str | None = None) -> dict[str, Any]:
         """Return what a model is: its classes, its version, its limits."""
-        params = {} if name is None else {"model": name}
-        return checked(await self._send("GET", "/v1/model", params=params))
+        return checked(await self._send("GET", "/v1/model", params=query_of(name, version)))
 
     async def ready(self) -> bool:
         """Whether the server answers and accepts pictures."""
@@ -108,26 +118,24 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    async def _ask(self, parts: list[Part], model: str | None, top: int | None) -> list[Prediction]:
-        params, files = query_of(model, top), form_of(parts)
-        response = await self._send("POST", "/v1/classify", params=params, files=files)
+    async def _ask(self, parts: list[Part], query: dict[str, str | int]) -> list[Prediction]:
+        response = await self._send("POST", "/v1/classify", params=query, files=form_of(parts))
+        if response.status_code == 413 and len(parts) > 1:  # a proxy's limit is lower
+            middle = len(parts) // 2
+            first = await self._ask(parts[:middle], query)
+            return first + await self._ask(parts[middle:], query)
         return predictions_of(response, parts)
 
     async def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
-        url = str(self._http.base_url)
         attempt = 0
         while True:
-            failure, response = None, None
+            outcome: Outcome
             try:
-                response = await self._http.request(method, path, **more)
-            except httpx.ConnectError as error:  # nothing was sent: trying again does no harm
-                failure = error
+                outcome = await self._http.request(method, path, **more)
             except httpx.TransportError as error:
-                raise unreachable(url, error) from error
-            pause = self._patience.pause(attempt, response)
+                outcome = error
+            pause = self._patience.pause(attempt, outcome)
             if pause is None:
-                if response is None:
-                    raise unreachable(url, failure or httpx.TransportError("none")) from failure
-                return response
+                return answered(outcome, str(self._http.base_url))
             await asyncio.sleep(pause)
             attempt += 1

@@ -11,9 +11,11 @@ import httpx
 
 from taxon.client.requests import (
     DEFAULT_URL,
+    Outcome,
     Part,
     Patience,
     Picture,
+    answered,
     checked,
     form_of,
     headers_of,
@@ -21,7 +23,6 @@ from taxon.client.requests import (
     predictions_of,
     query_of,
     requests_of,
-    unreachable,
 )
 from taxon.core.predictions import Prediction
 
@@ -55,34 +56,49 @@ class Client:
         )
 
     def classify(
-        self, picture: Picture, *, model: str | None = None, top: int | None = None
+        self,
+        picture: Picture,
+        *,
+        model: str | None = None,
+        version: str | None = None,
+        top: int | None = None,
     ) -> Prediction:
         """Classify one picture: a path, or its bytes.
 
         Args:
             model: its name, where the server has several.
+            version: the model's; None: the newest.
             top: how many of the most probable classes to list; None: the server's default.
 
         Returns:
-            The prediction; `error` is set where the picture cannot be read.
+            The prediction; `error` is set where the picture cannot be read, or is larger than the
+            server takes.
 
         Raises:
             InputError: there is no such file.
             ServerError: an error of the server; after several attempts where it has no room.
         """
-        return self._ask([part_of(picture)], model, top)[0]
+        return self._ask([part_of(picture)], query_of(model, version, top))[0]
 
     def classify_many(
-        self, pictures: Sequence[Picture], *, model: str | None = None, top: int | None = None
+        self,
+        pictures: Sequence[Picture],
+        *,
+        model: str | None = None,
+        version: str | None = None,
+        top: int | None = None,
     ) -> Iterator[Prediction]:
-        """Classify any number of pictures, in order, a few in each request; see `classify`."""
-        for parts in requests_of(pictures):
-            yield from self._ask(parts, model, top)
+        """Classify any number of pictures, in order, a few in each request; see `classify`.
 
-    def model(self, name: str | None = None) -> dict[str, Any]:
+        The server is asked for its limits first, and each request keeps them.
+        """
+        limits = self.model(model, version)["limits"]
+        for parts in requests_of(pictures, limits):
+            yield from self._ask(parts, query_of(model, version, top))
+
+    def model(self, name: str | None = None, version: str | None = None) -> dict[str, Any]:
         """Return what a model is: its classes, its version, its limits."""
-        params = {} if name is None else {"model": name}
-        return checked(self._send("GET", "/v1/model", params=params))
+        return checked(self._send("GET", "/v1/model", params=query_of(name, version)))
 
     def ready(self) -> bool:
         """Whether the server answers and accepts pictures."""
@@ -106,26 +122,23 @@ class Client:
     ) -> None:
         self.close()
 
-    def _ask(self, parts: list[Part], model: str | None, top: int | None) -> list[Prediction]:
-        params, files = query_of(model, top), form_of(parts)
-        response = self._send("POST", "/v1/classify", params=params, files=files)
+    def _ask(self, parts: list[Part], query: dict[str, str | int]) -> list[Prediction]:
+        response = self._send("POST", "/v1/classify", params=query, files=form_of(parts))
+        if response.status_code == 413 and len(parts) > 1:  # a proxy's limit is lower
+            middle = len(parts) // 2
+            return self._ask(parts[:middle], query) + self._ask(parts[middle:], query)
         return predictions_of(response, parts)
 
     def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
         attempt = 0
         while True:
-            failure, response = None, None
+            outcome: Outcome
             try:
-                response = self._http.request(method, path, **more)
-            except httpx.ConnectError as error:  # nothing was sent: trying again does no harm
-                failure = error
+                outcome = self._http.request(method, path, **more)
             except httpx.TransportError as error:
-                raise unreachable(str(self._http.base_url), error) from error
-            pause = self._patience.pause(attempt, response)
+                outcome = error
+            pause = self._patience.pause(attempt, outcome)
             if pause is None:
-                if response is None:
-                    assert failure is not None
-                    raise unreachable(str(self._http.base_url), failure) from failure
-                return response
+                return answered(outcome, str(self._http.base_url))
             time.sleep(pause)
             attempt += 1

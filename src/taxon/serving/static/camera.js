@@ -10,9 +10,10 @@ import { capitalised, classNames, percent } from "./words.js";
 const SHOWN = 5;
 const PAUSE = 150; // milliseconds between two live answers
 const QUALITY = 0.92; // of the JPEG
+let openings = 0;
 
-// `add` as in intake.js; `currentModel()` gives the model that is asked.
-export function startCamera(add, currentModel) {
+// `add` as in intake.js, `answered` as in session.js; `currentModel()` is the one that is asked.
+export function startCamera(add, currentModel, answered) {
   const onPhone = matchMedia("(pointer: coarse)").matches;
   const hasCamera = Boolean(navigator.mediaDevices?.getUserMedia);
   find("take-photo").hidden = !onPhone;
@@ -22,11 +23,20 @@ export function startCamera(add, currentModel) {
   const dialog = find("camera-dialog");
   const video = find("camera-video");
   let taken = 0;
-  find("open-camera").addEventListener("click", () => open(dialog, video, currentModel()));
+  find("open-camera").addEventListener("click", async () => {
+    openings += 1;
+    const mine = openings;
+    const isOpen = () => dialog.open && mine === openings; // it may have been opened again since
+    if (await open(dialog, video, isOpen)) await answerLive(video, isOpen, currentModel, answered);
+  });
   find("camera-close").addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", () => stop(video));
+  dialog.addEventListener("close", () => {
+    stop(video.srcObject);
+    video.srcObject = null;
+  });
   find("camera-take").addEventListener("click", async () => {
     if (!video.videoWidth) return;
+    find("camera-take").disabled = true;
     const blob = await still(video);
     taken += 1;
     dialog.close();
@@ -34,40 +44,47 @@ export function startCamera(add, currentModel) {
   });
 }
 
-async function open(dialog, video, model) {
+// Returns whether the camera is shown now.
+async function open(dialog, video, isOpen) {
   find("camera-says").textContent = "Starting the camera…";
   find("camera-bars").replaceChildren();
   find("camera-take").disabled = true;
   dialog.showModal();
   try {
-    video.srcObject = await navigator.mediaDevices.getUserMedia({
+    const stream = await navigator.mediaDevices.getUserMedia({
       video: { width: { ideal: 1280 }, facingMode: "environment" },
     });
+    if (!isOpen()) {
+      stop(stream); // else its light would stay on
+      return false;
+    }
+    video.srcObject = stream;
     await video.play();
   } catch (error) {
-    find("camera-says").textContent =
-      error.name === "NotAllowedError"
-        ? "The browser does not let this page use the camera."
-        : "No camera was found.";
-    return;
+    if (isOpen()) {
+      find("camera-says").textContent =
+        error.name === "NotAllowedError"
+          ? "The browser does not let this page use the camera."
+          : "No camera was found.";
+    }
+    return false;
   }
-  if (!dialog.open) return stop(video); // closed in the meantime
+  if (!isOpen()) return false;
   find("camera-take").disabled = false;
   find("camera-take").focus();
-  answerLive(dialog, video, model);
+  return true;
 }
 
-function stop(video) {
-  for (const track of video.srcObject?.getTracks() ?? []) track.stop();
-  video.srcObject = null;
+function stop(stream) {
+  for (const track of stream?.getTracks() ?? []) track.stop();
 }
 
 // One request at a time, as fast as the server answers, until the dialog is closed.
-async function answerLive(dialog, video, model) {
-  if (!model) return;
-  const shown = classNames(model);
-  const top = Math.min(SHOWN, model.classes.length);
-  while (dialog.open && video.videoWidth) {
+async function answerLive(video, isOpen, currentModel, answered) {
+  while (isOpen() && video.videoWidth) {
+    const model = currentModel();
+    if (!model) return;
+    const top = Math.min(SHOWN, model.classes.length);
     try {
       const body = await still(video);
       const response = await inTurn(() =>
@@ -77,17 +94,19 @@ async function answerLive(dialog, video, model) {
           body,
         }),
       );
-      const { results } = await response.json();
-      if (dialog.open) showLive(results[0], model, shown);
+      const { model: by, results } = await response.json();
+      answered(model, by);
+      if (isOpen()) showLive(results[0], model);
     } catch (error) {
-      if (dialog.open) find("camera-says").textContent = capitalised(error.message);
+      if (isOpen()) find("camera-says").textContent = capitalised(error.message);
       return;
     }
     await new Promise((resume) => setTimeout(resume, PAUSE));
   }
 }
 
-function showLive(result, model, shown) {
+function showLive(result, model) {
+  const shown = classNames(model);
   let words = result.labels.map(shown).join(", ") || "No tag";
   if (result.out_of_scope) words = "Something else";
   else if (result.label) words = `${shown(result.label)}, ${percent(result.confidence)}`;

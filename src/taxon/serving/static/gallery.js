@@ -71,7 +71,7 @@ export class Gallery {
     });
     const button = element(
       "button",
-      { type: "button", class: "tile", tabindex: -1, onclick: () => this.choose(picture) },
+      { type: "button", class: "tile", tabindex: -1, onclick: () => this.lookAt(picture) },
       canvas,
       element("span", { class: "sign", "aria-hidden": "true" }),
       element("span", { class: "caption" }),
@@ -108,6 +108,13 @@ export class Gallery {
     }
   }
 
+  // A click; among many tiles, the picture may have been scrolled out of sight.
+  lookAt(picture) {
+    this.select(picture);
+    find("frame").scrollIntoView({ block: "nearest" });
+  }
+
+  // The arrow keys; the focus goes with them, and its tile stays in sight.
   choose(picture) {
     this.select(picture);
     this.tiles.get(picture)?.firstElementChild.focus();

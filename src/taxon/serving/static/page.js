@@ -13,15 +13,16 @@ import { headline, Stage } from "./stage.js";
 import { classNames, counted, percent } from "./words.js";
 
 const MOST_COLUMNS = 100; // of probabilities in the CSV file
-const RELOAD_PAUSE = 5000; // milliseconds between two looks for an exchanged model
+const RELOAD_PAUSE = 5000; // milliseconds between two looks for an exchanged model, at least
 const SAID_ONE_BY_ONE = 3; // of more pictures, a screen reader hears a summary
 
-const session = new Session(changed);
+const session = new Session(changed, answered);
 const stage = new Stage(session);
 const gallery = new Gallery(session, { select, remove });
 let models = [];
 let selected = null;
 let lastLoad = 0;
+let reloading = null; // a timer
 let unsaid = []; // pictures whose answers were not yet said to a screen reader
 
 function add(files) {
@@ -67,15 +68,12 @@ function empty() {
 
 // An answer or an explanation came; null: the server is busy.
 function changed(picture) {
-  if (picture) {
-    if (picture === selected) stage.draw();
-    const answered = session.answer(picture)?.model;
-    if (answered && answered.fingerprint !== session.model.fingerprint) reload();
-  }
+  if (picture && picture === selected) stage.draw();
   report();
 }
 
 let reported = false;
+let counting = null; // a timer
 // Draws counts and tiles anew, once for all that came in the meantime.
 function report() {
   if (reported) return;
@@ -85,9 +83,10 @@ function report() {
     gallery.draw();
     const seconds = Math.ceil((session.wait - performance.now()) / 1000);
     find("busy").hidden = seconds <= 0;
+    clearTimeout(counting);
     if (seconds > 0) {
       find("busy").textContent = `The server is busy; trying again in ${seconds} s.`;
-      setTimeout(report, 500);
+      counting = setTimeout(report, 500);
     }
     sayAnswers();
   });
@@ -159,13 +158,28 @@ async function start() {
   use(models.find((model) => titleOf(model) === wanted || model.name === wanted) ?? models[0]);
 }
 
-// The model was exchanged on the server: the pictures are asked again.
+// Whatever the server says of a model, it says whose it is (`by`; null: it did not fit): where the
+// model was exchanged since, the page is drawn anew and the pictures are asked again.
+function answered(model, by) {
+  if (by?.fingerprint === model.fingerprint || reloading !== null) return;
+  // Not at once: behind one address there may be several servers, some with the old one.
+  const pause = Math.max(0, lastLoad + RELOAD_PAUSE - performance.now());
+  reloading = setTimeout(reload, pause);
+}
+
 async function reload() {
-  if (performance.now() - lastLoad < RELOAD_PAUSE) return;
-  const { name, version, isNewest } = session.model;
-  await loadModels();
+  try {
+    await loadModels();
+  } catch {
+    return; // it cannot be reached: the pictures say so, and the next answer comes back to this
+  } finally {
+    reloading = null;
+  }
+  const { name, version, isNewest } = session.model; // the choice may have changed meanwhile
   const same = models.filter((model) => model.name === name);
-  use(same.find((model) => (isNewest ? model.isNewest : model.version === version)) ?? models[0]);
+  const wanted = same.find((model) => (isNewest ? model.isNewest : model.version === version));
+  const next = wanted ?? models[0];
+  if (next) use(next);
 }
 
 function titleOf(model) {
@@ -188,9 +202,9 @@ function use(model) {
 }
 
 startKey();
-startPanel();
+startPanel(answered);
 startIntake(add, complain);
-startCamera(add, () => session.model);
+startCamera(add, () => session.model, answered);
 find("clear").addEventListener("click", empty);
 find("retry").addEventListener("click", start);
 find("csv").addEventListener("click", () => {

@@ -11,8 +11,11 @@ const SEARCHED_FROM = 12; // classes
 const FIRST_FIGURES = 3; // the others are behind a click
 
 let shownModel = null;
+let answered = null;
 
-export function startPanel() {
+// `whose(model, by)` is told which model was asked for, and whose card or drift came.
+export function startPanel(whose) {
+  answered = whose;
   find("drift-refresh").addEventListener("click", () => loadDrift(shownModel));
   find("drift").addEventListener("toggle", () => {
     if (find("drift").open) loadDrift(shownModel);
@@ -143,11 +146,14 @@ function searchClasses(event) {
 }
 
 async function loadCard(model) {
-  for (const id of ["figures-section", "open-card"]) find(id).hidden = true;
+  for (const id of ["figures-section", "open-card", "no-card"]) find(id).hidden = true;
   let card;
   try {
-    ({ card } = await askJson(addressOf(model, {}, "v1/card")));
+    const answer = await askJson(addressOf(model, {}, "v1/card"));
+    ({ card } = answer);
+    answered(model, answer.model);
   } catch (error) {
+    if (model !== shownModel) return;
     // An artefact alone has none.
     find("no-card").textContent =
       error.status === 404 ? "It has no model card, and no figures." : error.message;
@@ -171,9 +177,11 @@ async function loadCard(model) {
 
 async function loadDrift(model) {
   try {
-    const { drift } = await askJson(addressOf(model, {}, "v1/drift"));
+    const { model: by, drift } = await askJson(addressOf(model, {}, "v1/drift"));
+    answered(model, by);
     if (model === shownModel) drawDrift(find("drift-body"), drift);
   } catch (error) {
+    if (model !== shownModel) return;
     find("drift-body").replaceChildren(element("p", { class: "hint" }, error.message));
   }
 }

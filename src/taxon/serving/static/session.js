@@ -1,17 +1,23 @@
 // The pictures of this session and what the models said of them.
+// What comes late belongs to the picture and the model it was asked for, never to what is shown.
 
-import { ask, askJson, inTurn, serverTime } from "./server.js";
-import { mebibytes } from "./words.js";
+import { ask, askJson, inTurn, Refused, serverTime } from "./server.js";
+import { capitalised, mebibytes } from "./words.js";
 
 const MOST_CLASSES = 100; // of which the probabilities are asked for
 const FORM_BYTES = 4096; // room for the form around a file
+const SENT = "picture"; // its name for the server: its own may be too long, or have odd signs
+const EXCHANGED = "The model was exchanged in the meantime; its answers are coming.";
 
 export class Session {
-  // `changed(picture)` is called when an answer or explanation of a picture came.
-  constructor(changed) {
+  // `changed(picture)` is called when an answer or explanation of a picture came, `answered(model,
+  // by)` before it: the model that was asked, and the one that the server says it was; null where
+  // the request did not fit the model.
+  constructor(changed, answered) {
     this.pictures = [];
     this.model = null;
     this.changed = changed;
+    this.answered = answered;
     this.made = 0;
     this.wait = 0; // when the server can be asked again, by performance.now()
   }
@@ -39,6 +45,14 @@ export class Session {
     this.pictures = [];
   }
 
+  // Asks again for what failed, and may not fail the next time.
+  again() {
+    for (const picture of this.pictures) {
+      if (this.answer(picture)?.mayPass) this.classify(picture);
+    }
+    this.changed(null);
+  }
+
   // From now on, this model answers; also for the pictures that are there.
   use(model) {
     this.model = model;
@@ -48,7 +62,7 @@ export class Session {
   }
 
   // What the present model says of a picture: { state, result, model, serverMs, totalMs, error,
-  // maps, shown }; state is "waiting", "done" or "failed"; undefined before it was asked.
+  // mayPass, maps, shown }; state is "waiting", "done" or "failed"; undefined before it was asked.
   answer(picture) {
     return this.model && picture.answers.get(keyOf(this.model));
   }
@@ -61,12 +75,15 @@ export class Session {
     try {
       await inTurn(async () => {
         if (picture.removed) return;
+        if (keyOf(model) !== keyOf(this.model)) {
+          picture.answers.delete(keyOf(model)); // nobody waits for it: `use` comes back to it
+          return;
+        }
         requireSize(picture.file, model.limits.max_body_bytes);
         Object.assign(answer, await this.send(picture, model));
       });
     } catch (error) {
-      answer.state = "failed";
-      answer.error = withoutName(error.message, picture.name);
+      Object.assign(answer, { state: "failed", ...this.failure(error, model) });
     }
     if (!picture.removed) this.changed(picture);
   }
@@ -79,12 +96,13 @@ export class Session {
       body: formOf(picture),
       onWait: (seconds) => this.busy(seconds),
     });
-    const { model: answered, results } = await response.json();
+    const { model: by, results } = await response.json();
     const totalMs = performance.now() - started;
+    this.answered(model, by);
     return {
       state: "done",
       result: results[0],
-      model: answered,
+      model: by,
       serverMs: serverTime(response),
       totalMs,
     };
@@ -98,7 +116,7 @@ export class Session {
     if (answer.maps.has(label) && !answer.maps.get(label).error) return;
     answer.maps.set(label, { waiting: true });
     try {
-      const { results } = await inTurn(
+      const { model: by, results } = await inTurn(
         () =>
           askJson(addressOf(model, { top: 1, explain: true, label }), {
             method: "POST",
@@ -107,11 +125,23 @@ export class Session {
           }),
         { urgent: true },
       );
-      answer.maps.set(label, results[0].explanation);
+      this.answered(model, by);
+      const isSame = by.fingerprint === answer.model.fingerprint;
+      answer.maps.set(label, isSame ? results[0].explanation : { error: EXCHANGED });
     } catch (error) {
-      answer.maps.set(label, { error: withoutName(error.message, picture.name) });
+      answer.maps.set(label, this.failure(error, model));
     }
     if (!picture.removed) this.changed(picture);
+  }
+
+  // What to say of an error: { error, mayPass }; a picture that cannot be read never will be.
+  failure(error, model) {
+    const named = `${SENT}: `;
+    const ofPicture = !(error instanceof Refused) || error.message.startsWith(named);
+    // Another model may have fewer classes, say.
+    if (!ofPicture && (error.status === 400 || error.status === 404)) this.answered(model, null);
+    const words = ofPicture ? error.message.replace(named, "") : error.message;
+    return { error: capitalised(words), mayPass: !ofPicture && error.status !== 413 };
   }
 
   busy(seconds) {
@@ -131,17 +161,11 @@ export function addressOf(model, parameters, path = "v1/classify") {
 
 function formOf(picture) {
   const form = new FormData();
-  form.append("files", picture.file, picture.name);
+  form.append("files", picture.file, SENT);
   return form;
 }
 
 function requireSize(file, limit) {
   if (file.size <= limit - FORM_BYTES) return;
   throw new Error(`${mebibytes(file.size)} is too large; at most ${mebibytes(limit)} are allowed.`);
-}
-
-// The server puts the file's name in front of an error; it stands beside it already.
-function withoutName(text, name) {
-  const rest = text.startsWith(`${name}: `) ? text.slice(name.length + 2) : text;
-  return rest.charAt(0).toUpperCase() + rest.slice(1);
 }

@@ -14,6 +14,10 @@ export class Stage {
     this.address = null; // of the picture, as the browser shows it
     this.showsAll = false; // bars
     find("why").addEventListener("click", () => this.toggleWhy());
+    find("again").addEventListener("click", () => {
+      this.session.again();
+      this.draw();
+    });
     find("opacity").addEventListener("input", () => this.fade());
     find("all-bars").addEventListener("click", () => {
       this.showsAll = !this.showsAll;
@@ -60,6 +64,7 @@ export class Stage {
     find("answer").textContent = failed ? "No answer" : "Looking…";
     setBadge(failed ? "failed" : null, failed ? "failed" : "");
     setWords(failed ? answer.error : "");
+    find("again").hidden = !answer.mayPass;
     for (const id of ["path", "tags", "set", "bars"]) find(id).replaceChildren();
     for (const id of ["path", "tags", "set", "all-bars"]) find(id).hidden = true;
     find("latency").textContent = "";
@@ -71,6 +76,7 @@ export class Stage {
     find("answer").textContent = headline(result, model, shown);
     setBadge(...badgeOf(result, model));
     setWords(verdict(result, model));
+    find("again").hidden = true;
     fill("path", crumbs(result, shown), result.taxonomy.length > 0);
     const isTagged = model.task === "multilabel" && !result.out_of_scope;
     fill(
@@ -141,7 +147,7 @@ export class Stage {
     else if (map?.error) words = map.error;
     else if (map) words = `${names(answer.shown)}: ${map.words || "the warm parts speak for it"}.`;
     else if (answer.state === "done") words = "See which parts speak for the answer.";
-    find("why-words").textContent = words;
+    find("why-words").textContent = words.replaceAll(" %", "\u00a0%");
     find("frame").classList.toggle("busy", answer.state === "waiting" || Boolean(map?.waiting));
   }
 
@@ -149,7 +155,8 @@ export class Stage {
     const image = find("photo-shown");
     const answer = this.picture && this.session.answer(this.picture);
     const map = answer?.maps.get(answer.shown);
-    const isDrawn = Boolean(map?.heat) && image.naturalWidth > 0 && this.hasPreview;
+    // While the next picture is being read, the image still has the size of the one before.
+    const isDrawn = Boolean(map?.heat) && image.complete && image.naturalWidth > 0;
     find("overlay").hidden = !isDrawn;
     if (!isDrawn) {
       image.style.filter = "";
