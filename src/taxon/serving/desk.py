@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from fastapi import Request
@@ -23,6 +23,7 @@ from taxon.serving.settings import ServingSettings
 
 Result = TypeVar("Result")
 TIMEOUT_HEADER = "x-timeout-ms"
+LARGE = 1 << 20  # bytes of a body that takes a while to take apart
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,16 @@ class Desk:
     table: ModelTable
     settings: ServingSettings
     metrics: ServerMetrics
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
-    async def in_thread(self, work: Callable[[], Result]) -> Result:
-        """Do work that would hold up the event loop in a thread."""
-        return await asyncio.to_thread(work)
+    async def take_apart(self, size: int, work: Callable[[], Result]) -> Result:
+        """Do in a thread what takes a body of so many bytes apart; large ones take turns.
+
+        Meanwhile there are copies of it, which nobody counts: so of one body at a time. It takes no
+        longer, as Python runs one thread at a time.
+        """
+        async with self._turn if size > LARGE else nullcontext():
+            return await asyncio.to_thread(work)
 
     @asynccontextmanager
     async def model(self, name: str | None, version: str | None) -> AsyncIterator[Served]:

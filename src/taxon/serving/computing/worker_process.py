@@ -81,7 +81,7 @@ class Worker:
         with suppress(ProcessLookupError):
             self._process.kill()
 
-    async def ask(self, header: dict[str, Any], payload: bytes = b"") -> Frame:
+    async def ask(self, header: dict[str, Any], parts: Sequence[bytes | memoryview] = ()) -> Frame:
         """Send a request and wait for its answer.
 
         Raises:
@@ -94,7 +94,7 @@ class Worker:
         future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         try:
-            write_frame(self._writer, Frame({"id": number, **header}, payload))
+            write_frame(self._writer, Frame({"id": number, **header}, parts))
             frame = await future
         finally:
             self._waiting.pop(number, None)

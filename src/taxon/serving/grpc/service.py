@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,12 +59,14 @@ async def _model_metadata(desk: Desk, request: Any, deadline: float) -> Any:
 
 async def _model_infer(desk: Desk, request: Any, deadline: float) -> Any:
     async with desk.model(request.model_name, request.model_version) as served:
+        identity, most = request.id, desk.settings.max_queue
         # A number of `contents` takes as long as a pixel of a picture: off the event loop.
-        names, pictures = await desk.in_thread(
-            lambda: _parse(request, served, desk.settings.max_queue)
+        names, pictures = await desk.take_apart(
+            request.ByteSize(), partial(_parse, request, served, most)
         )
+        del request  # what is needed of it is in `pictures`
         rows = await rows_of(desk, served, pictures, deadline)
-        return _answer(request.id, served, names, rows)
+        return _answer(identity, served, names, rows)
 
 
 async def _repository_index(desk: Desk, request: Any, deadline: float) -> Any:

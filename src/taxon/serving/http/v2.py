@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -14,6 +15,7 @@ from taxon.serving import binary
 from taxon.serving.computing.batcher import Row
 from taxon.serving.desk import Desk
 from taxon.serving.http.errors import documented
+from taxon.serving.http.limits import read_body
 from taxon.serving.http.v2_messages import (
     InferenceAnswer,
     InferenceRequest,
@@ -155,15 +157,16 @@ def _add_infer(router: APIRouter, desk: Desk) -> None:
     )
     async def infer(request: Request, name: str = MODEL_NAME) -> Response:
         # Read first: a slow client must not keep a model that was exchanged, nor its time run.
-        body = await request.body()
+        body = await read_body(request)
         deadline = desk.deadline(request)
         async with desk.model(name, request.path_params.get("version")) as served:
             declared = request.headers.get(binary.HEADER)
-            # Numbers in JSON take as long to read as the pictures to compute: off the event loop.
             most = desk.settings.max_queue
-            parsed, pictures = await desk.in_thread(
-                lambda: parse_request(body, declared, served, most)
+            # Numbers in JSON take as long to read as the pictures to compute: off the event loop.
+            parsed, pictures = await desk.take_apart(
+                len(body), partial(parse_request, body, declared, served, most)
             )
+            del body  # what is needed of it is in `pictures`
             rows = await rows_of(desk, served, pictures, deadline)
             return _response(served, parsed, rows)
 
