@@ -218,6 +218,8 @@ class TestBadInput:
     def test_model_that_is_none(self, tmp_path: Path) -> None:
         fails(2, "predict", tmp_path, "x.jpg", saying="taxon train")
         fails(2, "serve", tmp_path, saying="taxon train")
+        bodies = ("--max-body-mb", "9", "--max-buffered-mb", "8")
+        fails(2, "serve", tmp_path, *bodies, saying="raise it with --max-buffered-mb")
         fails(2, "evaluate", tmp_path, saying="taxon train")
 
     def test_kind_of_sample_data(self, tmp_path: Path) -> None:

@@ -246,25 +246,32 @@ class TestOverload:
         around(work, backend, settings)
 
     def test_messages_that_do_not_come(self) -> None:
-        """No more of them are waited for at once than memory may hold; others wait, too long."""
+        """No more of them are waited for at once than memory may hold, and none for long; others
+        have their turn then.
+        """
         settings = ServingSettings(
-            timeout_ms=400, max_body_bytes=1_000_000, max_buffered_bytes=2_000_000
+            client_seconds=1, max_body_bytes=1_000_000, max_buffered_bytes=2_000_000
         )
 
         async def work(server: GrpcServer, channel: aio.Channel, registry: Any) -> None:
-            async def never() -> AsyncIterator[bytes]:
-                await asyncio.sleep(30)
+            begun = [asyncio.Event(), asyncio.Event()]
+
+            async def never(asked: asyncio.Event) -> AsyncIterator[bytes]:
+                asked.set()
+                await asyncio.Event().wait()
                 yield b""
 
             ask = channel.stream_unary(f"/{SERVICE}/ModelInfer")
-            slow = [refused(ask(never()), Code.DEADLINE_EXCEEDED) for _ in range(2)]
-            begun = [asyncio.create_task(each) for each in slow]
-            await asyncio.sleep(0.2)
+            slow = [
+                asyncio.create_task(refused(ask(never(each)), Code.DEADLINE_EXCEEDED))
+                for each in begun
+            ]
+            await asyncio.gather(*(each.wait() for each in begun))
             late = infer(channel, files(RED))
             assert await channel.unary_unary(f"/{SERVICE}/ServerReady")(b"") == b"\x08\x01"
             assert not late.done()
-            for task in begun:
-                assert "before its message had come" in (await task).details()
+            for task in slow:
+                assert "it may take 1 s" in (await task).details()
             assert await late
             assert registry.get_sample_value("taxon_rejected_total", {"reason": "deadline"}) == 2
 

@@ -6,9 +6,11 @@ import asyncio
 import io
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import httpx
@@ -323,18 +325,47 @@ class TestLogs:
         assert plain["message"] == "next\nline" and "request_id" not in plain
 
     def test_a_line_that_cannot_be_written_is_counted(self) -> None:
-        handler = PatientHandler(Path("/dev/full").open("w"))  # noqa: SIM115
         before = PatientHandler.dropped
-        handler.emit(logging.makeLogRecord({"msg": "lost"}))
-        assert PatientHandler.dropped > before
+        with Path("/dev/full").open("w") as full:
+            handler = PatientHandler(full.fileno())
+            handler.handle(logging.makeLogRecord({"msg": "lost"}))
+            handler.close()
+        assert PatientHandler.dropped == before + 1
+
+    def test_a_pipe_that_nobody_reads(self) -> None:
+        """What logs goes on; and when somebody reads, it is said how much was lost."""
+        read, write = os.pipe()
+        handler = PatientHandler(write)
+        before = PatientHandler.dropped
+        sent = 0
+        while PatientHandler.dropped < before + 7:  # the pipe is full, and then the queue
+            handler.handle(logging.makeLogRecord({"msg": f"line {sent}".ljust(100)}))
+            sent += 1
+        lines: list[str] = []
+
+        def read_lines() -> None:
+            with os.fdopen(read, encoding="utf-8") as reader:
+                lines.extend(line.strip() for line in islice(reader, sent - 7 + 1))
+
+        reading = threading.Thread(target=read_lines)
+        reading.start()
+        reading.join(20)
+        assert not reading.is_alive()
+        handler.close()
+        os.close(write)
+        assert "7 lines were lost" in lines
+        lines.remove("7 lines were lost")
+        assert lines == [f"line {at}" for at in range(sent - 7)]
 
     def test_access(self, capfd: pytest.CaptureFixture[str]) -> None:
-        names = ("taxon", "taxon.access", "uvicorn.error")
+        names = ("", "taxon", "taxon.access", "uvicorn.error")
         before = {name: vars(logging.getLogger(name)).copy() for name in names}
         try:
             install_logs(as_json=True, access=True)
             with TestClient(app_of(make_predictor())) as client:
                 client.get("/v1/model", headers={"x-request-id": "seven"})
+            for handler in logging.getLogger("taxon").handlers:
+                handler.close()
         finally:
             for name, state in before.items():
                 vars(logging.getLogger(name)).update(state)

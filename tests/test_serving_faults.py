@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -638,5 +639,18 @@ def test_golden_mismatch_at_start(run: Path, tmp_path: Path, workers: str) -> No
 def test_full_disk_for_logs(run: Path) -> None:
     with server_process(Path("/dev/full"), run, "--access-log") as server:
         assert [ask(server).status_code for _ in range(20)] == [200] * 20
-        assert server.metrics()["taxon_log_lines_lost"] >= 20
+        until(lambda: server.metrics()["taxon_log_lines_lost"] >= 20, "lines are not counted")
         assert server.stop() == 0
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="needs small pipes")
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_nobody_reads_the_log(run: Path, workers: str) -> None:
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)  # that holds fifty lines
+    options = ("--access-log", "--workers", workers)
+    with server_process(Path(f"/dev/fd/{write}"), run, *options) as server:
+        assert [ask(server).status_code for _ in range(100)] == [200] * 100
+        assert server.stop() == 0
+    os.close(read)
+    os.close(write)

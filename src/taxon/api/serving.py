@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -62,6 +63,8 @@ def serve(
         MissingDependencyError: `grpc_port` is given without `taxon-vision[grpc]`.
     """
     settings = settings or ServingSettings()
+    if workers:  # each body is held twice: here, and in the process that computes it
+        settings = replace(settings, max_buffered_bytes=settings.max_buffered_bytes // 2)
     choice = BackendChoice(backend, device)
     named = [paths] if isinstance(paths, str | Path) else list(paths)
     if not named:

@@ -85,6 +85,14 @@ def command(
         int,
         typer.Option(min=1, help="Megabytes of one request at most.", rich_help_panel=LIMITS),
     ] = 32,
+    max_buffered_mb: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Megabytes of all requests held at once at most; beyond it, 503.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = 512,
     max_pixels: Annotated[
         int,
         typer.Option(min=1, help="Pixels of one picture at most.", rich_help_panel=LIMITS),
@@ -149,7 +157,7 @@ def command(
         max_wait_ms=max_wait_ms,
         timeout_ms=timeout_ms,
         max_body_bytes=max_body_mb * MIB,
-        max_buffered_bytes=max(max_body_mb, 512) * MIB,
+        max_buffered_bytes=max_buffered_mb * MIB,
         max_pixels=max_pixels,
         client_seconds=client_seconds,
         max_connections=max_connections,

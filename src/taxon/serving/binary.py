@@ -70,14 +70,14 @@ def tensor_bytes(parts: Parts, sizes: Sequence[int]) -> list[memoryview]:
     return [parts.binary[start:end] for start, end in pairwise(ends)]
 
 
-def elements_of(data: memoryview, name: str, most: int) -> list[bytes]:
+def elements_of(data: memoryview, name: str, most: int) -> list[memoryview]:
     """Take the elements of a BYTES tensor apart.
 
     Raises:
         BadRequest: a length that goes beyond the end.
         TooMany: more than `most` elements.
     """
-    elements: list[bytes] = []
+    elements: list[memoryview] = []
     start = 0
     while start < len(data):
         if len(elements) == most:
@@ -90,7 +90,7 @@ def elements_of(data: memoryview, name: str, most: int) -> list[bytes]:
             raise BadRequest(
                 f"an element of '{name}' has {size} bytes, and {len(data) - start} are left"
             )
-        elements.append(bytes(data[start : start + size]))
+        elements.append(data[start : start + size])
         start += size
     return elements
 

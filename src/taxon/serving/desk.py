@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +22,8 @@ from taxon.serving.refusals import BadRequest
 from taxon.serving.settings import ServingSettings
 
 Pictures = ImageBatch | list[Upload]  # prepared ones, or files
+Result = TypeVar("Result")
+LARGE = 1 << 20  # bytes of a body that takes a while to take apart
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,16 @@ class Desk:
     table: ModelTable
     settings: ServingSettings
     metrics: ServerMetrics
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
+
+    async def take_apart(self, size: int, work: Callable[[], Result]) -> Result:
+        """Do in a thread what takes a body of so many bytes apart; large ones take turns.
+
+        Meanwhile there are copies of it, which nobody counts: so of one body at a time. It takes no
+        longer, as Python runs one thread at a time.
+        """
+        async with self._turn if size > LARGE else nullcontext():
+            return await asyncio.to_thread(work)
 
     def deadline(self, seconds: float | None = None) -> float:
         """By the event loop's clock, when the time of a request is over.

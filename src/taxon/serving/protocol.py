@@ -175,7 +175,9 @@ def _uploads(tensor: Input, most: int) -> list[Upload]:
     if tensor.shape and tensor.shape[0] > most:
         raise TooMany(f"{tensor.shape[0]} pictures in one request; at most {most} are allowed")
     raw = tensor.raw
-    elements = tensor.elements() if raw is None else elements_of(raw, IMAGE_BYTES, most)
+    elements: Sequence[bytes | memoryview] = (
+        tensor.elements() if raw is None else elements_of(raw, IMAGE_BYTES, most)
+    )
     if not elements or tensor.shape not in ([len(elements)], [len(elements), 1]):
         raise BadRequest(
             f"input '{IMAGE_BYTES}' has shape {tensor.shape} and {len(elements)} values; "

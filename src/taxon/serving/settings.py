@@ -29,11 +29,12 @@ class ServingSettings:
         max_pixels: pixels of one picture at most; a small file may hold very many.
         max_buffered_bytes: bytes of all bodies held in memory at once at most; beyond it a
             request gets 503. Messages of gRPC count by themselves, and so do those on their way,
-            each as long as it may be: it waits where there is no room.
+            each as long as it may be: it waits where there is no room. Beside them, the largest
+            body is held up to three times more while it is taken apart.
         max_header_bytes: bytes of a request's first line and headers at most.
         max_connections: open at once at most.
-        client_seconds: that a client may take to send its headers; and over so long it must send
-            10 KB of its body, or read 10 KB of its answer, a second.
+        client_seconds: that a client may take to send its headers, or a message of gRPC; and over
+            so long it must send 10 KB of its body, or read 10 KB of its answer, a second.
         shutdown_seconds: how long a stopping server waits for requests in flight.
         api_keys: one of them must come with every request, where there are any.
         cors_origins: pages of these origins may ask; none by default.
@@ -75,5 +76,6 @@ class ServingSettings:
         if self.max_buffered_bytes < self.max_body_bytes:
             raise ConfigError(
                 f"max_buffered_bytes is {self.max_buffered_bytes}, below max_body_bytes "
-                f"{self.max_body_bytes}; it must hold at least one body"
+                f"{self.max_body_bytes}; it must hold at least one body, and with computing "
+                "processes two: raise it with --max-buffered-mb"
             )

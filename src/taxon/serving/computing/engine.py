@@ -22,10 +22,20 @@ FOREVER = float("inf")
 
 @dataclass(frozen=True)
 class Upload:
-    """One picture as it was sent: the name that answers give it, and its bytes."""
+    """One picture as it was sent.
+
+    Attributes:
+        name: that answers give it.
+        part: its bytes, as they lie in the body of the request: all of them are in memory once.
+    """
 
     name: str
-    data: bytes
+    part: bytes | memoryview
+
+    @property
+    def data(self) -> bytes:
+        """Its bytes; a copy where they lie among others."""
+        return bytes(self.part)
 
 
 @dataclass(frozen=True)

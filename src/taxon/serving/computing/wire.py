@@ -1,11 +1,11 @@
 """Frames between the server and its computing processes: a JSON header and bytes beside it.
 
     4 bytes   length of the header, big-endian
-    8 bytes   length of the payload, big-endian
-    header    UTF-8 JSON
-    payload   pictures, or float32 values, as the header says
+    header    UTF-8 JSON; `sizes` has the lengths of the parts
+    parts     pictures, or float32 values, as the header says
 
-Both ends are of one release and start together; the format is no interface.
+Both ends are of one release and start together; the format is no interface. Pictures are parts of
+their own so that neither end has to join them or take them apart: each would be a copy.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from taxon.serving.computing.batcher import Row
 from taxon.serving.computing.engine import Answer, Description
 from taxon.serving.computing.errors import ComputationFailed, DeadlinePassed, Overloaded, TooMany
 
-_LENGTHS = struct.Struct(">IQ")
+_LENGTH = struct.Struct(">I")
 _ERRORS: dict[str, type[Exception]] = {
     "overloaded": Overloaded,
     "deadline": DeadlinePassed,
@@ -52,7 +52,7 @@ class Frame:
     """One message."""
 
     header: dict[str, Any]
-    payload: bytes = b""
+    parts: Sequence[bytes | memoryview] = ()
 
 
 async def read_frame(reader: asyncio.StreamReader) -> Frame:
@@ -61,14 +61,16 @@ async def read_frame(reader: asyncio.StreamReader) -> Frame:
     Raises:
         asyncio.IncompleteReadError: the other end is gone.
     """
-    header, payload = _LENGTHS.unpack(await reader.readexactly(_LENGTHS.size))
-    return Frame(json.loads(await reader.readexactly(header)), await reader.readexactly(payload))
+    (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+    header = json.loads(await reader.readexactly(length))
+    return Frame(header, [await reader.readexactly(size) for size in header["sizes"]])
 
 
 def write_frame(writer: asyncio.StreamWriter, frame: Frame) -> None:
     """Send a message; the stream buffers what the other end does not take at once."""
-    header = json.dumps(frame.header).encode()
-    writer.writelines([_LENGTHS.pack(len(header), len(frame.payload)), header, frame.payload])
+    sizes = [len(part) for part in frame.parts]
+    header = json.dumps({**frame.header, "sizes": sizes}).encode()
+    writer.writelines([_LENGTH.pack(len(header)), header, *frame.parts])
 
 
 def error_frame(number: int, error: Exception) -> Frame:
@@ -133,13 +135,13 @@ def answers_frame(number: int, answers: Sequence[Answer | ImageError]) -> Frame:
         )
         scope = [] if row.scope is None else [row.scope]
         values += [row.logits, row.probabilities, np.array(scope), each.statistics]
-    payload = np.concatenate(values).astype(np.float32).tobytes() if values else b""
-    return Frame({"id": number, "answers": told}, payload)
+    floats = np.concatenate(values).astype(np.float32).tobytes() if values else b""
+    return Frame({"id": number, "answers": told}, [floats])
 
 
 def answers_of(frame: Frame) -> list[Answer | ImageError]:
     """The answers that `answers_frame` wrote."""
-    values = np.frombuffer(frame.payload, np.float32)
+    values = np.frombuffer(frame.parts[0], np.float32)
     answers: list[Answer | ImageError] = []
     for told in frame.header["answers"]:
         if "reason" in told:

@@ -84,13 +84,11 @@ class _Desk:
                 await self._engines.pop(key).stop()
                 return Frame({"id": number})
             case "answer":
-                pictures, start = [], 0
-                for name, size in zip(header["names"], header["sizes"], strict=True):
-                    pictures.append(Upload(name, frame.payload[start : start + size]))
-                    start += size
+                named = zip(header["names"], frame.parts, strict=True)
+                pictures = [Upload(name, part) for name, part in named]
                 return answers_frame(number, await self._engines[key].answer(pictures, deadline))
             case "compute":
-                images = np.frombuffer(frame.payload, np.uint8).reshape(header["shape"])
+                images = np.frombuffer(frame.parts[0], np.uint8).reshape(header["shape"])
                 return answers_frame(number, await self._engines[key].compute(images, deadline))
             case unknown:
                 raise ValueError(f"unknown request '{unknown}'")

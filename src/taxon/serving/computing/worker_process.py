@@ -90,7 +90,7 @@ class Worker:
         with suppress(ProcessLookupError):
             self._process.kill()
 
-    async def ask(self, header: dict[str, Any], payload: bytes = b"") -> Frame:
+    async def ask(self, header: dict[str, Any], parts: Sequence[bytes | memoryview] = ()) -> Frame:
         """Send a request and wait for its answer.
 
         Raises:
@@ -105,7 +105,7 @@ class Worker:
         future: asyncio.Future[Frame] = loop.create_future()
         self._waiting[number] = future
         try:
-            write_frame(self._writer, Frame({"id": number, **header}, payload))
+            write_frame(self._writer, Frame({"id": number, **header}, parts))
             frame = await future
         finally:
             self._waiting.pop(number, None)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from taxon.core.errors import BundleError, ImageError, TaxonError
 from taxon.core.predictions import ImageBatch
 from taxon.serving.computing.engine import FOREVER, Answer, Description, Upload
@@ -220,22 +222,23 @@ class WorkerEngine:
         self, pictures: Sequence[Upload], deadline: float = FOREVER
     ) -> list[Answer | ImageError]:
         """Have a process decode and compute pictures."""
-        header = {
-            "do": "answer",
-            "names": [picture.name for picture in pictures],
-            "sizes": [len(picture.data) for picture in pictures],
-        }
-        payload = b"".join(picture.data for picture in pictures)
-        return await self._ask(header, payload, len(pictures), deadline)
+        header = {"do": "answer", "names": [picture.name for picture in pictures]}
+        parts = [picture.part for picture in pictures]
+        return await self._ask(header, parts, len(pictures), deadline)
 
     async def compute(self, images: ImageBatch, deadline: float = FOREVER) -> list[Answer]:
         """Have a process compute prepared pictures."""
         header = {"do": "compute", "shape": list(images.shape)}
-        answers = await self._ask(header, images.tobytes(), len(images), deadline)
+        values = np.ascontiguousarray(images).data.cast("B")
+        answers = await self._ask(header, [values], len(images), deadline)
         return [answer for answer in answers if isinstance(answer, Answer)]
 
     async def _ask(
-        self, header: dict[str, Any], payload: bytes, count: int, deadline: float
+        self,
+        header: dict[str, Any],
+        parts: Sequence[bytes | memoryview],
+        count: int,
+        deadline: float,
     ) -> list[Answer | ImageError]:
         worker = self._pool.least_busy(self._key)
         left = None
@@ -246,7 +249,7 @@ class WorkerEngine:
         self._admitted += count
         try:
             async with asyncio.timeout(None if left is None else max(0.0, left) + _LATE_SECONDS):
-                return answers_of(await worker.ask({"model": self._key, **header}, payload))
+                return answers_of(await worker.ask({"model": self._key, **header}, parts))
         except TimeoutError:
             if worker.silent_seconds > self._pool.hung_seconds:
                 _log.error("a computing process does not answer; it is ended")

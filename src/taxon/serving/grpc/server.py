@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -110,31 +110,41 @@ class _Intake:
 
     def __init__(self, settings: ServingSettings) -> None:
         self._limit = settings.max_buffered_bytes
+        self._seconds = settings.client_seconds
         self._arriving = asyncio.Semaphore(self._limit // settings.max_body_bytes)
         self._buffered = 0
 
-    @asynccontextmanager
-    async def message(self, context: Any, deadline: float) -> AsyncIterator[bytes]:
-        """Read a call's message, and count it as long as it is needed."""
+    async def message(self, context: Any, deadline: float) -> bytes:
+        """Read a call's message; the client has `client_seconds` for it once there is room."""
+        now = asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout_at(deadline), self._arriving:
+            async with asyncio.timeout_at(deadline) as limit, self._arriving:
+                limit.reschedule(min(deadline, now() + self._seconds))
                 message = await context.read()
         except TimeoutError as error:
-            raise DeadlinePassed("its time was over before its message had come") from error
+            raise DeadlinePassed(
+                "its time was over before its message had come; once there is room, it may take "
+                f"{self._seconds:g} s"
+            ) from error
         if message is aio.EOF:
             # Or the call has ended: its message was too long, or the client left. Then it is
             # cancelled in a moment.
             await asyncio.sleep(_MOMENT)
             raise BadRequest("the call has no message; send one")
-        self._buffered += len(message)
+        return bytes(message)
+
+    @contextmanager
+    def held(self, size: int) -> Iterator[None]:
+        """Count a message of so many bytes as long as it is needed."""
+        self._buffered += size
         try:
             if self._buffered > self._limit:
                 raise Overloaded(
                     "the server is busy with other uploads; try again shortly", "uploads"
                 )
-            yield message
+            yield
         finally:
-            self._buffered -= len(message)
+            self._buffered -= size
 
 
 class _Calls:
@@ -192,22 +202,23 @@ class _Calls:
             if not has_key(keys, *given):
                 raise NoKey(NO_KEY)
         deadline = self._desk.deadline(context.time_remaining())
-        if method in _EMPTY:
-            return await self._ask(method, b"", deadline)
-        async with self._intake.message(context, deadline) as message:
-            return await self._ask(method, message, deadline)
-
-    async def _ask(self, method: str, message: bytes, deadline: float) -> bytes:
-        try:
-            request = MESSAGES[f"{method}Request"].FromString(message)
-        except DecodeError as error:
-            raise BadRequest(f"the message is no {method}Request") from error
-        answer = await METHODS[method](self._desk, request, deadline)
-        return bytes(answer.SerializeToString())
+        empty = method in _EMPTY
+        message = b"" if empty else await self._intake.message(context, deadline)
+        with self._intake.held(len(message)):
+            answering = METHODS[method](self._desk, _request(method, message), deadline)
+            del message  # the request has all of it
+            return bytes((await answering).SerializeToString())
 
     async def _unknown(self, method: str, messages: Any, context: Any) -> bytes:
         text = f"'{method}' is no method of this server; it has {', '.join(METHODS)}"
         return await _refuse(context, Refusal(501, text), identity_of(""))
+
+
+def _request(method: str, message: bytes) -> Any:
+    try:
+        return MESSAGES[f"{method}Request"].FromString(message)
+    except DecodeError as error:
+        raise BadRequest(f"the message is no {method}Request") from error
 
 
 async def _refuse(context: Any, refusal: Refusal, identity: str) -> bytes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,10 +58,14 @@ async def _model_metadata(desk: Desk, request: Any, deadline: float) -> Any:
 
 async def _model_infer(desk: Desk, request: Any, deadline: float) -> Any:
     async with desk.table.use(request.model_name, request.model_version) as served:
+        identity, most = request.id, desk.settings.max_queue
         # A number of `contents` takes as long as a pixel of a picture: off the event loop.
-        names, pictures = await asyncio.to_thread(_parse, request, served, desk.settings.max_queue)
+        names, pictures = await desk.take_apart(
+            request.ByteSize(), partial(_parse, request, served, most)
+        )
+        del request  # what is needed of it is in `pictures`
         rows = await desk.rows(served, pictures, deadline)
-        return _answer(request.id, served, names, rows)
+        return _answer(identity, served, names, rows)
 
 
 async def _repository_index(desk: Desk, request: Any, deadline: float) -> Any:

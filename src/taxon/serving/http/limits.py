@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,6 +16,16 @@ from taxon.serving.settings import ServingSettings
 # How long the rest of a refused body is read and thrown away. Closing the connection at once
 # would make the operating system reset it, and the client might never see the answer.
 _DISCARD_SECONDS = 5.0
+
+
+async def read_body(request: Request) -> bytes:
+    """Return a request's body. `Request.body` would keep it until the answer, and leave memory
+    behind that is full of holes where the pieces lay.
+    """
+    received = bytearray()
+    async for piece in request.stream():
+        received += piece
+    return bytes(received)
 
 
 class _Refused(Exception):
@@ -43,6 +54,7 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         received = 0
+        refusal = None
 
         async def counted() -> Message:
             nonlocal received
@@ -58,13 +70,13 @@ class BodyLimit:
             _require_plain(headers.get("content-encoding", ""))
             self._check(whole_number(headers.get("content-length", "")) or 0)
             await self._app(scope, counted, send)
-        except _Refused as refusal:
-            self._buffered -= received
-            received = 0
-            self._metrics.rejected(refusal.kind)
-            await _refuse(refusal, scope, receive, send)
+        except _Refused as error:
+            refusal = error.with_traceback(None)  # its frames hold what came of the body
         finally:
             self._buffered -= received
+        if refusal is not None:
+            self._metrics.rejected(refusal.kind)
+            await _refuse(refusal, scope, receive, send)
 
     def _check(self, size: int) -> None:
         if size > self._max_body:

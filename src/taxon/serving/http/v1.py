@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from pydantic_core import to_json
 from taxon.core.predictions import Prediction
 from taxon.serving.computing.engine import Upload
 from taxon.serving.computing.errors import TooMany
-from taxon.serving.desk import Desk
+from taxon.serving.desk import LARGE, Desk
 from taxon.serving.explain import explain_answer
 from taxon.serving.http.answers import (
     REQUEST_BODY,
@@ -28,13 +27,13 @@ from taxon.serving.http.answers import (
     model_id,
 )
 from taxon.serving.http.errors import documented
+from taxon.serving.http.limits import read_body
 from taxon.serving.http.queries import deadline_of, parse_query, query_parameters
 from taxon.serving.http.uploads import uploads_of
 from taxon.serving.models.served import Served
 
 DEFAULT_TOP = 5
 MOST_EXPLAINED = 4  # pictures of a request, of 50 computations each
-_LARGE = 1 << 20  # bytes
 _MODEL = Query(default=None, description="the model's name; needed where there are several")
 _VERSION = Query(default=None, description="its version; the newest by default")
 _ERRORS = documented(
@@ -187,10 +186,10 @@ def _add_descriptions(router: APIRouter, desk: Desk) -> None:
 
 
 async def _pictures(request: Request, desk: Desk) -> list[Upload]:
-    body = await request.body()
+    body = await read_body(request)
     kind, most = request.headers.get("content-type", ""), desk.settings.max_queue
-    if len(body) > _LARGE:  # taking it apart would hold up the event loop
-        return await asyncio.to_thread(uploads_of, kind, body, most)
+    if len(body) > LARGE:  # taking it apart would hold up the event loop
+        return await desk.take_apart(len(body), lambda: uploads_of(kind, body, most))
     return uploads_of(kind, body, most)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -15,6 +15,7 @@ from taxon.serving import binary
 from taxon.serving.computing.batcher import Row
 from taxon.serving.desk import Desk
 from taxon.serving.http.errors import documented
+from taxon.serving.http.limits import read_body
 from taxon.serving.http.queries import MODEL_NAME, deadline_of
 from taxon.serving.http.v2_messages import (
     InferenceAnswer,
@@ -155,13 +156,16 @@ def _add_infer(router: APIRouter, desk: Desk) -> None:
     )
     async def infer(request: Request, name: str = MODEL_NAME) -> Response:
         # Read first: a slow client must not keep a model that was exchanged, nor its time run.
-        body = await request.body()
+        body = await read_body(request)
         deadline = deadline_of(request, desk)
         async with desk.table.use(name, request.path_params.get("version")) as served:
             declared = request.headers.get(binary.HEADER)
-            # Numbers in JSON take as long to read as the pictures to compute: off the event loop.
             most = desk.settings.max_queue
-            parsed, pictures = await asyncio.to_thread(parse_request, body, declared, served, most)
+            # Numbers in JSON take as long to read as the pictures to compute: off the event loop.
+            parsed, pictures = await desk.take_apart(
+                len(body), partial(parse_request, body, declared, served, most)
+            )
+            del body  # what is needed of it is in `pictures`
             rows = await desk.rows(served, pictures, deadline)
             return _response(served, parsed, rows)
 
