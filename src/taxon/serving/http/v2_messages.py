@@ -127,13 +127,14 @@ def parse_request(
         TooMany: more pictures, or more of anything, than a request may bring.
     """
     parts = take_apart(body, declared)
-    rows = 3 * (served.engine.description.image_size[0] + 1) + 1  # lists in a nested picture
+    height, width = served.engine.description.image_size
+    rows = 3 * (height + 1) + 1  # lists in a nested picture
     require_simple(
         parts.json,
         objects=4 * _FEW,
         lists=most * rows + 4 * _FEW,
         strings=most + 8 * _FEW,
-        values=_MOST_NUMBERS,
+        values=max(_MOST_NUMBERS, 3 * height * width + 8 * _FEW),  # a large picture alone is more
     )
     try:
         request = InferenceRequest.model_validate_json(parts.json)
