@@ -15,7 +15,7 @@ from taxon.bundle.artefact import (
     require_accepted,
     require_fresh,
 )
-from taxon.bundle.golden import read_golden
+from taxon.bundle.golden import differing_inputs, read_golden
 from taxon.bundle.layout import ARTEFACT_FILE, BUNDLE_FILE
 from taxon.core.errors import BundleError, CheckFailed, ConfigError
 from taxon.core.figures import measured_once
@@ -112,12 +112,13 @@ def open_checked(path: Path, choice: BackendChoice, max_pixels: int) -> Predicto
         return _for_many(load_predictor(path, threads=choice.threads)).limited_to(max_pixels)
     bundle = read_bundle(path)
     golden = read_golden(path)
+    inexact = differing_inputs(golden, bundle.spec.preprocessing)
 
     def check(backend: Backend, info: ArtefactInfo | None) -> None:
         if info is not None and info.frame is not None:
             return  # the golden inputs are prepared pictures
         precision = "float32" if info is None else info.precision
-        report = compare_golden(backend, golden, bundle.spec, precision=precision)
+        report = compare_golden(backend, golden, bundle.spec, precision=precision, inexact=inexact)
         if not report.passed:
             raise CheckFailed(f"refused to serve: {report.sentence()}")
 

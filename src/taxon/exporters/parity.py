@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -30,9 +30,20 @@ from taxon.inference import Backend, Outputs
 
 
 def compare_golden(
-    backend: Backend, golden: GoldenSet, spec: ModelSpec, *, precision: Precision = "float32"
+    backend: Backend,
+    golden: GoldenSet,
+    spec: ModelSpec,
+    *,
+    precision: Precision = "float32",
+    inexact: Sequence[int] | None = None,
 ) -> ParityReport:
-    """Compare a backend with the outputs that are stored in the bundle; needs no torch."""
+    """Compare a backend with the outputs that are stored in the bundle; needs no torch.
+
+    Args:
+        inexact: what `differing_inputs` gives, where it is known.
+    """
+    if inexact is None:
+        inexact = differing_inputs(golden, spec.preprocessing)
     return compare_outputs(
         Outputs(golden.logits, golden.probabilities, golden.scope),
         backend.run(golden.images),
@@ -42,7 +53,7 @@ def compare_golden(
         reference="the trained model",
         source="golden",
         precision=precision,
-        inexact=tuple(differing_inputs(golden, spec.preprocessing)),
+        inexact=tuple(inexact),
     )
 
 
