@@ -1,4 +1,4 @@
-"""Fixtures: a small generated data set, a model trained on it, and the folder of real pictures."""
+"""Fixtures: small generated data sets, models trained on them, a server, and real pictures."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fastapi.testclient import TestClient
 from quick_exporter import quick_exporter, real_exporter
+from serving_apps import MeanColour, app_of, make_predictor
 
 import taxon
 from taxon.api import artefact_checks, training
 from taxon.data.samples import generate_samples
+from taxon.serving import ServingSettings
 
 # No test may wait for a hub: what needs one must fail at once, here as on a closed network.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -194,6 +197,20 @@ def exports_left_out() -> Iterator[None]:
         # It asks the artefact.
         patched.setattr(training, "write_calibration_reference", lambda run, manifest: None)
         yield
+
+
+@pytest.fixture
+def backend() -> MeanColour:
+    """The small fake model that `client` asks."""
+    return MeanColour()
+
+
+@pytest.fixture
+def client(backend: MeanColour) -> Iterator[TestClient]:
+    """A client of an application around `backend`, in this process."""
+    app = app_of(make_predictor(backend), settings=ServingSettings(max_body_bytes=100_000))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
 
 
 @pytest.fixture
