@@ -206,6 +206,11 @@ class TestSeveral:
             assert metadata["versions"] == ["10", "9"]
             index = (await client.post("/v2/repository/index")).json()
             assert [entry["state"] for entry in index] == ["READY"] * 3
+            lines = (await client.get("/metrics")).text.splitlines()
+            served = [line for line in lines if line.startswith("taxon_model_info{")]
+            for version in ("9", "10"):
+                (line,) = (line for line in served if f'version="{version}"' in line)
+                assert f'fingerprint="a-{version}"' in line and 'model="a"' in line
 
         run(shelf.table(tmp_path), work)
         assert sorted(shelf.stopped) == ["a-10", "a-9", "b"]

@@ -27,7 +27,7 @@ from taxon.serving.computing.worker_process import Worker, WorkerLost
 
 _log = logging.getLogger("taxon.serving")
 _PAUSES = (0.0, 0.0, 0.5, 2.0, 10.0)  # seconds before it is replaced, by how often it died lately
-_HUNG_SECONDS = 60.0  # after a request's time was over: it gives no answer any more
+HUNG_SECONDS = 60.0  # after a request's time was over: it gives no answer any more
 _keys = itertools.count()
 _NONE_RUNS = "all computing processes are being replaced; try again shortly"
 _STEADY_SECONDS = 60.0  # a process that lived so long died by chance
@@ -236,7 +236,7 @@ class WorkerEngine:
         worker.pictures += count
         self._admitted += count
         try:
-            async with asyncio.timeout(None if left is None else max(0.0, left) + _HUNG_SECONDS):
+            async with asyncio.timeout(None if left is None else max(0.0, left) + HUNG_SECONDS):
                 return answers_of(await worker.ask({"model": self._key, **header}, payload))
         except TimeoutError:
             _log.error("a computing process does not answer; it is ended")
