@@ -1,4 +1,4 @@
-"""Fixtures: a small generated data set, a model trained on it, and the folder of real pictures."""
+"""Fixtures: small generated data sets, models trained on them, a server, and real pictures."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from types import SimpleNamespace
 
 import hypothesis
 import pytest
+from fastapi.testclient import TestClient
+from filelock import FileLock
 from quick_exporter import quick_exporter, real_exporter
+from serving_apps import MeanColour, app_of, make_predictor
 
 import taxon
 from taxon.api import artefact_checks, training
 from taxon.data.samples import generate_samples
+from taxon.serving import ServingSettings
 
 # No test may wait for a hub: what needs one must fail at once, here as on a closed network.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -98,6 +102,13 @@ def exporter(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def quickly_exported() -> Iterator[None]:
+    """A test in such a file that asks nothing of what the exporter writes."""
+    with quick_exporter():
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quick_timing() -> Iterator[None]:
     """How long a second of timing takes says nothing about the code: a moment will do."""
@@ -115,36 +126,55 @@ def shared() -> Path:
     return folder
 
 
+class Once:
+    """Folders that one worker makes, and all read: none may be written into."""
+
+    def __init__(self, factory: pytest.TempPathFactory) -> None:
+        own = factory.getbasetemp()
+        self.root = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def made(self, name: str, make: Callable[[Path], object]) -> Path:
+        """The folder, its last part the one of `name`; where it is being made, wait for it."""
+        folder = self.root / "shared" / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        done = folder.with_suffix(".done")
+        with FileLock(folder.with_suffix(".lock")):
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+
 @pytest.fixture(scope="session")
-def defects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """What the workers share."""
+    return Once(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def defects(once: Once) -> Path:
     """A small multi-class set in class folders."""
-    folder = tmp_path_factory.mktemp("data") / "defects"
-    generate_samples("defects", folder, size=64, count=180)
-    return folder
+    return once.made("data/defects", lambda to: generate_samples("defects", to, size=64, count=180))
 
 
 @pytest.fixture(scope="session")
-def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def few(once: Once) -> Path:
     """Half as many, for tests that train several times."""
-    folder = tmp_path_factory.mktemp("data") / "defects"
-    generate_samples("defects", folder, size=64, count=90)
-    return folder
+    return once.made("few/defects", lambda to: generate_samples("defects", to, size=64, count=90))
 
 
 @pytest.fixture(scope="session")
-def tags(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tags(once: Once) -> Path:
     """A small multi-label set with a table."""
-    folder = tmp_path_factory.mktemp("data") / "tags"
-    generate_samples("tags", folder, size=64, count=120)
-    return folder
+    return once.made("data/tags", lambda to: generate_samples("tags", to, size=64, count=120))
 
 
 @pytest.fixture(scope="session")
-def surfaces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def surfaces(once: Once) -> Path:
     """A small taxonomy in nested folders."""
-    folder = tmp_path_factory.mktemp("data") / "surfaces"
-    generate_samples("taxonomy", folder, size=64, count=120)
-    return folder
+    return once.made(
+        "data/surfaces", lambda to: generate_samples("taxonomy", to, size=64, count=120)
+    )
 
 
 def train_tiny(data: Path, out: Path, *, seed: int = 0, epochs: int = 2) -> taxon.Model:
@@ -162,26 +192,28 @@ def train_tiny(data: Path, out: Path, *, seed: int = 0, epochs: int = 2) -> taxo
 
 
 @pytest.fixture(scope="session")
-def run(defects: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(defects: Path, once: Once) -> Path:
     """A trained multi-class model folder, evaluated; do not write into it."""
-    with real_exporter():
-        model = train_tiny(defects, tmp_path_factory.mktemp("runs") / "defects-model")
-    model.evaluate(explain=False)
-    return model.path
+
+    def make(folder: Path) -> None:
+        with real_exporter():
+            train_tiny(defects, folder).evaluate(explain=False)
+
+    return once.made("runs/defects-model", make)
 
 
 @pytest.fixture(scope="session")
-def tags_run(tags: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tags_run(tags: Path, once: Once) -> Path:
     """A trained multi-label model folder; do not write into it."""
     with real_exporter():
-        return train_tiny(tags, tmp_path_factory.mktemp("runs") / "tags-model").path
+        return once.made("runs/tags-model", lambda folder: train_tiny(tags, folder))
 
 
 @pytest.fixture(scope="session")
-def surfaces_run(surfaces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def surfaces_run(surfaces: Path, once: Once) -> Path:
     """A trained taxonomy model folder; do not write into it."""
     with quick_exporter():
-        return train_tiny(surfaces, tmp_path_factory.mktemp("runs") / "surfaces-model").path
+        return once.made("runs/surfaces-model", lambda folder: train_tiny(surfaces, folder))
 
 
 @pytest.fixture
@@ -202,6 +234,20 @@ def exports_left_out() -> Iterator[None]:
         # It asks the artefact.
         patched.setattr(training, "write_calibration_reference", lambda run, manifest: None)
         yield
+
+
+@pytest.fixture
+def backend() -> MeanColour:
+    """The small fake model that `client` asks."""
+    return MeanColour()
+
+
+@pytest.fixture
+def client(backend: MeanColour) -> Iterator[TestClient]:
+    """A client of an application around `backend`, in this process."""
+    app = app_of(make_predictor(backend), settings=ServingSettings(max_body_bytes=100_000))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
 
 
 @pytest.fixture

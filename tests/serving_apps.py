@@ -121,6 +121,13 @@ def in_process(app: FastAPI, work: Callable[[httpx.AsyncClient], Awaitable[None]
     asyncio.run(main())
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another task or thread does; fails after twenty seconds."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
 def error_of(response: Any, status: int) -> str:
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"

@@ -58,7 +58,7 @@ def test_the_command_that_the_audit_prints_mends_the_leak(defects: Path, tmp_pat
     table.write_text("".join(f"{','.join(row)}\n" for row in rows))
     columns = ["--path-column", "bild", "--label-column", "klasse"]
     plan, out = tmp_path / "plan.yaml", tmp_path / "manifest.parquet"
-    done = taxon_process("audit", table, "--weights", "none", "--fix", plan, *columns)
+    done = taxon_here("audit", table, "--weights", "none", "--fix", plan, *columns)
     assert "leaked_near_duplicates" in done.stdout, done.stdout + done.stderr
     lines = [line.strip() for line in done.stdout.splitlines()]
     printed = next(line for line in lines if line.startswith("taxon split"))

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import Done, fails, taxon_process
+from commands import Done, fails
+from commands import taxon as command
 
 import taxon
 from taxon.api.benchmarking import FORMATS
@@ -44,10 +45,10 @@ def silent(_: str) -> None:
 
 @pytest.fixture(scope="module")
 def measured(run: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """A run and a backbone in two formats, and one that does not run here; as a process."""
+    """A run and a backbone in two formats, and one that does not run here."""
     out = tmp_path_factory.mktemp("benchmark") / "out"
     short = ("--batch", "1,2", "--threads", "1", "--seconds", "0.05", "--out", out)
-    done = taxon_process("benchmark", run, BACKBONE, "--formats", "pytorch,onnx,coreml", *short)
+    done = command("benchmark", run, BACKBONE, "--formats", "pytorch,onnx,coreml", *short)
     assert done.returncode == 0, done.stderr
     result = Benchmark.model_validate_json((out / "benchmark.json").read_text())
     return SimpleNamespace(done=done, out=out, result=result)

@@ -163,7 +163,7 @@ def test_stages_on_trial_come_last() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter:UserWarning")
 def test_auto_leaves_nothing_open_says_why_and_is_the_same_on_another_device(
-    run: Path, defects: Path, tmp_path: Path
+    run: Path, few: Path, tmp_path: Path
 ) -> None:
     told: list[str] = []
 
@@ -173,11 +173,11 @@ def test_auto_leaves_nothing_open_says_why_and_is_the_same_on_another_device(
 
     def train(name: str) -> taxon.Model:
         return taxon.train(
-            defects,
+            few,
             out=tmp_path / name,
             model="test_convnext",
             weights=run / "model.safetensors",
-            epochs=4,
+            epochs=2,
             overrides=["preprocessing.size=32"],
             listener=listen,
         )

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import coremltools
 import numpy as np
 import pytest
 import torch
@@ -66,6 +65,8 @@ def altered(exported: Path, tmp_path: Path) -> Callable[[Path, bytes], Path]:
 
 
 def _content(folder: Path) -> Any:
+    import coremltools  # seconds, which those that run other files need not wait for
+
     return coremltools.utils.load_spec(str(folder / PACKAGE))
 
 
@@ -244,9 +245,7 @@ def test_on_a_mac_core_ml_computes(
         }
 
     monkeypatch.setattr(runtime, "on_apple", lambda: True)
-    monkeypatch.setattr(
-        coremltools.models, "MLModel", lambda path: SimpleNamespace(predict=predict)
-    )
+    monkeypatch.setattr("coremltools.models.MLModel", lambda path: SimpleNamespace(predict=predict))
     (report,) = taxon.verify(run, exported / "coreml")
     assert report.passed and report.artefact == "Core ML"
     np.testing.assert_array_equal(np.stack(seen), golden.images)
@@ -285,6 +284,7 @@ def test_other_families(name: str, size: int, way: str, tmp_path: Path) -> None:
     assert len(SPACE.names) == actual.probabilities.shape[1]
 
 
+@pytest.mark.slow
 def test_an_operation_that_is_unknown_here(
     run: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

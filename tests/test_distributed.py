@@ -35,7 +35,7 @@ STAGES = [
     {"name": "last", "epochs": 2, "unfrozen_blocks": 1, "learning_rate": 0.003},
     {
         "name": "all",
-        "epochs": 4,
+        "epochs": 2,
         "unfrozen_blocks": "all",
         "learning_rate": 0.001,
         "schedule": "cosine",

@@ -71,6 +71,7 @@ def test_verify_on_golden_and_on_data(run: Path, defects: Path) -> None:
     assert data.top1["reference"] == data.top1["artefact"]
 
 
+@pytest.mark.usefixtures("quickly_exported")
 def test_export_elsewhere(run: Path, tmp_path: Path) -> None:
     (info,) = taxon.export(run, ["onnx"], out=tmp_path)
     assert info.files == {info.file: sha256_file(tmp_path / "onnx" / info.file)}
@@ -121,6 +122,7 @@ def test_verify_says_no_to_swapped_class_names(run: Path, copy_of: Copy) -> None
         taxon.verify(copy)
 
 
+@pytest.mark.usefixtures("quickly_exported")
 def test_failed_export_goes_to_rejected(
     run: Path, copy_of: Copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,6 +131,7 @@ def test_executorch_of_a_network_whose_batch_it_fixes(tmp_path: Path) -> None:
     np.testing.assert_allclose(actual.probabilities, expected.probabilities, atol=1e-5)
 
 
+@pytest.mark.usefixtures("quickly_exported")
 def test_an_artefact_that_does_not_run_is_one_line_and_leaves_nothing(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,7 +253,11 @@ def test_output_that_cannot_be_written_leaves_nothing(run: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "name", ["torch-export", "openvino", pytest.param("triton", marks=pytest.mark.slow)]
+    "name",
+    [
+        "torch-export",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("openvino", "triton")),
+    ],
 )
 def test_full_disk_is_one_line_and_leaves_nothing(name: str, run: Path, tmp_path: Path) -> None:
     done = taxon_process("export", run, "--to", name, "--out", tmp_path, largest_file=100_000)

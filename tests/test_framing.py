@@ -167,6 +167,7 @@ def test_dct_scaling_suits_large_jpegs_only(tmp_path: Path) -> None:
     assert not suits_dct_scaling(records, Preprocessing(height=224, width=224))
 
 
+@pytest.mark.slow
 def test_strips_of_real_tiles_are_not_cropped(shared: Path) -> None:
     name = "tf_mobilenetv3_small_100"
     weights = shared / "weights" / name / "model.safetensors"

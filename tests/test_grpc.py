@@ -16,7 +16,17 @@ import grpc
 import numpy as np
 import pytest
 from grpc import aio
-from serving_apps import BLACK, RED, SIZE, MeanColour, app_of, make_predictor, of_colours, table_of
+from serving_apps import (
+    BLACK,
+    RED,
+    SIZE,
+    MeanColour,
+    app_of,
+    make_predictor,
+    of_colours,
+    table_of,
+    until,
+)
 from test_server import SERVER
 
 from taxon.core.errors import InputError, MissingDependencyError
@@ -88,12 +98,6 @@ def around(
             await work(*parts)
 
     asyncio.run(main())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def counted(registry: Any, status: int) -> float:
@@ -246,36 +250,40 @@ class TestOverload:
         around(work, backend, settings)
 
     def test_messages_that_do_not_come(self) -> None:
-        """No more of them are waited for at once than memory may hold, and none for long; others
-        have their turn then.
-        """
-        settings = ServingSettings(
-            client_seconds=1, max_body_bytes=1_000_000, max_buffered_bytes=2_000_000
-        )
+        """No more of them are waited for at once than memory may hold; others wait."""
+        settings = ServingSettings(max_body_bytes=1_000_000, max_buffered_bytes=2_000_000)
 
         async def work(server: GrpcServer, channel: aio.Channel, registry: Any) -> None:
-            begun = [asyncio.Event(), asyncio.Event()]
-
-            async def never(asked: asyncio.Event) -> AsyncIterator[bytes]:
-                asked.set()
-                await asyncio.Event().wait()
-                yield b""
-
-            ask = channel.stream_unary(f"/{SERVICE}/ModelInfer")
-            slow = [
-                asyncio.create_task(refused(ask(never(each)), Code.DEADLINE_EXCEEDED))
-                for each in begun
-            ]
-            await asyncio.gather(*(each.wait() for each in begun))
+            ready = channel.unary_unary(f"/{SERVICE}/ServerReady")
+            slow = [self.without_a_message(channel) for _ in range(2)]
+            assert await ready(b"") == b"\x08\x01"  # calls arrive in order: those two are there
             late = infer(channel, files(RED))
-            assert await channel.unary_unary(f"/{SERVICE}/ServerReady")(b"") == b"\x08\x01"
+            for _ in range(20):
+                assert await ready(b"") == b"\x08\x01"
             assert not late.done()
-            for task in slow:
-                assert "it may take 1 s" in (await task).details()
+            slow[0].cancel()
             assert await late
-            assert registry.get_sample_value("taxon_rejected_total", {"reason": "deadline"}) == 2
+            slow[1].cancel()
 
         around(work, settings=settings)
+
+    def test_messages_are_not_waited_for_without_an_end(self) -> None:
+        async def work(server: GrpcServer, channel: aio.Channel, registry: Any) -> None:
+            error = await refused(self.without_a_message(channel), Code.DEADLINE_EXCEEDED)
+            assert "before its message had come" in error.details()
+            assert "it may take 1 s" in error.details()
+            assert registry.get_sample_value("taxon_rejected_total", {"reason": "deadline"}) == 1
+
+        around(work, settings=ServingSettings(client_seconds=1))
+
+    def without_a_message(self, channel: aio.Channel) -> Any:
+        """Begin a call whose message never comes."""
+
+        async def never() -> AsyncIterator[bytes]:
+            await asyncio.Event().wait()
+            yield b""
+
+        return channel.stream_unary(f"/{SERVICE}/ModelInfer")(never())
 
     def test_too_long(self) -> None:
         settings = ServingSettings(max_body_bytes=10_000)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
 import pytest
-from serving_apps import RED, MeanColour, app_of, error_of, files, make_predictor
+from serving_apps import RED, MeanColour, app_of, error_of, files, make_predictor, until
 
 from taxon.api.serving_models import is_model
 from taxon.core.errors import CheckFailed, InputError
@@ -205,6 +206,11 @@ class TestSeveral:
             assert metadata["versions"] == ["10", "9"]
             index = (await client.post("/v2/repository/index")).json()
             assert [entry["state"] for entry in index] == ["READY"] * 3
+            lines = (await client.get("/metrics")).text.splitlines()
+            served = [line for line in lines if line.startswith("taxon_model_info{")]
+            for version in ("9", "10"):
+                (line,) = (line for line in served if f'version="{version}"' in line)
+                assert f'fingerprint="a-{version}"' in line and 'model="a"' in line
 
         run(shelf.table(tmp_path), work)
         assert sorted(shelf.stopped) == ["a-10", "a-9", "b"]
@@ -231,18 +237,17 @@ class TestExchange:
 
         async def work(client: httpx.AsyncClient) -> None:
             backend = shelf.backends["old"]
-            backend.seconds, begun = 0.3, len(backend.batches)
+            backend.gate, begun = threading.Event(), len(backend.batches)
             first = asyncio.create_task(classify(client))
-            while len(backend.batches) == begun:
-                await asyncio.sleep(0.01)
+            await until(lambda: len(backend.batches) > begun)
             pointer.write_text("2")
             await table.refresh()
             assert shelf.stopped == []  # a request holds it
             second = (await classify(client)).json()
             assert second["model"]["fingerprint"] == "new"
+            backend.gate.set()
             assert (await first).json()["model"]["fingerprint"] == "old"
-            await asyncio.sleep(0.05)
-            assert shelf.stopped == ["old"]
+            await until(lambda: shelf.stopped == ["old"])
 
         table = shelf.table(pointer)
         run(table, work)

@@ -63,7 +63,12 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
 
 
 @schema.parametrize()
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(  # the same examples each time: what fails, fails for whoever changed something
+    max_examples=EXAMPLES,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 def test_requests_from_the_document(case: schemathesis.Case) -> None:
     case.call_and_validate(
         checks=[
@@ -87,6 +92,24 @@ def test_every_operation_says_its_errors(document: dict[str, Any]) -> None:
                 assert content["schema"] == {"$ref": "#/components/schemas/ErrorAnswer"}
                 assert content["example"]["error"], (path, status)
     assert "HTTPValidationError" not in json.dumps(document)
+
+
+def test_references_lead_somewhere(document: dict[str, Any]) -> None:
+    text = json.dumps(document)
+    names = re.findall(r'"\$ref": "#/components/schemas/(\w+)"', text)
+    assert names and set(names) <= set(document["components"]["schemas"])
+    assert "$defs" not in text
+
+
+def test_forms_of_a_request(document: dict[str, Any]) -> None:
+    classify = document["paths"]["/v1/classify"]["post"]
+    assert set(classify["requestBody"]["content"]) == {
+        "multipart/form-data",
+        "image/*",
+        "application/octet-stream",
+        "application/json",
+    }
+    assert {"200", "400", "413", "415", "503"} <= set(classify["responses"])
 
 
 def test_every_place_in_an_address_is_a_parameter(document: dict[str, Any]) -> None:

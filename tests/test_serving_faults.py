@@ -15,7 +15,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -233,12 +233,17 @@ class TestConnections:
 
     def test_too_many_connections(self, unharmed: ServerProcess) -> None:
         before = rejected(unharmed, "connections")
-        held = [socket.create_connection(unharmed.address) for _ in range(CONNECTIONS)]
-        refused = exchange(unharmed, b"")
+
+        def heard_by_one_more() -> bytes:
+            with ExitStack() as held:
+                for _ in range(CONNECTIONS):
+                    held.enter_context(socket.create_connection(unharmed.address))
+                return exchange(unharmed, b"")
+
+        # On a busy machine the time of those that are held may be over first.
+        refused = next(heard for _ in range(60) if b" 503 " in (heard := heard_by_one_more()))
         assert "too many connections" in error_in(refused, 503)
         assert b"retry-after: 1\r\n" in refused
-        for connection in held:
-            connection.close()
         until(lambda: ask_quietly(unharmed) == 200, "connections that were closed still count")
         assert rejected(unharmed, "connections") > before
 
@@ -400,7 +405,7 @@ def test_decompression_bombs(unharmed: ServerProcess, bomb: bytes) -> None:
 
 @dataclass
 class Load:
-    """Clients that ask without a pause, and what came back."""
+    """Clients that ask again and again, and what came back."""
 
     server: ServerProcess
     clients: int = 6
@@ -426,8 +431,8 @@ class Load:
                         self.lost.append(repr(error))
                         continue
                     self.answers.append(answer)
-                    if answer.status_code == 503:
-                        time.sleep(0.05)
+                    # The machine has a process to start meanwhile.
+                    time.sleep(0.05 if answer.status_code == 503 else 0.01)
 
         threads = [threading.Thread(target=client) for _ in range(self.clients)]
         for thread in threads:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,24 +24,11 @@ from serving_apps import (
 )
 
 from taxon.inference import Predictor
-from taxon.serving import ServingSettings
 
 SHAPE = [1, 3, SIZE, SIZE]
 FLAT = [7] * (3 * SIZE * SIZE)
 NESTED = of_colours((7, 7, 7)).tolist()
 UNEVEN = [[NESTED[0][0], NESTED[0][1], NESTED[0][2][:-1]]]
-
-
-@pytest.fixture
-def backend() -> MeanColour:
-    return MeanColour()
-
-
-@pytest.fixture
-def client(backend: MeanColour) -> Iterator[TestClient]:
-    app = app_of(make_predictor(backend), settings=ServingSettings(max_body_bytes=100_000))
-    with TestClient(app, raise_server_exceptions=False) as client:
-        yield client
 
 
 class TestV2:

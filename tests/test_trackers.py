@@ -12,13 +12,12 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import TINY_BACKBONE, exports_left_out
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mlflow import MlflowClient
 from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
@@ -40,6 +39,9 @@ from taxon.training import (
     silent,
 )
 from taxon.training.trackers import flat, track
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 pytestmark = pytest.mark.usefixtures("without_export")
 
@@ -112,6 +114,8 @@ def _read(folder: Path) -> EventAccumulator:
 
 
 def _store(folder: Path) -> MlflowClient:
+    from mlflow import MlflowClient  # seconds, which those that run other files need not wait for
+
     return MlflowClient(f"sqlite:///{(folder / 'mlflow.db').as_posix()}")
 
 

@@ -42,7 +42,7 @@ async def require_answers(engine: WorkerEngine) -> None:
 
 
 async def replaced(pool: WorkerPool) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):  # it imports what it computes with
         while pool.lost == 0 or pool.complete < len(pool.workers):
             await asyncio.sleep(0.05)
 
