@@ -11,10 +11,14 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from page_server import CARD, page_table
-from serving_apps import error_of
+from serving_apps import error_of, make_predictor
 
 from taxon.serving import ServingSettings, create_app
-from taxon.serving.models.card import read_card
+from taxon.serving.computing.local_engine import LocalEngine
+from taxon.serving.models.card import Card, read_card
+from taxon.serving.models.places import Place
+from taxon.serving.models.served import Opened
+from taxon.serving.models.table import ModelTable
 
 KEY = "a key of more than sixteen letters"
 FIGURE = {"value": 0.75, "ci95": [0.5, 0.9]}
@@ -113,6 +117,23 @@ def test_route(client: TestClient) -> None:
     assert answer["card"]["figures"][0]["ci95"] == [0.7, 0.9]
     assert "'tags' has neither a card" in error_of(client.get("/v1/card?model=tags"), 404)
     assert "several models" in error_of(client.get("/v1/card"), 404)
+
+
+def test_each_version_has_its_own() -> None:
+    predictor = make_predictor()
+
+    async def open_place(place: Place) -> Opened:
+        engine = LocalEngine(predictor, ServingSettings(), 2)
+        await engine.start()
+        return Opened(engine, card=Card(text=f"of version {place.version}"))
+
+    places = [Place(Path(each), Path(each), "m", each, each) for each in ("1", "2")]
+    with TestClient(create_app(ModelTable(lambda: places, open_place))) as client:
+        for query, version in (("", "2"), ("&version=1", "1"), ("&version=2", "2")):
+            answer = client.get(f"/v1/card?model=m{query}").json()
+            assert answer["model"]["version"] == version
+            assert answer["card"]["text"] == f"of version {version}"
+        assert "version '3'" in error_of(client.get("/v1/card?model=m&version=3"), 404)
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/static/page.js"])

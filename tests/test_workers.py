@@ -10,18 +10,23 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from serving_apps import RED
+from fastapi.testclient import TestClient
+from serving_apps import RED, encoded, png
 
 from taxon.api.serving_models import BackendChoice
 from taxon.api.serving_worker import worker_command
 from taxon.core.errors import ImageError
-from taxon.serving import ServingSettings
+from taxon.serving import ServingSettings, create_app
 from taxon.serving.computing.engine import Answer, Upload
 from taxon.serving.computing.errors import DeadlinePassed
 from taxon.serving.computing.workers import WorkerEngine, WorkerPool
+from taxon.serving.models.places import Place
+from taxon.serving.models.served import Opened
+from taxon.serving.models.table import ModelTable
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="computing processes need Unix")
 COMMAND = worker_command(ServingSettings(), BackendChoice("onnx"), 1, "text")
+PHOTO = png((200, 60, 30), (96, 80))
 PICTURES = [Upload("red", RED), Upload("text", b"no picture")]
 
 
@@ -89,3 +94,24 @@ def test_one_that_hangs_does_not_keep_the_others_from_opening_a_model(run: Path)
             assert second.ready and pool.complete == 2
 
     asyncio.run(main())
+
+
+def test_every_way_of_asking_reaches_them(run: Path) -> None:
+    pool = WorkerPool(COMMAND, 1)
+
+    async def open_place(place: Place) -> Opened:
+        engine = WorkerEngine(pool, place.folder)
+        await engine.start()
+        return Opened(engine)
+
+    table = ModelTable(lambda: [Place(run, run, "m", "1", "m")], open_place)
+    with TestClient(create_app(table, pool=pool)) as client:
+        (result,) = client.post("/v1/classify?explain=true", content=PHOTO).json()["results"]
+        explanation = result["explanation"]
+        assert explanation["label"] == result["top"][0]["label"]
+        assert explanation["probability"] == pytest.approx(result["top"][0]["probability"])
+        assert max(map(max, explanation["heat"])) > 0
+        request = {"inputs": [encoded(PHOTO)], "outputs": [{"name": "probabilities"}]}
+        answer = client.post("/v2/models/m/infer", json=request).json()
+        (probabilities,) = (output["data"] for output in answer["outputs"])
+        assert max(probabilities) == pytest.approx(explanation["probability"])
