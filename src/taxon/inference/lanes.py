@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from functools import partial
 
 import numpy as np
 
@@ -35,11 +35,13 @@ class Lanes:
         alone: computes a batch on all cores.
         shared: computes it on a part of them; several threads may call it.
         count: how many batches at once keep the cores busy.
+        threads: that compute one of them; 0: not known.
     """
 
     alone: Backend
     shared: Backend
     count: int
+    threads: int
 
     @property
     def name(self) -> str:
@@ -61,12 +63,15 @@ def with_lanes(backend: Backend, image_size: tuple[int, int], fingerprint: str) 
         image_size: (height, width) in pixels of what it takes.
         fingerprint: of the model; what was measured is kept under it.
     """
-    if not isinstance(backend, OnnxRuntimeBackend) or backend.threads == 1:
+    if not isinstance(backend, OnnxRuntimeBackend):
         return backend
+    if backend.threads == 1:
+        return Lanes(backend, backend, 1, 1)
     count = min(_MOST, backend.threads)
-    shared = OnnxRuntimeBackend(
-        backend.file, name=backend.name, threads=max(1, backend.threads // count)
-    )
+    threads = max(1, backend.threads // count)
+    open_one = partial(OnnxRuntimeBackend, backend.file, name=backend.name)
+    shared = open_one(threads=threads)
+    alone = backend if backend.spinning else open_one(threads=backend.threads, spinning=True)
     picture = np.zeros((1, 3, *image_size), np.uint8)
     key = {
         "model": fingerprint,
@@ -78,14 +83,14 @@ def with_lanes(backend: Backend, image_size: tuple[int, int], fingerprint: str) 
     seconds = measured_once(
         CACHE,
         key,
-        lambda: dict(zip(("alone", "shared"), _seconds((backend, shared), picture), strict=True)),
+        lambda: dict(zip(("alone", "shared"), _seconds((alone, shared), picture), strict=True)),
     )
     faster = seconds["alone"] < _GAIN * seconds["shared"]
-    return Lanes(backend if faster else shared, shared, count)
+    return Lanes(alone if faster else shared, shared, count, threads)
 
 
 def _seconds(backends: Sequence[Backend], picture: ImageBatch) -> list[float]:
-    """What each takes for a picture, in the median of calls in turn."""
+    """What each takes for a picture, in the fastest of calls in turn: others may have the cores."""
     times: list[list[float]] = [[] for _ in backends]
     started = time.perf_counter()
     while len(times[0]) < _FEWEST or time.perf_counter() - started < _MEASURED_SECONDS:
@@ -94,7 +99,12 @@ def _seconds(backends: Sequence[Backend], picture: ImageBatch) -> list[float]:
             backend.run(picture)
             found.append(time.perf_counter() - begun)
     # The first call takes the memory.
-    return [median(found[1:]) for found in times]
+    return [min(found[1:]) for found in times]
+
+
+def lanes_of(backend: Backend) -> Lanes:
+    """The lanes of a backend; one alone where it was given none."""
+    return backend if isinstance(backend, Lanes) else Lanes(backend, backend, 1, 0)
 
 
 def sessions_of(backend: Backend) -> tuple[Backend, ...]:

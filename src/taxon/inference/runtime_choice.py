@@ -48,7 +48,7 @@ def open_faster(
     """
     file = folder / info.file
     openers: dict[str, Opener] = {
-        "onnxruntime": partial(OnnxRuntimeBackend, file, threads=threads),
+        "onnxruntime": partial(OnnxRuntimeBackend, file, threads=threads, spinning=True),
     }
     if importlib.util.find_spec("openvino") is not None:
         openers["openvino"] = partial(_openvino, file, threads)

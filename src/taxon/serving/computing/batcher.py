@@ -6,12 +6,14 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
+from taxon.core.errors import TaxonError
 from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.inference import Outputs
 from taxon.serving.computing.errors import ComputationFailed, DeadlinePassed, Overloaded
@@ -41,9 +43,13 @@ class Row:
     first: bool = True
 
 
+# Gives a picture, uint8 [3, H, W], in the thread that computes it; it may have to decode it first.
+Source = Callable[[], ImageBatch]
+
+
 @dataclass(frozen=True)
 class _Waiting:
-    image: ImageBatch
+    source: Source
     answer: asyncio.Future[Row]
     arrived: float
     deadline: float
@@ -64,7 +70,7 @@ class Batcher:
         max_queue: pictures waiting at most, those being computed not counted.
         on_their_way: how many pictures will be submitted soon (those being decoded); by default
             there may always be one.
-        lanes: batches computed at once at most.
+        lanes: batches computed at once at most; free ones share what waits.
         run_alone: computes a batch while nothing else is computed, waits or is on its way; None:
             `run` does.
     """
@@ -124,16 +130,16 @@ class Batcher:
         """Say that fewer pictures are on their way than before."""
         self._changed.set()
 
-    async def submit(self, image: ImageBatch, deadline: float = float("inf")) -> Row:
-        """Compute one picture, uint8 [3, H, W], together with whatever else arrives; raises what
-        `submit_many` raises.
+    async def submit(self, source: Source, deadline: float = float("inf")) -> Row:
+        """Compute one picture together with whatever else arrives; raises what `submit_many`
+        raises.
         """
-        return (await self.submit_many([image], deadline))[0]
+        return (await self.submit_many([source], deadline))[0]
 
     async def submit_many(
-        self, images: Sequence[ImageBatch], deadline: float = float("inf")
+        self, sources: Sequence[Source], deadline: float = float("inf")
     ) -> list[Row]:
-        """Compute several pictures, uint8 [3, H, W] each; all are accepted, or none.
+        """Compute several pictures; all are accepted, or none.
 
         Args:
             deadline: by the event loop's clock; what was not begun by then is not computed.
@@ -145,19 +151,20 @@ class Batcher:
             Overloaded: the queue has no room for all of them, or the batcher is not running.
             DeadlinePassed: their time was over.
             ComputationFailed: the backend failed on a batch that one of them was in.
+            TaxonError: what a source raised.
         """
         if not self.running:
             raise Overloaded(
                 "the server is not accepting pictures; it is starting or stopping", "stopping"
             )
-        if len(self._queue) + len(images) > self._max_queue:
+        if len(self._queue) + len(sources) > self._max_queue:
             raise Overloaded(
                 f"the queue is full ({len(self._queue)} of {self._max_queue} places taken, "
-                f"{len(images)} wanted); try again shortly"
+                f"{len(sources)} wanted); try again shortly"
             )
         loop = asyncio.get_running_loop()
         now = loop.time()
-        waiting = [_Waiting(image, loop.create_future(), now, deadline) for image in images]
+        waiting = [_Waiting(source, loop.create_future(), now, deadline) for source in sources]
         self._queue.extend(waiting)
         self._changed.set()
         try:
@@ -174,14 +181,20 @@ class Batcher:
         Raises:
             ComputationFailed: the backend failed.
         """
-        return _rows(self._run_alone, [image], [0.0])[0]
+        (row,) = _rows(self._run_alone, [image], [0.0])
+        return row
 
     async def _work(self) -> None:
         free = asyncio.Semaphore(self._lanes)
         async with asyncio.TaskGroup() as computing:
             while await free.acquire() and (batch := await self._collect()):
+                self._computing += 1
                 task = computing.create_task(self._compute(batch))
-                task.add_done_callback(lambda _: free.release())
+                task.add_done_callback(lambda _: self._computed(free))
+
+    def _computed(self, free: asyncio.Semaphore) -> None:
+        self._computing -= 1
+        free.release()
 
     async def _collect(self) -> list[_Waiting]:
         """Wait for the next batch; empty once the batcher stops and nothing is left."""
@@ -199,7 +212,9 @@ class Batcher:
                     await self._next_change()
             except TimeoutError:
                 break
-        size = min(len(self._queue), self._max_batch_size)
+        # The other lanes that are free have their share.
+        share = ceil(len(self._queue) / (self._lanes - self._computing))
+        size = min(share, self._max_batch_size)
         return [self._queue.popleft() for _ in range(size)]
 
     async def _next_change(self) -> None:
@@ -213,36 +228,68 @@ class Batcher:
         batch = [one for one in batch if not one.answer.done() and not _late(one, begun)]
         if not batch:
             return
-        alone = not (self._computing or self._queue or self._on_their_way() > 0)
+        alone = not (self._computing > 1 or self._queue or self._on_their_way() > 0)
         run = self._run_alone if alone else self._run
-        self._computing += 1
-        images, queued = [one.image for one in batch], [begun - one.arrived for one in batch]
+        sources, queued = [one.source for one in batch], [begun - one.arrived for one in batch]
         try:
-            rows = await loop.run_in_executor(self._executor, _rows, run, images, queued)
+            results = await loop.run_in_executor(self._executor, _results, run, sources, queued)
         except Exception as error:  # no thread could be started, say: the batcher goes on
-            if not isinstance(error, ComputationFailed):
-                _log.exception("a batch of %d could not be begun", len(batch))
-            for one in batch:
-                if not one.answer.done():
-                    failure = ComputationFailed(str(error))
-                    failure.__cause__ = error.__cause__ or error
-                    one.answer.set_exception(failure)
-            return
-        finally:
-            self._computing -= 1
+            _log.exception("a batch of %d could not be begun", len(batch))
+            results = [_failure(error)] * len(batch)
         self.pace.note(len(batch), batch[0].arrived, loop.time())
-        for one, row in zip(batch, rows, strict=True):
-            if not one.answer.done():
-                one.answer.set_result(row)
+        for one, result in zip(batch, results, strict=True):
+            if one.answer.done():
+                continue
+            if isinstance(result, Row):
+                one.answer.set_result(result)
+            else:
+                one.answer.set_exception(result)
+
+
+def _results(
+    run: Callable[[ImageBatch], Outputs], sources: Sequence[Source], queued: Sequence[float]
+) -> list[Row | TaxonError]:
+    """Prepare pictures and compute them: a row for each, or why it has none. Whatever a source or
+    the backend raises, the server goes on.
+
+    Args:
+        queued: the seconds that each picture waited.
+    """
+    prepared = [_prepared(source) for source in sources]
+    images = [each for each in prepared if not isinstance(each, TaxonError)]
+    waited = [
+        seconds
+        for seconds, each in zip(queued, prepared, strict=True)
+        if not isinstance(each, TaxonError)
+    ]
+    rows: Iterator[Row | TaxonError]
+    try:
+        rows = iter(_rows(run, images, waited) if images else ())
+    except ComputationFailed as error:
+        rows = (_failure(error) for _ in images)  # each its own: it is raised in another task
+    return [each if isinstance(each, TaxonError) else next(rows) for each in prepared]
+
+
+def _prepared(source: Source) -> ImageBatch | TaxonError:
+    try:
+        return source()
+    except TaxonError as error:
+        return error
+    except Exception as error:
+        _log.exception("a picture could not be prepared")
+        return _failure(error)
+
+
+def _failure(error: Exception) -> ComputationFailed:
+    failure = ComputationFailed(str(error))
+    failure.__cause__ = error.__cause__ or error
+    return failure
 
 
 def _rows(
     run: Callable[[ImageBatch], Outputs], images: Sequence[ImageBatch], queued: Sequence[float]
 ) -> list[Row]:
-    """Compute a batch; whatever the backend raises, the server goes on.
-
-    Args:
-        queued: the seconds that each picture waited.
+    """Compute a batch.
 
     Raises:
         ComputationFailed: it failed, and was logged.

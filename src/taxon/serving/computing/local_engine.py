@@ -1,4 +1,9 @@
-"""The engine in this process: decoding in threads, computing in batches."""
+"""The engine in this process: decoding in threads, computing in batches.
+
+Where a batch is computed by one core, that core decodes its pictures too, one after the other: less
+is handed from thread to thread, and no more threads want a core than there are. Where several cores
+compute a batch together, others decode the next one meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,15 +22,13 @@ from taxon.core.cores import available_cores
 from taxon.core.errors import ImageError
 from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.inference import Predictor
-from taxon.inference.lanes import Lanes
+from taxon.inference.lanes import lanes_of
 from taxon.preprocessing.statistics import picture_statistics
-from taxon.serving.computing.batcher import Batcher
+from taxon.serving.computing.batcher import Batcher, Row
 from taxon.serving.computing.engine import FOREVER, Answer, Upload, describe
 from taxon.serving.computing.errors import DeadlinePassed, Overloaded, TooMany
 from taxon.serving.computing.pace import Pace, best_batch_size
 from taxon.serving.settings import ServingSettings
-
-_Prepared = tuple[ImageBatch, float, FloatArray]  # a picture, the seconds it took, its statistics
 
 
 class LocalEngine:
@@ -48,6 +52,7 @@ class LocalEngine:
         self._settings = settings
         self._threads = threads or available_cores()
         self._costs = costs
+        self._lanes = lanes_of(predictor.backend)
         self._admitted = 0
         self._decoding = 0
         self._batcher = self._make_batcher(settings.max_batch_size)
@@ -86,80 +91,66 @@ class LocalEngine:
         """Decode and compute pictures; see `Engine`."""
         with self._places(len(pictures)):
             until = time.monotonic() + deadline - asyncio.get_running_loop().time()
+            asked = [_Picture(self._predictor, picture, until) for picture in pictures]
             if self._admitted == 1 and self._batcher.running:
-                return [await self._alone(pictures[0], until)]
-            prepared = [self._decode(picture, until) for picture in pictures]
-            answers = [asyncio.ensure_future(self._one(one, deadline)) for one in prepared]
+                return [await self._alone(asked[0])]
+            answers = [asyncio.ensure_future(self._one(picture, deadline)) for picture in asked]
             try:
                 return await asyncio.gather(*answers)
             finally:  # where one fails, nobody wants the others any more
-                unwanted: list[asyncio.Future[Any]] = [*answers, *prepared]
-                for each in unwanted:
+                for each in answers:
                     each.cancel()
 
     async def compute(self, images: ImageBatch, deadline: float = FOREVER) -> list[Answer]:
         """Compute prepared pictures; see `Engine`."""
         with self._places(len(images)):
-            rows = await self._batcher.submit_many(list(images), deadline)
+            sources = [partial(_as_it_is, image) for image in images]
+            rows = await self._batcher.submit_many(sources, deadline)
             described = self._pool.submit(_described, images)
             statistics = await asyncio.wrap_future(described)
         return [Answer(row, 0.0, of) for row, of in zip(rows, statistics, strict=True)]
 
-    async def _alone(self, picture: Upload, until: float) -> Answer | ImageError:
+    async def _alone(self, picture: _Picture) -> Answer | ImageError:
         """Decode and compute a picture that has nobody beside it in one go: sooner than by way of
         the queue and another thread. Those that come meanwhile take that way. What it took says
         nothing of the pace at which many are answered.
         """
-        loop = asyncio.get_running_loop()
-        made = loop.run_in_executor(self._pool, self._prepare_and_compute, until, picture)
+
+        def both() -> Answer:
+            return picture.answer(self._batcher.compute_here(picture.prepare()))
+
+        made = asyncio.get_running_loop().run_in_executor(self._pool, both)
         made.add_done_callback(_look_at)
         try:
             return await made
         except ImageError as error:
             return error
 
-    def _decode(self, picture: Upload, until: float) -> asyncio.Future[_Prepared]:
+    async def _one(self, picture: _Picture, deadline: float) -> Answer | ImageError:
+        try:
+            if self._lanes.threads == 1:
+                source = picture.prepare
+            else:
+                source = partial(_as_it_is, await self._decoded(picture))
+            return picture.answer(await self._batcher.submit(source, deadline))
+        except ImageError as error:
+            return error
+
+    def _decoded(self, picture: _Picture) -> asyncio.Future[ImageBatch]:
         """Have a picture decoded, and count it until its thread is done, whoever still wants it."""
         loop = asyncio.get_running_loop()
-        future = self._pool.submit(self._prepare_in_time, until, picture)
+        future = self._pool.submit(picture.prepare)
         self._decoding += 1
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._decoded))
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._one_less))
         made = asyncio.wrap_future(future)
         made.add_done_callback(_look_at)
         return made
 
-    def _decoded(self) -> None:
+    def _one_less(self) -> None:
         self._decoding -= 1
         self._batcher.changed()
 
-    async def _one(
-        self, prepared: asyncio.Future[_Prepared], deadline: float
-    ) -> Answer | ImageError:
-        try:
-            image, seconds, statistics = await prepared
-        except ImageError as error:
-            return error
-        row = await self._batcher.submit(image, deadline)
-        return Answer(row, seconds, statistics)
-
-    def _prepare(self, picture: Upload) -> _Prepared:
-        started = time.perf_counter()
-        image = self._predictor.prepare(picture.data, picture.name)
-        statistics = picture_statistics(image)
-        return image, time.perf_counter() - started, statistics
-
-    def _prepare_in_time(self, until: float, picture: Upload) -> _Prepared:
-        if time.monotonic() >= until:  # many pictures may wait for those before them
-            raise DeadlinePassed("its time was over before all of it was decoded")
-        return self._prepare(picture)
-
-    def _prepare_and_compute(self, until: float, picture: Upload) -> Answer:
-        image, seconds, statistics = self._prepare_in_time(until, picture)
-        return Answer(self._batcher.compute_here(image), seconds, statistics)
-
     def _make_batcher(self, size: int) -> Batcher:
-        backend = self._predictor.backend
-        lanes = backend if isinstance(backend, Lanes) else Lanes(backend, backend, 1)
         # Held by each other, both would keep a model that was exchanged for a while yet.
         engine = weakref.ref(self)
 
@@ -168,13 +159,13 @@ class LocalEngine:
             return 0 if this is None else this._decoding
 
         return Batcher(
-            lanes.shared.run,
+            self._lanes.shared.run,
             max_batch_size=size,
             max_delay_ms=self._settings.max_delay_ms,
             max_queue=self._settings.max_queue,
             on_their_way=on_their_way,
-            lanes=lanes.count,
-            run_alone=lanes.alone.run,
+            lanes=self._lanes.count,
+            run_alone=self._lanes.alone.run,
         )
 
     @contextmanager
@@ -212,14 +203,49 @@ def measure_costs(predictor: Predictor, largest: int) -> dict[int, float]:
     """
     height, width = predictor.image_size
     picture = np.random.default_rng(0).integers(0, 256, (1, 3, height, width), dtype=np.uint8)
-    backend = predictor.backend
     # The size matters where there is much to do.
-    busy = backend.shared if isinstance(backend, Lanes) else backend
+    busy = lanes_of(predictor.backend).shared
 
     def run(size: int) -> None:
         busy.run(np.repeat(picture, size, axis=0))
 
     return best_batch_size(run, largest)
+
+
+class _Picture:
+    """A picture on its way: prepared in some thread, which notes what it took.
+
+    Args:
+        until: by the system's monotonic clock, when its time is over.
+    """
+
+    def __init__(self, predictor: Predictor, upload: Upload, until: float) -> None:
+        self._predictor = predictor
+        self._upload = upload
+        self._until = until
+
+    def prepare(self) -> ImageBatch:
+        """Decode and resize it; uint8 [3, H, W].
+
+        Raises:
+            DeadlinePassed: many pictures were prepared before it.
+            ImageError: it cannot be decoded.
+        """
+        if time.monotonic() >= self._until:
+            raise DeadlinePassed("its time was over before all of it was decoded")
+        started = time.perf_counter()
+        image = self._predictor.prepare(self._upload.data, self._upload.name)
+        self._statistics = picture_statistics(image)
+        self._seconds = time.perf_counter() - started
+        return image
+
+    def answer(self, row: Row) -> Answer:
+        """The answer, once it was prepared and computed."""
+        return Answer(row, self._seconds, self._statistics)
+
+
+def _as_it_is(image: ImageBatch) -> ImageBatch:
+    return image
 
 
 def _described(images: ImageBatch) -> list[FloatArray]:
