@@ -30,6 +30,7 @@ from serving_apps import (
 from taxon.core.predictions import ImageBatch, Prediction
 from taxon.inference import Outputs
 from taxon.serving import Batcher, ComputationFailed, Overloaded, Row, ServingSettings, desk
+from taxon.serving.computing.batch import prepared
 from taxon.serving.computing.engine import Answer, Upload
 from taxon.serving.computing.errors import DeadlinePassed
 from taxon.serving.computing.local_engine import LocalEngine
@@ -148,8 +149,8 @@ def run_batcher(
 
 
 class TestBatcher:
-    RED = of_colours((255, 0, 0))[0]
-    BLACK = of_colours((0, 0, 0))[0]
+    RED = staticmethod(prepared(of_colours((255, 0, 0))[0]))
+    BLACK = staticmethod(prepared(of_colours((0, 0, 0))[0]))
 
     async def held(self, batcher: Batcher, backend: MeanColour) -> asyncio.Task[Row]:
         """Submit a picture and return once the backend has it and waits at its gate."""

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from serving_apps import MeanColour, make_predictor
+from serving_apps import GREEN, RED, MeanColour, make_predictor, of_colours
 
+from taxon.core.errors import ImageError
 from taxon.core.predictions import ImageBatch
-from taxon.inference import Outputs
+from taxon.inference import Outputs, Predictor
 from taxon.inference.lanes import Lanes, sessions_of, with_lanes
 from taxon.inference.onnx_runtime import OnnxRuntimeBackend
+from taxon.preprocessing.statistics import picture_statistics
 from taxon.serving import Batcher, ServingSettings
+from taxon.serving.computing.batch import prepared
+from taxon.serving.computing.engine import Answer, Upload
+from taxon.serving.computing.errors import ComputationFailed, DeadlinePassed
 from taxon.serving.computing.local_engine import LocalEngine
 
-ONE = np.full((1, 3, 4, 4), 7, np.uint8)
+PICTURE = prepared(np.full((3, 4, 4), 7, np.uint8))
+FINGERPRINT = "f" * 64
 
 
 class Meeting:
@@ -36,9 +43,6 @@ class Meeting:
         self._barrier.wait(20)
         rows = np.zeros((len(images), 2), np.float32)
         return Outputs(rows, rows)
-
-
-FINGERPRINT = "f" * 64
 
 
 @pytest.fixture
@@ -93,8 +97,8 @@ class TestLanes:
 
     def test_others_have_one(self, graph: Path) -> None:
         single, other = OnnxRuntimeBackend(graph, threads=1), MeanColour()
-        for backend in (single, other):
-            assert with_lanes(backend, (4, 4), FINGERPRINT) is backend
+        assert with_lanes(other, (4, 4), FINGERPRINT) is other
+        assert with_lanes(single, (4, 4), FINGERPRINT) == Lanes(single, single, 1, 1)
 
     def test_what_was_measured_is_kept(self, graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         backend = OnnxRuntimeBackend(graph, threads=2)
@@ -112,7 +116,7 @@ class TestBatcher:
         async def main() -> None:
             batcher = Batcher(meeting.run, max_batch_size=1, max_delay_ms=0, max_queue=8, lanes=2)
             await batcher.start()
-            await batcher.submit_many(list(np.repeat(ONE, 4, axis=0)))
+            await batcher.submit_many([PICTURE] * 4)
             await batcher.stop()
 
         asyncio.run(main())
@@ -134,15 +138,26 @@ class TestBatcher:
                 run_alone=alone.run,
             )
             await batcher.start()
-            await batcher.submit(ONE[0])
-            await batcher.submit_many([ONE[0], ONE[0]])
-            assert (alone.batches, shared.batches) == ([1, 2], [])
+            await batcher.submit(PICTURE)
+            assert (alone.batches, shared.batches) == ([1], [])
             coming = 1  # another one is being decoded
-            await batcher.submit(ONE[0])
-            assert (alone.batches, shared.batches) == ([1, 2], [1])
+            await batcher.submit(PICTURE)
+            assert (alone.batches, shared.batches) == ([1], [1])
             await batcher.stop()
 
         asyncio.run(main())
+
+    def test_free_lanes_share_what_waits(self) -> None:
+        shared = Meeting(2)
+
+        async def main() -> None:
+            batcher = Batcher(shared.run, max_batch_size=8, max_delay_ms=0, max_queue=8, lanes=2)
+            await batcher.start()
+            await batcher.submit_many([PICTURE] * 7)
+            await batcher.stop()
+
+        asyncio.run(main())
+        assert sorted(shared.batches) == [3, 4]
 
     def test_batches_at_once_share_the_cores(self) -> None:
         alone, shared = Meeting(1), Meeting(2)
@@ -158,7 +173,7 @@ class TestBatcher:
                 run_alone=alone.run,
             )
             await batcher.start()
-            await batcher.submit_many([ONE[0]] * 4)
+            await batcher.submit_many([PICTURE] * 4)
             await batcher.stop()
 
         asyncio.run(main())
@@ -170,23 +185,88 @@ class TestBatcher:
         async def main() -> int:
             batcher = Batcher(meeting.run, max_batch_size=1, max_delay_ms=0, max_queue=8, lanes=2)
             await batcher.start()
-            asked = asyncio.gather(*(batcher.submit(ONE[0]) for _ in range(4)))
+            asked = asyncio.gather(*(batcher.submit(PICTURE) for _ in range(4)))
             await asyncio.sleep(0)
             await batcher.stop()
             return len(await asked)
 
         assert asyncio.run(main()) == 4
 
-    def test_the_engine_has_a_lane_for_each_of_the_backend(self) -> None:
-        predictor = make_predictor()
+
+class TestEngine:
+    """A lane of one core decodes its pictures too; in one of several, other threads do."""
+
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_answers(self, threads: int) -> None:
         shared = MeanColour()
-        predictor.backend = Lanes(predictor.backend, shared, 2)
 
-        async def main() -> None:
-            engine = LocalEngine(predictor, ServingSettings(max_batch_size=4))
-            await engine.start()
+        async def work(engine: LocalEngine) -> None:
             await engine.compute(np.full((8, 3, 16, 16), 9, np.uint8))
-            await engine.stop()
+            assert shared.batches  # batch sizes are measured on what computes under load
+            sent = [Upload("red", RED), Upload("cut", RED[:40]), Upload("green", GREEN)]
+            red, cut, green = await engine.answer(sent)
+            assert isinstance(red, Answer) and red.row.probabilities.argmax() == 2
+            assert isinstance(cut, ImageError) and "cut" in str(cut)
+            assert isinstance(green, Answer) and green.row.probabilities.argmax() == 1
+            assert red.decode_seconds > 0 and green.decode_seconds > 0
+            (pixels,) = of_colours((255, 0, 0))
+            assert np.array_equal(red.statistics, picture_statistics(pixels))
+            assert engine.depth == 0
 
-        asyncio.run(main())
-        assert shared.batches  # batch sizes are measured on what computes under load
+        around(shared, threads, work)
+
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_what_is_late_is_not_decoded(
+        self, threads: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        decoded: list[str] = []
+
+        def prepare(self: Predictor, data: bytes, source: str) -> ImageBatch:
+            decoded.append(source)
+            return np.full((3, 16, 16), 9, np.uint8)
+
+        monkeypatch.setattr(Predictor, "prepare", prepare)
+
+        async def work(engine: LocalEngine) -> None:
+            now = asyncio.get_running_loop().time()
+            with pytest.raises(DeadlinePassed):
+                await engine.answer([Upload("a", RED), Upload("b", RED)], now)
+            assert await engine.answer([Upload("c", RED), Upload("d", RED)], now + 60)
+
+        around(MeanColour(), threads, work)
+        assert sorted(decoded) == ["c", "d"]
+
+    def test_a_picture_that_breaks_the_decoder_breaks_no_other(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def prepare(self: Predictor, data: bytes, source: str) -> ImageBatch:
+            if source == "odd":
+                raise RuntimeError("a bug of the decoder")
+            return np.full((3, 16, 16), 9, np.uint8)
+
+        monkeypatch.setattr(Predictor, "prepare", prepare)
+
+        async def work(engine: LocalEngine) -> None:
+            odd = engine.answer([Upload("odd", RED), Upload("odd", RED)])
+            well = engine.answer([Upload("a", RED), Upload("b", RED)])
+            failure, answers = await asyncio.gather(odd, well, return_exceptions=True)
+            assert isinstance(failure, ComputationFailed) and "a bug" in str(failure)
+            assert isinstance(answers, list) and len(answers) == 2
+
+        around(MeanColour(), 1, work)
+
+
+def around(
+    shared: MeanColour, threads: int, work: Callable[[LocalEngine], Awaitable[None]]
+) -> None:
+    """Run an engine whose backend computes two batches at once, each with so many threads."""
+    predictor = make_predictor()
+    predictor.backend = Lanes(predictor.backend, shared, 2, threads)
+
+    async def main() -> None:
+        engine = LocalEngine(predictor, ServingSettings(max_batch_size=4))
+        await engine.start()
+        await work(engine)
+        await engine.stop()
+
+    asyncio.run(main())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from serving_apps import RED, encoded, png
+from serving_apps import RED, encoded, files, png
 
 from taxon.api.serving_models import BackendChoice
 from taxon.api.serving_worker import worker_command
@@ -106,12 +106,14 @@ def test_every_way_of_asking_reaches_them(run: Path) -> None:
 
     table = ModelTable(lambda: [Place(run, run, "m", "1", "m")], open_place)
     with TestClient(create_app(table, pool=pool)) as client:
-        (result,) = client.post("/v1/classify?explain=true", content=PHOTO).json()["results"]
+        (result,) = client.post("/v1/classify?explain=true", files=files(("p", PHOTO))).json()[
+            "results"
+        ]
         explanation = result["explanation"]
         assert explanation["label"] == result["top"][0]["label"]
         assert explanation["probability"] == pytest.approx(result["top"][0]["probability"])
-        assert max(map(max, explanation["heat"])) > 0
+        assert len(explanation["heat"]) > 1
         request = {"inputs": [encoded(PHOTO)], "outputs": [{"name": "probabilities"}]}
-        answer = client.post("/v2/models/m/infer", json=request).json()
-        (probabilities,) = (output["data"] for output in answer["outputs"])
+        answer = client.post("/v2/models/m/infer", json=request)
+        (probabilities,) = (output["data"] for output in answer.json()["outputs"])
         assert max(probabilities) == pytest.approx(explanation["probability"])

@@ -4,7 +4,8 @@ Imports neither torch nor anything of training or data: a serving image needs on
 install.
 """
 
-from taxon.serving.computing.batcher import Batcher, Row
+from taxon.serving.computing.batch import Row
+from taxon.serving.computing.batcher import Batcher
 from taxon.serving.computing.errors import ComputationFailed, Overloaded
 from taxon.serving.http.app import create_app
 from taxon.serving.http.server import serve

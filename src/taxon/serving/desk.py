@@ -13,7 +13,7 @@ import numpy as np
 from taxon.core.errors import ImageError
 from taxon.core.predictions import ImageBatch, Prediction
 from taxon.decision import decide
-from taxon.serving.computing.batcher import Row
+from taxon.serving.computing.batch import Row
 from taxon.serving.computing.engine import Answer, Upload
 from taxon.serving.metrics import ServerMetrics
 from taxon.serving.models.served import Served

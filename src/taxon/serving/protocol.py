@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.decision import DecisionPolicy
 from taxon.serving.binary import elements_of, images_from
-from taxon.serving.computing.batcher import Row
+from taxon.serving.computing.batch import Row
 from taxon.serving.computing.engine import Upload
 from taxon.serving.computing.errors import TooMany
 from taxon.serving.desk import Desk

@@ -4,47 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil
 
-import numpy as np
-
-from taxon.core.errors import TaxonError
-from taxon.core.predictions import FloatArray, ImageBatch
+from taxon.core.predictions import ImageBatch
 from taxon.inference import Outputs
-from taxon.serving.computing.errors import ComputationFailed, DeadlinePassed, Overloaded
+from taxon.serving.computing.batch import Row, Source, failure_of, results_of
+from taxon.serving.computing.errors import DeadlinePassed, Overloaded
 from taxon.serving.computing.pace import Pace
 
 _log = logging.getLogger("taxon.serving")
-
-
-@dataclass(frozen=True)
-class Row:
-    """The outputs for one picture: float32 [C] each, probabilities calibrated, and its scope where
-    the model gives one; and how it came about.
-
-    Attributes:
-        queue_seconds: from its arrival in the queue until its batch was begun.
-        infer_seconds: that its batch took.
-        batch_size: pictures in its batch.
-        first: whether it is the first of its batch, so that batches can be counted.
-    """
-
-    logits: FloatArray
-    probabilities: FloatArray
-    scope: float | None = None
-    queue_seconds: float = 0.0
-    infer_seconds: float = 0.0
-    batch_size: int = 1
-    first: bool = True
-
-
-# Gives a picture, uint8 [3, H, W], in the thread that computes it; it may have to decode it first.
-Source = Callable[[], ImageBatch]
 
 
 @dataclass(frozen=True)
@@ -174,15 +146,18 @@ class Batcher:
                 one.answer.cancel()  # nobody wants them without the one that failed
             raise
 
-    def compute_here(self, image: ImageBatch) -> Row:
-        """Compute a picture, uint8 [3, H, W], past the queue in the thread that calls; for one that
-        has nobody beside it.
+    def compute_here(self, source: Source) -> Row:
+        """Compute a picture past the queue in the thread that calls; for one that has nobody beside
+        it.
 
         Raises:
             ComputationFailed: the backend failed.
+            TaxonError: what the source raised.
         """
-        (row,) = _rows(self._run_alone, [image], [0.0])
-        return row
+        (result,) = results_of(self._run_alone, [source], [0.0])
+        if isinstance(result, Row):
+            return result
+        raise result
 
     async def _work(self) -> None:
         free = asyncio.Semaphore(self._lanes)
@@ -232,10 +207,10 @@ class Batcher:
         run = self._run_alone if alone else self._run
         sources, queued = [one.source for one in batch], [begun - one.arrived for one in batch]
         try:
-            results = await loop.run_in_executor(self._executor, _results, run, sources, queued)
+            results = await loop.run_in_executor(self._executor, results_of, run, sources, queued)
         except Exception as error:  # no thread could be started, say: the batcher goes on
             _log.exception("a batch of %d could not be begun", len(batch))
-            results = [_failure(error)] * len(batch)
+            results = [failure_of(error)] * len(batch)
         self.pace.note(len(batch), batch[0].arrived, loop.time())
         for one, result in zip(batch, results, strict=True):
             if one.answer.done():
@@ -244,78 +219,6 @@ class Batcher:
                 one.answer.set_result(result)
             else:
                 one.answer.set_exception(result)
-
-
-def _results(
-    run: Callable[[ImageBatch], Outputs], sources: Sequence[Source], queued: Sequence[float]
-) -> list[Row | TaxonError]:
-    """Prepare pictures and compute them: a row for each, or why it has none. Whatever a source or
-    the backend raises, the server goes on.
-
-    Args:
-        queued: the seconds that each picture waited.
-    """
-    prepared = [_prepared(source) for source in sources]
-    images = [each for each in prepared if not isinstance(each, TaxonError)]
-    waited = [
-        seconds
-        for seconds, each in zip(queued, prepared, strict=True)
-        if not isinstance(each, TaxonError)
-    ]
-    rows: Iterator[Row | TaxonError]
-    try:
-        rows = iter(_rows(run, images, waited) if images else ())
-    except ComputationFailed as error:
-        rows = (_failure(error) for _ in images)  # each its own: it is raised in another task
-    return [each if isinstance(each, TaxonError) else next(rows) for each in prepared]
-
-
-def _prepared(source: Source) -> ImageBatch | TaxonError:
-    try:
-        return source()
-    except TaxonError as error:
-        return error
-    except Exception as error:
-        _log.exception("a picture could not be prepared")
-        return _failure(error)
-
-
-def _failure(error: Exception) -> ComputationFailed:
-    failure = ComputationFailed(str(error))
-    failure.__cause__ = error.__cause__ or error
-    return failure
-
-
-def _rows(
-    run: Callable[[ImageBatch], Outputs], images: Sequence[ImageBatch], queued: Sequence[float]
-) -> list[Row]:
-    """Compute a batch.
-
-    Raises:
-        ComputationFailed: it failed, and was logged.
-    """
-    started = time.perf_counter()
-    try:
-        outputs = run(np.stack(images))
-        if len(outputs.logits) != len(images):
-            count = len(outputs.logits)
-            raise ValueError(f"the backend gave {count} rows for {len(images)} pictures")
-        seconds = time.perf_counter() - started
-        return [
-            Row(
-                outputs.logits[at],
-                outputs.probabilities[at],
-                None if outputs.scope is None else float(outputs.scope[at]),
-                waited,
-                seconds,
-                len(images),
-                at == 0,
-            )
-            for at, waited in enumerate(queued)
-        ]
-    except Exception as error:
-        _log.exception("a batch of %d failed", len(images))
-        raise ComputationFailed(f"the backend failed: {error}") from error
 
 
 def _late(one: _Waiting, now: float) -> bool:

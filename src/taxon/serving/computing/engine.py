@@ -15,7 +15,7 @@ from taxon.bundle import ModelSpec
 from taxon.core.errors import ImageError
 from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.inference import Predictor
-from taxon.serving.computing.batcher import Row
+from taxon.serving.computing.batch import Row
 
 FOREVER = float("inf")
 

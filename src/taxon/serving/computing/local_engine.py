@@ -13,7 +13,6 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,8 @@ from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.inference import Predictor
 from taxon.inference.lanes import lanes_of
 from taxon.preprocessing.statistics import picture_statistics
-from taxon.serving.computing.batcher import Batcher, Row
+from taxon.serving.computing.batch import Row, prepared
+from taxon.serving.computing.batcher import Batcher
 from taxon.serving.computing.engine import FOREVER, Answer, Upload, describe
 from taxon.serving.computing.errors import DeadlinePassed, Overloaded, TooMany
 from taxon.serving.computing.pace import Pace, best_batch_size
@@ -104,7 +104,7 @@ class LocalEngine:
     async def compute(self, images: ImageBatch, deadline: float = FOREVER) -> list[Answer]:
         """Compute prepared pictures; see `Engine`."""
         with self._places(len(images)):
-            sources = [partial(_as_it_is, image) for image in images]
+            sources = [prepared(image) for image in images]
             rows = await self._batcher.submit_many(sources, deadline)
             described = self._pool.submit(_described, images)
             statistics = await asyncio.wrap_future(described)
@@ -117,7 +117,7 @@ class LocalEngine:
         """
 
         def both() -> Answer:
-            return picture.answer(self._batcher.compute_here(picture.prepare()))
+            return picture.answer(self._batcher.compute_here(picture.prepare))
 
         made = asyncio.get_running_loop().run_in_executor(self._pool, both)
         made.add_done_callback(_look_at)
@@ -131,7 +131,7 @@ class LocalEngine:
             if self._lanes.threads == 1:
                 source = picture.prepare
             else:
-                source = partial(_as_it_is, await self._decoded(picture))
+                source = prepared(await self._decoded(picture))
             return picture.answer(await self._batcher.submit(source, deadline))
         except ImageError as error:
             return error
@@ -242,10 +242,6 @@ class _Picture:
     def answer(self, row: Row) -> Answer:
         """The answer, once it was prepared and computed."""
         return Answer(row, self._seconds, self._statistics)
-
-
-def _as_it_is(image: ImageBatch) -> ImageBatch:
-    return image
 
 
 def _described(images: ImageBatch) -> list[FloatArray]:

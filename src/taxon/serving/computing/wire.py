@@ -29,7 +29,7 @@ from taxon.core.errors import (
     MissingDependencyError,
 )
 from taxon.core.predictions import FloatArray
-from taxon.serving.computing.batcher import Row
+from taxon.serving.computing.batch import Row
 from taxon.serving.computing.engine import Answer, Description
 from taxon.serving.computing.errors import ComputationFailed, DeadlinePassed, Overloaded, TooMany
 

@@ -11,7 +11,7 @@ import numpy as np
 from taxon.core.versions import taxon_version
 from taxon.serving import repository
 from taxon.serving.binary import float_bytes
-from taxon.serving.computing.batcher import Row
+from taxon.serving.computing.batch import Row
 from taxon.serving.desk import Desk
 from taxon.serving.grpc.schema import MESSAGES
 from taxon.serving.models.served import Served

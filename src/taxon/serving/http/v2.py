@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from taxon.core.versions import taxon_version
 from taxon.serving import binary
-from taxon.serving.computing.batcher import Row
+from taxon.serving.computing.batch import Row
 from taxon.serving.desk import Desk
 from taxon.serving.http.errors import documented
 from taxon.serving.http.limits import read_body
