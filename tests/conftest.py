@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import hypothesis
 import pytest
+from browsing import running_browser
 from fastapi.testclient import TestClient
 from filelock import FileLock
 from quick_exporter import quick_exporter, real_exporter
@@ -248,6 +250,13 @@ def client(backend: MeanColour) -> Iterator[TestClient]:
     app = app_of(make_predictor(backend), settings=ServingSettings(max_body_bytes=100_000))
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium, for the tests of one file."""
+    with running_browser() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from browsing import (
     PHONE,
     RED,
     needs_browser,
-    running_browser,
     running_server,
     upload,
     watched_page,
@@ -33,12 +32,6 @@ CLASSIFY = "#post-v1-classify"
 def url() -> Iterator[str]:
     with running_server(SERVER, KEY) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with running_browser() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from browsing import (
     RED,
     needs_browser,
     picture,
-    running_browser,
     running_server,
     upload,
     watched_page,
@@ -81,12 +80,6 @@ COUNT = """
 def url() -> Iterator[str]:
     with running_server(SERVER) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with running_browser() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from browsing import (
     DESKTOP,
     RED,
     needs_browser,
-    running_browser,
     running_server,
     upload,
     watched_page,
@@ -40,12 +39,6 @@ SLOW_CAMERA = """
 def url() -> Iterator[str]:
     with running_server(SERVER) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with running_browser() as browser:
-        yield browser
 
 
 @pytest.fixture
