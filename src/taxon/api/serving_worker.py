@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from taxon.api.serving_models import BackendChoice, open_engine
 from taxon.serving.computing.local_engine import LocalEngine
 from taxon.serving.computing.worker import work
+from taxon.serving.imports import settled_imports
 from taxon.serving.logs import install_logs
 from taxon.serving.settings import ServingSettings
 
@@ -58,7 +59,8 @@ def main(arguments: Sequence[str]) -> None:
     def load(path: Path) -> LocalEngine:
         return open_engine(path, told.choice, told.settings, told.threads)
 
-    asyncio.run(work(socket.socket(fileno=descriptor), load))
+    with settled_imports():
+        asyncio.run(work(socket.socket(fileno=descriptor), load))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ class ServingSettings:
         max_queue: pictures accepted and not yet answered at most; beyond it a request gets
             503. Also the most pictures that one request may bring.
         max_wait_ms: a request that would wait longer than this, by what pictures took lately,
-            gets 503.
+            gets 503. While more keep coming than are answered, less is allowed: three times what
+            a lone picture takes.
         timeout_ms: a request that was not begun after this gets 504 and is not computed; its
             header `X-Timeout-Ms` may ask for less.
         max_body_bytes: bytes of one request body at most.

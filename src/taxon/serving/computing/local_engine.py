@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,15 @@ from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.inference import Predictor
 from taxon.inference.lanes import lanes_of
 from taxon.preprocessing.statistics import picture_statistics
+from taxon.serving.computing.admission import Admission
 from taxon.serving.computing.batch import Row, prepared
 from taxon.serving.computing.batcher import Batcher
 from taxon.serving.computing.engine import FOREVER, Answer, Upload, describe
-from taxon.serving.computing.errors import DeadlinePassed, Overloaded, TooMany
+from taxon.serving.computing.errors import DeadlinePassed
 from taxon.serving.computing.pace import Pace, best_batch_size
 from taxon.serving.settings import ServingSettings
+
+_DECODING_TOO = 2.0  # what a picture takes, by what its computation alone does
 
 
 class LocalEngine:
@@ -53,9 +55,9 @@ class LocalEngine:
         self._threads = threads or available_cores()
         self._costs = costs
         self._lanes = lanes_of(predictor.backend)
-        self._admitted = 0
         self._decoding = 0
         self._batcher = self._make_batcher(settings.max_batch_size)
+        self._admission = Admission(settings, self._batcher, 0.0)
         self.description = describe(predictor)
 
     @property
@@ -66,7 +68,7 @@ class LocalEngine:
     @property
     def depth(self) -> int:
         """How many pictures are admitted and not yet answered."""
-        return self._admitted
+        return self._admission.taken
 
     async def start(self) -> None:
         """Start the threads."""
@@ -78,6 +80,8 @@ class LocalEngine:
         self._batcher = self._make_batcher(max(costs))
         # The first batch alone, slow since all is cold, would have the next requests refused.
         self._batcher.pace = Pace(costs[max(costs)])
+        lone = _DECODING_TOO * costs[min(costs)]  # until one was seen
+        self._admission = Admission(self._settings, self._batcher, lone)
         await self._batcher.start()
 
     async def stop(self) -> None:
@@ -89,10 +93,10 @@ class LocalEngine:
         self, pictures: Sequence[Upload], deadline: float = FOREVER
     ) -> list[Answer | ImageError]:
         """Decode and compute pictures; see `Engine`."""
-        with self._places(len(pictures)):
+        with self._admission.places(len(pictures)):
             until = time.monotonic() + deadline - asyncio.get_running_loop().time()
             asked = [_Picture(self._predictor, picture, until) for picture in pictures]
-            if self._admitted == 1 and self._batcher.running:
+            if self._admission.taken == 1 and self._batcher.running:
                 return [await self._alone(asked[0])]
             answers = [asyncio.ensure_future(self._one(picture, deadline)) for picture in asked]
             try:
@@ -103,7 +107,7 @@ class LocalEngine:
 
     async def compute(self, images: ImageBatch, deadline: float = FOREVER) -> list[Answer]:
         """Compute prepared pictures; see `Engine`."""
-        with self._places(len(images)):
+        with self._admission.places(len(images)):
             sources = [prepared(image) for image in images]
             rows = await self._batcher.submit_many(sources, deadline)
             described = self._pool.submit(_described, images)
@@ -119,10 +123,14 @@ class LocalEngine:
         def both() -> Answer:
             return picture.answer(self._batcher.compute_here(picture.prepare))
 
-        made = asyncio.get_running_loop().run_in_executor(self._pool, both)
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        made = loop.run_in_executor(self._pool, both)
         made.add_done_callback(_look_at)
         try:
-            return await made
+            answer = await made
+            self._admission.note_lone(loop.time() - begun)
+            return answer
         except ImageError as error:
             return error
 
@@ -167,32 +175,6 @@ class LocalEngine:
             lanes=self._lanes.count,
             run_alone=self._lanes.alone.run,
         )
-
-    @contextmanager
-    def _places(self, count: int) -> Iterator[None]:
-        """Hold places from before decoding to the answer, so that decoding is bounded too."""
-        limit, wait = self._settings.max_queue, self._batcher.pace.wait(self._admitted)
-        if count > limit:
-            raise TooMany(f"{count} pictures in one request; at most {limit} are allowed")
-        if self._admitted + count > limit:
-            raise Overloaded(
-                f"the server is busy ({self._admitted} of {limit} places taken, {count} wanted); "
-                "try again shortly",
-                "queue",
-                max(1.0, wait),
-            )
-        if wait * 1000 > self._settings.max_wait_ms:
-            raise Overloaded(
-                f"the server is busy (a wait of {wait * 1000:.0f} ms, at most "
-                f"{self._settings.max_wait_ms:.0f} are allowed); try again shortly",
-                "wait",
-                max(1.0, wait),
-            )
-        self._admitted += count
-        try:
-            yield
-        finally:
-            self._admitted -= count
 
 
 def measure_costs(predictor: Predictor, largest: int) -> dict[int, float]:

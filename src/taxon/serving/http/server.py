@@ -19,6 +19,7 @@ from taxon.serving.computing.workers import WorkerPool
 from taxon.serving.http.app import create_app
 from taxon.serving.http.connections import guarded_protocol
 from taxon.serving.http.listening import address_of, listen
+from taxon.serving.imports import settled_imports
 from taxon.serving.metrics import ServerMetrics
 from taxon.serving.models.table import ModelTable
 from taxon.serving.settings import ServingSettings
@@ -84,7 +85,7 @@ def serve(
             timeout_graceful_shutdown=settings.shutdown_seconds,
         )
         server = _Server(config, app, table, listener, grpc_port, on_ready)
-        with _stopped_by_signals(server):
+        with _stopped_by_signals(server), settled_imports():
             server.run(sockets=[listener])
 
 

@@ -1,0 +1,155 @@
+"""Which pictures are taken in: so many at most, and none that would wait too long.
+
+Clients that each wait for an answer before they ask again come to no harm by a long queue: it grows
+no further. Where more requests keep coming than are answered, it does, and each of them would wait
+as long as is allowed, though no more of them are answered than with a short queue. So in a crowd a
+short wait is allowed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from taxon.serving.computing.batcher import Batcher
+from taxon.serving.computing.errors import Overloaded, TooMany
+from taxon.serving.settings import ServingSettings
+
+_ANSWERS = 6  # in a row
+_MORE = 3  # requests that wait, the fewest of six answers by the fewest of the six before
+_LATEST = 16  # requests, of which
+_MANY = 2  # refused ones have a crowd last
+_CALM_SECONDS = 0.5  # without that, and it is gone
+_LONE_TIMES = 3.0  # of what a lone picture takes, that may be waited in a crowd
+_WEIGHT = 0.1  # of the newest lone picture in the running mean
+
+
+class Crowd:
+    """Whether more requests keep coming than are answered.
+
+    It comes when the fewest requests that waited during six answers are three more than during the
+    six before, and those three more than during the six before them. Clients that wait for their
+    answers make none, however many they are, and however many each of them asks for at once: no
+    more of them wait than before. It is gone after half a second in which fewer than two of sixteen
+    are refused.
+
+    Args:
+        clock: seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._waiting = deque[int](maxlen=3 * _ANSWERS)
+        self._refused = deque[bool](maxlen=_LATEST)
+        self._ends = float("-inf")
+
+    @property
+    def here(self) -> bool:
+        """Whether there is one now."""
+        return self._clock() < self._ends
+
+    def refused(self) -> None:
+        """Count one that was not taken in, or turned away later."""
+        self._refused.append(True)
+        if self.here and sum(self._refused) >= _MANY:
+            self._ends = self._clock() + _CALM_SECONDS
+
+    def answered(self, waiting: int) -> None:
+        """Count one that is done with, and how many still wait."""
+        self._refused.append(False)
+        self._waiting.append(waiting)
+        counts = list(self._waiting)
+        if len(counts) < 3 * _ANSWERS:
+            return
+        first, second, third = (
+            min(counts[begin : begin + _ANSWERS]) for begin in range(0, 3 * _ANSWERS, _ANSWERS)
+        )
+        if second >= first + _MORE and third >= second + _MORE:
+            self._waiting.clear()
+            self._ends = self._clock() + _CALM_SECONDS
+
+
+class Admission:
+    """The places of an engine's pictures, each held from before decoding to the answer, so that
+    decoding is bounded too.
+
+    Args:
+        settings: how many there are, and how long a wait is allowed at most.
+        batcher: computes them; it knows its pace, and turns away who waits when a crowd comes.
+        lone_seconds: what a picture takes that has nobody beside it; `note_lone` has it follow.
+    """
+
+    def __init__(self, settings: ServingSettings, batcher: Batcher, lone_seconds: float) -> None:
+        self._most = settings.max_queue
+        self._longest = settings.max_wait_ms / 1000
+        self._batcher = batcher
+        self._lone = lone_seconds
+        self._crowd = Crowd()
+        self._requests = 0
+        self.taken = 0
+
+    def note_lone(self, seconds: float) -> None:
+        """Count a picture that had nobody beside it."""
+        if self._crowd.here:  # those that come meanwhile, and are refused, take their share of it
+            return
+        self._lone += _WEIGHT * (seconds - self._lone)
+
+    @contextmanager
+    def places(self, count: int) -> Iterator[None]:
+        """Hold places for the pictures of a request.
+
+        Raises:
+            TooMany: more than there are.
+            Overloaded: too many are taken at the moment, or it would wait too long.
+        """
+        if count > self._most:
+            raise TooMany(f"{count} pictures in one request; at most {self._most} are allowed")
+        try:
+            self._require_room(count)
+            self.taken += count
+            self._requests += 1
+            try:
+                yield
+            finally:
+                self.taken -= count
+                self._requests -= 1
+        except Overloaded:
+            self._crowd.refused()
+            raise
+        except BaseException:
+            self._answered()
+            raise
+        self._answered()
+
+    def _answered(self) -> None:
+        before = self._crowd.here
+        self._crowd.answered(self._requests)
+        if self._crowd.here and not before:
+            self._batcher.turn_away(after=self._short_wait)
+
+    def _require_room(self, count: int) -> None:
+        wait = self._batcher.pace.wait(self.taken)
+        if self.taken + count > self._most:
+            raise Overloaded(
+                f"the server is busy ({self.taken} of {self._most} places taken, {count} wanted); "
+                "try again shortly",
+                "queue",
+                max(1.0, wait),
+            )
+        # Whatever the time, each lane has pictures to go on with.
+        short = self._crowd.here and self.taken >= 2 * self._batcher.lanes
+        allowed = self._short_wait if short else self._longest
+        if wait > allowed:
+            raise Overloaded(
+                f"the server is busy (a wait of {wait * 1000:.0f} ms, at most "
+                f"{allowed * 1000:.0f} are allowed at the moment); try again shortly",
+                "wait",
+                max(1.0, wait),
+            )
+
+    @property
+    def _short_wait(self) -> float:
+        """Seconds that a request may wait in a crowd."""
+        return min(self._longest, _LONE_TIMES * self._lone)
