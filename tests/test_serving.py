@@ -351,10 +351,14 @@ def test_settings(wrong: dict[str, float]) -> None:
         ServingSettings(**wrong)  # type: ignore[arg-type]
 
 
-def test_import_is_light() -> None:
-    heavy = ("torch", "timm", "sklearn", "scipy", "matplotlib", "pandas", "pyarrow")
+@pytest.mark.parametrize(
+    ("module", "others"),
+    [("taxon.serving.http.server", ()), ("taxon.api.serving_worker", ("fastapi", "uvicorn"))],
+)
+def test_import_is_light(module: str, others: tuple[str, ...]) -> None:
+    heavy = ("torch", "timm", "sklearn", "scipy", "matplotlib", "pandas", "pyarrow", *others)
     code = (
-        "import sys, taxon.serving\n"
+        f"import sys, {module}\n"
         f"print([m for m in {heavy} if m in sys.modules],"
         "[m for m in sys.modules if m.startswith(('taxon.training', 'taxon.data', "
         "'taxon.models'))])"

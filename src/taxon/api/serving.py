@@ -16,14 +16,14 @@ from taxon.bundle.layout import BUNDLE_FILE
 from taxon.bundle.reference import read_reference
 from taxon.core.cores import available_cores
 from taxon.core.errors import ConfigError, InputError
-from taxon.serving import ServingSettings
-from taxon.serving import serve as run_server
 from taxon.serving.computing.engine import Engine
 from taxon.serving.computing.workers import WorkerEngine, WorkerPool
+from taxon.serving.http.server import serve as run_server
 from taxon.serving.models.card import read_card
 from taxon.serving.models.places import Place, Places
 from taxon.serving.models.served import Opened
 from taxon.serving.models.table import ModelTable
+from taxon.serving.settings import ServingSettings
 
 _log = logging.getLogger("taxon.serving")
 

@@ -10,6 +10,8 @@ import struct
 import warnings
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -21,6 +23,7 @@ from taxon.preprocessing.spec import Preprocessing
 # A camera's MPO is a JPEG with more pictures after the first.
 JPEG_FORMATS = ("JPEG", "MPO")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "MPO", "PPM")  # those read at all
+_MODULES = {"WEBP": "WebP"}  # of Pillow, where its name is not the format's
 # Suffix -> the formats that it may stand for.
 SUFFIX_FORMATS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), JPEG_FORMATS),
@@ -226,7 +229,11 @@ def _is_heif(data: bytes) -> bool:
 @cache
 def _known_formats() -> tuple[str, ...]:
     """The formats among ours that this build of Pillow can read (AVIF is optional in it)."""
-    Image.init()
+    # Not `Image.init()`: forty more modules, of formats that are not read, in every process.
+    for name in FORMATS:
+        module = f"PIL.{_MODULES.get(name, name.capitalize())}ImagePlugin"
+        if find_spec(module) is not None:
+            import_module(module)
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
