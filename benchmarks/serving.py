@@ -212,23 +212,19 @@ def measure_all(models: Sequence[Model], contenders: dict[str, Contender], plan:
                 kept(cells / f"{model.name}--{name}--{number}.json", measure)
 
 
-def measure_overload(models: Sequence[Model], ours: Contender, plan: Plan) -> None:
-    """Ours under twice what it can bear, with its defaults and with a short wait."""
+def measure_overload(models: Sequence[Model], ours: dict[str, Contender], plan: Plan) -> None:
+    """Ours under twice what it can bear, with its defaults."""
 
-    def measure(model: Model, options: tuple[str, ...], bears: float | None = None) -> Cell:
-        with running(ours, model, {"options": options}, _picture(plan)) as server:
-            ask = partial(load, server, ours, plan)
-            return serving_overload.measure(server, ask, plan.work, plan.seconds, bears)
+    def measure(model: Model, contender: Contender) -> Cell:
+        with running(contender, model, {}, _picture(plan)) as server:
+            ask = partial(load, server, contender, plan)
+            return serving_overload.measure(server, ask, plan.work, plan.seconds)
 
-    for model in models:
-        folder = plan.work / "overload"
-        defaults = kept(folder / f"{model.name}--defaults.json", partial(measure, model, ()))
-        if "failed" in defaults:
-            continue
-        short = ("--max-wait-ms", str(serving_overload.short_wait(defaults)))
-        bears = defaults["bears_per_second"]
-        file = folder / f"{model.name}--{short[0].strip('-')} {short[1]}.json"
-        kept(file, partial(measure, model, short, bears))
+    for number in range(plan.rounds):
+        for model in models:
+            for name, each in ours.items():
+                file = plan.work / "overload" / f"{model.name}--{name}--{number}.json"
+                kept(file, partial(measure, model, each))
 
 
 def _picture(plan: Plan) -> bytes:
@@ -262,7 +258,8 @@ def main() -> None:
         if given.contenders:
             contenders = {name: contenders[name] for name in given.contenders.split(",")}
         if given.overload:
-            measure_overload(models, contenders["taxon"], plan)
+            ours = {name: contenders[name] for name in ("taxon", "taxon-workers")}
+            measure_overload(models, ours, plan)
         else:
             measure_all(models, contenders, plan)
     print(report(work))

@@ -2,8 +2,7 @@
 
 First what it can bear: its throughput in a closed loop. Then requests at random moments, whether or
 not others were answered: at a fifth of that, at twice, at half. Latencies count from when a request
-was due. Once with the defaults, and once with the longest wait that three times the latency at a
-fifth leaves room for.
+was due.
 """
 
 from __future__ import annotations
@@ -22,23 +21,11 @@ Cell = dict[str, Any]
 Ask = Callable[..., list[Cell]]
 
 
-def short_wait(defaults: Cell) -> int:
-    """Milliseconds of waiting that leave a request within three times its calm latency."""
-    return max(1, round(2 * float(defaults["calm"]["p99_ms"])))
-
-
-def measure(
-    server: Running, ask: Ask, work: Path, seconds: float, bears: float | None = None
-) -> Cell:
-    """Load it calmly, too much, and half; say what came back.
-
-    Args:
-        bears: requests a second that it can bear; None: it is measured.
-    """
+def measure(server: Running, ask: Ask, work: Path, seconds: float) -> Cell:
+    """Load it calmly, too much, and half; say what came back."""
     ask("--concurrency", "8", "--seconds", "3")
-    if bears is None:
-        (found,) = ask("--concurrency", str(SATURATED), "--seconds", str(seconds))
-        bears = float(found["per_second"])
+    (found,) = ask("--concurrency", str(SATURATED), "--seconds", str(seconds))
+    bears = float(found["per_second"])
     before = server.memory()
     trace = work / "trace.json"
     lengths = (seconds, 3 * seconds, seconds)

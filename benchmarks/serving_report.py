@@ -252,7 +252,7 @@ def _overload(work: Path) -> list[str]:
         return []
     rows = [
         [
-            "model, settings",
+            "model, server, round",
             "bears, requests/s",
             "offered",
             "200 / 503 / other, %",
@@ -265,12 +265,12 @@ def _overload(work: Path) -> list[str]:
         ]
     ]
     for file in files:
-        model, words = file.stem.split("--")
+        words = file.stem.replace("--", ", ")
         cell = json.loads(file.read_text())
         if "failed" in cell:
-            rows.append([f"{model}, {words}", f"failed: {cell['failed'][:200]}", *[""] * 8])
+            rows.append([words, f"failed: {cell['failed'][:200]}", *[""] * 8])
             continue
-        rows.append([f"{model}, {words}", *_overloaded(cell)])
+        rows.append([words, *_overloaded(cell)])
     return ["### Overload", _markdown(rows)]
 
 
