@@ -86,28 +86,38 @@ class TestCrowd:
         assert not crowd.here
 
 
-def batcher_of(seconds_each: float, lanes: int = 1) -> Batcher:
-    batcher = Batcher(
-        MeanColour().run, max_batch_size=1, max_delay_ms=0, max_queue=100, lanes=lanes
+def admission_of(
+    seconds_each: float,
+    lone_seconds: float,
+    settings: ServingSettings | None = None,
+    *,
+    at_once: int = 1,
+    turned_away: list[float] | None = None,
+) -> Admission:
+    turned_away = [] if turned_away is None else turned_away
+    return Admission(
+        settings or ServingSettings(),
+        Pace(seconds_each),
+        at_once,
+        lone_seconds,
+        turned_away.append,
     )
-    batcher.pace = Pace(seconds_each)
-    return batcher
 
 
-def crowd(admission: Admission, batcher: Batcher) -> None:
-    """Have ever more requests wait."""
-    pace, batcher.pace = batcher.pace, Pace()  # nobody waits
+def crowd(admission: Admission) -> None:
+    """Have ever more requests wait, though not long."""
+    pace, admission._pace = admission._pace, Pace()
     with ExitStack() as waiting:
         for _ in range(18):
             waiting.enter_context(admission.places(1))
             with admission.places(1):
                 pass
-    batcher.pace = pace
+    admission._pace = pace
 
 
 class TestAdmission:
     def test_places_are_given_back(self) -> None:
-        admission = Admission(ServingSettings(max_queue=20), batcher_of(0.001), 0.01)
+        admission = admission_of(0.001, 0.01, ServingSettings(max_queue=20))
         with admission.places(15):
             assert admission.taken == 15
             with pytest.raises(Overloaded, match="15 of 20 places taken, 6 wanted") as refused:
@@ -120,40 +130,47 @@ class TestAdmission:
             admission.places(21).__enter__()
 
     def test_a_long_wait_is_allowed_but_in_a_crowd(self) -> None:
-        batcher = batcher_of(0.1, lanes=2)
-        admission = Admission(ServingSettings(max_wait_ms=2000), batcher, 0.2)
+        turned_away: list[float] = []
+        settings = ServingSettings(max_wait_ms=2000)
+        admission = admission_of(0.1, 0.2, settings, turned_away=turned_away)
         with admission.places(20), admission.places(1):
             with pytest.raises(Overloaded, match="2100 ms, at most 2000 are") as refused:
                 admission.places(1).__enter__()
             assert refused.value.reason == "wait" and refused.value.seconds == pytest.approx(2.1)
-        crowd(admission, batcher)
+        assert turned_away == []
+        crowd(admission)
+        assert turned_away == [pytest.approx(0.6)]
         with admission.places(6), admission.places(1):  # 600 ms, three times a lone picture
             with pytest.raises(Overloaded, match="700 ms, at most 600 are") as refused:
                 admission.places(1).__enter__()
             assert refused.value.reason == "wait"
 
-    def test_what_a_lone_picture_takes_is_followed_but_in_a_crowd(self) -> None:
-        batcher = batcher_of(0.1)
-        admission = Admission(ServingSettings(), batcher, 0.2)
+    @pytest.mark.parametrize("known", [0.2, 0.0])
+    def test_what_a_lone_picture_takes_is_followed_but_in_a_crowd(self, known: float) -> None:
+        admission = admission_of(0.1, known)
         for _ in range(100):
             admission.note_lone(0.1)
-        crowd(admission, batcher)
+        crowd(admission)
         for _ in range(100):
             admission.note_lone(1.0)
         with admission.places(5), pytest.raises(Overloaded, match="at most 300 are"):
             admission.places(1).__enter__()
 
+    def test_no_lone_picture_was_seen(self) -> None:
+        admission = admission_of(0.1, 0.0)
+        crowd(admission)
+        with admission.places(11), pytest.raises(Overloaded, match="at most 1000 are"):
+            admission.places(1).__enter__()
+
     def test_lanes_have_pictures_to_go_on_with_in_a_crowd(self) -> None:
-        batcher = batcher_of(0.1, lanes=4)
-        admission = Admission(ServingSettings(), batcher, 0.001)
-        crowd(admission, batcher)
+        admission = admission_of(0.1, 0.001, at_once=4)
+        crowd(admission)
         with admission.places(7), admission.places(1), pytest.raises(Overloaded, match="most 3 ar"):
             admission.places(1).__enter__()  # two a lane are taken, though they take long
 
     def test_a_crowd_never_allows_more(self) -> None:
-        batcher = batcher_of(0.1)
-        admission = Admission(ServingSettings(max_wait_ms=100), batcher, 10.0)
-        crowd(admission, batcher)
+        admission = admission_of(0.1, 10.0, ServingSettings(max_wait_ms=100))
+        crowd(admission)
         with admission.places(2), pytest.raises(Overloaded, match="200 ms, at most 100 are"):
             admission.places(1).__enter__()
 
@@ -161,16 +178,17 @@ class TestAdmission:
 class TestTurningAway:
     def test_the_last_ones_go(self) -> None:
         async def work() -> None:
-            batcher = batcher_of(0.1)
+            batcher = Batcher(MeanColour().run, max_batch_size=1, max_delay_ms=0, max_queue=100)
+            batcher.pace = Pace(0.1)
             await batcher.start()
             red = prepared(make_predictor().prepare(RED, "red"))
             asked = [asyncio.ensure_future(batcher.submit(red)) for _ in range(9)]
             await asyncio.sleep(0)
-            batcher.turn_away(after=0.55)
+            batcher.turn_away(0.55)
             assert batcher.depth == 5
             results = await asyncio.gather(*asked, return_exceptions=True)
             assert [isinstance(each, Overloaded) for each in results] == [False] * 5 + [True] * 4
-            batcher.turn_away(after=0.0)  # nobody waits
+            batcher.turn_away(0.0)  # nobody waits
             await batcher.stop()
 
         asyncio.run(work())

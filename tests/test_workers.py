@@ -18,7 +18,7 @@ from taxon.api.serving_worker import worker_command
 from taxon.core.errors import ImageError
 from taxon.serving import ServingSettings, create_app
 from taxon.serving.computing.engine import Answer, Upload
-from taxon.serving.computing.errors import DeadlinePassed
+from taxon.serving.computing.errors import DeadlinePassed, Overloaded, TooMany
 from taxon.serving.computing.workers import WorkerEngine, WorkerPool
 from taxon.serving.models.places import Place
 from taxon.serving.models.served import Opened
@@ -31,10 +31,12 @@ PICTURES = [Upload("red", RED), Upload("text", b"no picture")]
 
 
 @asynccontextmanager
-async def started(pool: WorkerPool, run: Path) -> AsyncIterator[WorkerEngine]:
+async def started(
+    pool: WorkerPool, run: Path, settings: ServingSettings | None = None
+) -> AsyncIterator[WorkerEngine]:
     await pool.start()
     try:
-        engine = WorkerEngine(pool, run)
+        engine = WorkerEngine(pool, run, settings or ServingSettings())
         await engine.start()
         yield engine
     finally:
@@ -81,13 +83,50 @@ def test_one_that_is_only_slow_is_not(run: Path) -> None:
     asyncio.run(main())
 
 
+def test_what_is_too_much_is_refused_before_a_process_has_it(run: Path) -> None:
+    async def main() -> None:
+        pool = WorkerPool(COMMAND, 1)
+        async with started(pool, run, ServingSettings(max_queue=16)) as engine:
+            os.kill(pool.workers[0].process_id, signal.SIGSTOP)
+            asked = [asyncio.create_task(engine.answer(PICTURES)) for _ in range(8)]
+            await asyncio.sleep(0)
+            assert engine.depth == pool.workers[0].pictures == 16
+            with pytest.raises(Overloaded, match="16 of 16 places taken, 2 wanted"):
+                await engine.answer(PICTURES)
+            with pytest.raises(TooMany, match="17 pictures in one request; at most 16"):
+                await engine.answer([PICTURES[0]] * 17)
+            os.kill(pool.workers[0].process_id, signal.SIGCONT)
+            await asyncio.gather(*asked)
+            assert engine.depth == pool.workers[0].pictures == 0
+            await require_answers(engine)
+
+    asyncio.run(main())
+
+
+def test_what_waits_in_a_process_is_turned_away_when_a_crowd_comes(run: Path) -> None:
+    async def main() -> None:
+        pool = WorkerPool(COMMAND, 1)
+        async with started(pool, run) as engine:
+            await require_answers(engine)
+            asked = [asyncio.create_task(engine.answer(PICTURES[:1])) for _ in range(200)]
+            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            engine._turn_away(0.0)
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            refused = [isinstance(each, Overloaded) for each in answers]
+            assert 0 < sum(refused) < 200
+            assert all(isinstance(each, Overloaded | list) for each in answers)
+            await require_answers(engine)
+
+    asyncio.run(main())
+
+
 def test_one_that_hangs_does_not_keep_the_others_from_opening_a_model(run: Path) -> None:
     async def main() -> None:
         pool = WorkerPool(COMMAND, 2)
         async with started(pool, run):
             os.kill(pool.workers[0].process_id, signal.SIGSTOP)
             pool.workers[0].open_seconds = 0.1
-            second = WorkerEngine(pool, run)
+            second = WorkerEngine(pool, run, ServingSettings())
             await second.start()
             await require_answers(second)
             await replaced(pool)  # and has both
@@ -100,7 +139,7 @@ def test_every_way_of_asking_reaches_them(run: Path) -> None:
     pool = WorkerPool(COMMAND, 1)
 
     async def open_place(place: Place) -> Opened:
-        engine = WorkerEngine(pool, place.folder)
+        engine = WorkerEngine(pool, place.folder, ServingSettings())
         await engine.start()
         return Opened(engine)
 

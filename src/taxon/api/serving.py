@@ -101,7 +101,7 @@ async def _open(
     if pool is None:
         engine = await asyncio.to_thread(open_engine, place.folder, choice, settings)
     else:
-        engine = WorkerEngine(pool, place.folder)
+        engine = WorkerEngine(pool, place.folder, settings)
     is_bundle = (place.folder / BUNDLE_FILE).is_file()
     # Before anything is started: a damaged one has the model refused.
     reference = read_reference(place.folder) if is_bundle else None

@@ -66,13 +66,19 @@ def is_model(path: Path) -> bool:
 
 
 def open_engine(
-    path: Path, choice: BackendChoice, settings: ServingSettings, threads: int | None = None
+    path: Path,
+    choice: BackendChoice,
+    settings: ServingSettings,
+    threads: int | None = None,
+    *,
+    refuses: bool = True,
 ) -> LocalEngine:
     """Open the model at a path, and what computes it in this process; raises what `open_checked`
     raises.
 
     Args:
         threads: that decode; None: one a core.
+        refuses: whether it refuses what is too much.
     """
     predictor = open_checked(path, choice, settings.max_pixels)
     largest = settings.max_batch_size
@@ -90,7 +96,7 @@ def open_engine(
         lambda: {str(size): each for size, each in measure_costs(predictor, largest).items()},
     )
     by_size = {int(size): each for size, each in costs.items()}
-    return LocalEngine(predictor, settings, threads, by_size)
+    return LocalEngine(predictor, settings, threads, by_size, refuses=refuses)
 
 
 def open_checked(path: Path, choice: BackendChoice, max_pixels: int) -> Predictor:

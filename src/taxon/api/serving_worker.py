@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
     install_logs(as_json=told.log_format == "json", access=False)
 
     def load(path: Path) -> LocalEngine:
-        return open_engine(path, told.choice, told.settings, told.threads)
+        return open_engine(path, told.choice, told.settings, told.threads, refuses=False)
 
     with settled_imports():
         asyncio.run(work(socket.socket(fileno=descriptor), load))

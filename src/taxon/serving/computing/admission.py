@@ -13,12 +13,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from taxon.serving.computing.batcher import Batcher
 from taxon.serving.computing.errors import Overloaded, TooMany
+from taxon.serving.computing.pace import Pace
 from taxon.serving.settings import ServingSettings
 
 _ANSWERS = 6  # in a row
-_MORE = 3  # requests that wait, the fewest of six answers by the fewest of the six before
+_MORE = 4  # requests that wait, the fewest of six answers by the fewest of the six before
 _LATEST = 16  # requests, of which
 _MANY = 2  # refused ones have a crowd last
 _CALM_SECONDS = 0.5  # without that, and it is gone
@@ -29,8 +29,8 @@ _WEIGHT = 0.1  # of the newest lone picture in the running mean
 class Crowd:
     """Whether more requests keep coming than are answered.
 
-    It comes when the fewest requests that waited during six answers are three more than during the
-    six before, and those three more than during the six before them. Clients that wait for their
+    It comes when the fewest requests that waited during six answers are four more than during the
+    six before, and those four more than during the six before them. Clients that wait for their
     answers make none, however many they are, and however many each of them asks for at once: no
     more of them wait than before. It is gone after half a second in which fewer than two of sixteen
     are refused.
@@ -77,15 +77,26 @@ class Admission:
 
     Args:
         settings: how many there are, and how long a wait is allowed at most.
-        batcher: computes them; it knows its pace, and turns away who waits when a crowd comes.
-        lone_seconds: what a picture takes that has nobody beside it; `note_lone` has it follow.
+        pace: at which pictures are answered.
+        at_once: pictures computed side by side; twice as many are taken in, whatever the time.
+        lone_seconds: what a picture takes that has nobody beside it; 0: not known yet.
+        turn_away: called when a crowd comes, with the seconds that may be waited in it.
     """
 
-    def __init__(self, settings: ServingSettings, batcher: Batcher, lone_seconds: float) -> None:
+    def __init__(
+        self,
+        settings: ServingSettings,
+        pace: Pace,
+        at_once: int,
+        lone_seconds: float,
+        turn_away: Callable[[float], None],
+    ) -> None:
         self._most = settings.max_queue
         self._longest = settings.max_wait_ms / 1000
-        self._batcher = batcher
+        self._pace = pace
+        self._enough = 2 * at_once
         self._lone = lone_seconds
+        self._turn_away = turn_away
         self._crowd = Crowd()
         self._requests = 0
         self.taken = 0
@@ -94,7 +105,7 @@ class Admission:
         """Count a picture that had nobody beside it."""
         if self._crowd.here:  # those that come meanwhile, and are refused, take their share of it
             return
-        self._lone += _WEIGHT * (seconds - self._lone)
+        self._lone += (_WEIGHT if self._lone else 1.0) * (seconds - self._lone)
 
     @contextmanager
     def places(self, count: int) -> Iterator[None]:
@@ -127,10 +138,10 @@ class Admission:
         before = self._crowd.here
         self._crowd.answered(self._requests)
         if self._crowd.here and not before:
-            self._batcher.turn_away(after=self._short_wait)
+            self._turn_away(self._short_wait)
 
     def _require_room(self, count: int) -> None:
-        wait = self._batcher.pace.wait(self.taken)
+        wait = self._pace.wait(self.taken)
         if self.taken + count > self._most:
             raise Overloaded(
                 f"the server is busy ({self.taken} of {self._most} places taken, {count} wanted); "
@@ -138,8 +149,7 @@ class Admission:
                 "queue",
                 max(1.0, wait),
             )
-        # Whatever the time, each lane has pictures to go on with.
-        short = self._crowd.here and self.taken >= 2 * self._batcher.lanes
+        short = self._crowd.here and self.taken >= self._enough
         allowed = self._short_wait if short else self._longest
         if wait > allowed:
             raise Overloaded(
@@ -152,4 +162,23 @@ class Admission:
     @property
     def _short_wait(self) -> float:
         """Seconds that a request may wait in a crowd."""
-        return min(self._longest, _LONE_TIMES * self._lone)
+        return min(self._longest, _LONE_TIMES * self._lone) if self._lone else self._longest
+
+
+class Everyone:
+    """Takes all in and counts them: for a process whose server has refused what is too much."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def note_lone(self, seconds: float) -> None:
+        """Nothing follows from it."""
+
+    @contextmanager
+    def places(self, count: int) -> Iterator[None]:
+        """Count pictures while they are computed."""
+        self.taken += count
+        try:
+            yield
+        finally:
+            self.taken -= count

@@ -63,7 +63,7 @@ class Batcher:
         self._max_delay = max_delay_ms / 1000
         self._max_queue = max_queue
         self._on_their_way = on_their_way
-        self.lanes = lanes
+        self._lanes = lanes
         self._run_alone = run_alone or run
         self._computing = 0
         self._queue: deque[_Waiting] = deque()
@@ -84,7 +84,7 @@ class Batcher:
 
     async def start(self) -> None:
         """Begin to compute; the batcher now belongs to the running event loop."""
-        self._executor = ThreadPoolExecutor(self.lanes, thread_name_prefix="taxon-compute")
+        self._executor = ThreadPoolExecutor(self._lanes, thread_name_prefix="taxon-compute")
         self._stopping = False
         self._task = asyncio.create_task(self._work())
 
@@ -98,9 +98,9 @@ class Batcher:
         self._task = None
         self._executor.shutdown()
 
-    def turn_away(self, after: float) -> None:
+    def turn_away(self, longest: float) -> None:
         """Give those that would wait longer than so many seconds `Overloaded` at once."""
-        while self._queue and self.pace.wait(len(self._queue)) > after:
+        while self._queue and self.pace.wait(len(self._queue)) > longest:
             one = self._queue.pop()
             if not one.answer.done():
                 one.answer.set_exception(
@@ -169,7 +169,7 @@ class Batcher:
         raise result
 
     async def _work(self) -> None:
-        free = asyncio.Semaphore(self.lanes)
+        free = asyncio.Semaphore(self._lanes)
         async with asyncio.TaskGroup() as computing:
             while await free.acquire() and (batch := await self._collect()):
                 self._computing += 1
@@ -197,7 +197,7 @@ class Batcher:
             except TimeoutError:
                 break
         # The other lanes that are free have their share.
-        share = ceil(len(self._queue) / (self.lanes - self._computing))
+        share = ceil(len(self._queue) / (self._lanes - self._computing))
         size = min(share, self._max_batch_size)
         return [self._queue.popleft() for _ in range(size)]
 

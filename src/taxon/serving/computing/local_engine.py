@@ -22,7 +22,7 @@ from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.inference import Predictor
 from taxon.inference.lanes import lanes_of
 from taxon.preprocessing.statistics import picture_statistics
-from taxon.serving.computing.admission import Admission
+from taxon.serving.computing.admission import Admission, Everyone
 from taxon.serving.computing.batch import Row, prepared
 from taxon.serving.computing.batcher import Batcher
 from taxon.serving.computing.engine import FOREVER, Answer, Upload, describe
@@ -41,6 +41,7 @@ class LocalEngine:
         settings: batching and limits.
         threads: that decode; None: one a core.
         costs: what `measure_costs` gave; None: it is measured at the start.
+        refuses: whether it refuses what is too much; else someone before it does.
     """
 
     def __init__(
@@ -49,15 +50,18 @@ class LocalEngine:
         settings: ServingSettings,
         threads: int | None = None,
         costs: Mapping[int, float] | None = None,
+        *,
+        refuses: bool = True,
     ) -> None:
         self._predictor = predictor
         self._settings = settings
         self._threads = threads or available_cores()
         self._costs = costs
+        self._refuses = refuses
         self._lanes = lanes_of(predictor.backend)
         self._decoding = 0
         self._batcher = self._make_batcher(settings.max_batch_size)
-        self._admission = Admission(settings, self._batcher, 0.0)
+        self._admission = self._make_admission(0.0)
         self.description = describe(predictor)
 
     @property
@@ -81,13 +85,17 @@ class LocalEngine:
         # The first batch alone, slow since all is cold, would have the next requests refused.
         self._batcher.pace = Pace(costs[max(costs)])
         lone = _DECODING_TOO * costs[min(costs)]  # until one was seen
-        self._admission = Admission(self._settings, self._batcher, lone)
+        self._admission = self._make_admission(lone)
         await self._batcher.start()
 
     async def stop(self) -> None:
         """Finish what was admitted and end the threads."""
         await self._batcher.stop()
         await asyncio.to_thread(self._pool.shutdown)  # pictures that nobody wants may still decode
+
+    def turn_away(self, longest: float) -> None:
+        """Give those that would wait longer than so many seconds `Overloaded` at once."""
+        self._batcher.turn_away(longest)
 
     async def answer(
         self, pictures: Sequence[Upload], deadline: float = FOREVER
@@ -157,6 +165,14 @@ class LocalEngine:
     def _one_less(self) -> None:
         self._decoding -= 1
         self._batcher.changed()
+
+    def _make_admission(self, lone_seconds: float) -> Admission | Everyone:
+        if not self._refuses:
+            return Everyone()
+        batcher = self._batcher
+        return Admission(
+            self._settings, batcher.pace, self._lanes.count, lone_seconds, batcher.turn_away
+        )
 
     def _make_batcher(self, size: int) -> Batcher:
         # Held by each other, both would keep a model that was exchanged for a while yet.

@@ -83,6 +83,10 @@ class _Desk:
             case "unload":
                 await self._engines.pop(key).stop()
                 return Frame({"id": number})
+            case "turn away":
+                if key in self._engines:  # it may be closed by now
+                    self._engines[key].turn_away(header["longest"])
+                return Frame({"id": number})
             case "answer":
                 named = zip(header["names"], frame.parts, strict=True)
                 pictures = [Upload(name, part) for name, part in named]

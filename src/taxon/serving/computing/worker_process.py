@@ -130,6 +130,12 @@ class Worker:
         self.models.discard(key)
         await self._in_time({"do": "unload", "model": key})
 
+    def turn_away(self, key: str, longest: float) -> None:
+        """Have it turn away what would wait longer than so many seconds for a model."""
+        if self.alive and not self._writer.is_closing():
+            header = {"do": "turn away", "model": key, "longest": longest}
+            write_frame(self._writer, Frame({"id": next(self._numbers), **header}))
+
     async def _in_time(self, header: dict[str, Any]) -> Frame:
         """Ask; a process that does not answer must not keep the others from changing models."""
         try:

@@ -18,14 +18,13 @@ import numpy as np
 
 from taxon.core.errors import BundleError, ImageError, TaxonError
 from taxon.core.predictions import ImageBatch
+from taxon.serving.computing.admission import Admission
 from taxon.serving.computing.engine import FOREVER, Answer, Description, Upload
 from taxon.serving.computing.errors import DeadlinePassed, Overloaded
-from taxon.serving.computing.wire import (
-    Frame,
-    answers_of,
-    description_of,
-)
+from taxon.serving.computing.pace import Pace
+from taxon.serving.computing.wire import Frame, answers_of, description_of
 from taxon.serving.computing.worker_process import Worker, WorkerLost
+from taxon.serving.settings import ServingSettings
 
 _log = logging.getLogger("taxon.serving")
 _PAUSES = (0.0, 0.0, 0.5, 2.0, 10.0)  # seconds before it is replaced, by how often it died lately
@@ -61,7 +60,7 @@ class WorkerPool:
         hung_seconds: float = _HUNG_SECONDS,
     ) -> None:
         self._command = command
-        self._count = count
+        self.count = count
         self.hung_seconds = hung_seconds
         self._models: dict[str, _Model] = {}
         self._loading = asyncio.Lock()
@@ -72,9 +71,9 @@ class WorkerPool:
 
     async def start(self) -> None:
         """Start all."""
-        self.workers = [Worker(self._command) for _ in range(self._count)]
+        self.workers = [Worker(self._command) for _ in range(self.count)]
         await asyncio.gather(*(worker.start() for worker in self.workers))
-        self._keepers = [asyncio.create_task(self._keep(at)) for at in range(self._count)]
+        self._keepers = [asyncio.create_task(self._keep(at)) for at in range(self.count)]
 
     async def stop(self) -> None:
         """Let all finish, and wait for their ends."""
@@ -125,7 +124,11 @@ class WorkerPool:
 
     def has(self, key: str) -> bool:
         """Whether a process runs that has the model."""
-        return any(worker.alive and key in worker.models for worker in self.workers)
+        return bool(self.having(key))
+
+    def having(self, key: str) -> list[Worker]:
+        """The processes that run and have the model."""
+        return [worker for worker in self.workers if worker.alive and key in worker.models]
 
     def least_busy(self, key: str) -> Worker:
         """The process with the fewest pictures under way, of those that have the model.
@@ -133,7 +136,7 @@ class WorkerPool:
         Raises:
             Overloaded: none is there at the moment.
         """
-        having = [worker for worker in self.workers if worker.alive and key in worker.models]
+        having = self.having(key)
         if not having:
             raise Overloaded(_NONE_RUNS, "worker")
         return min(having, key=lambda worker: worker.pictures)
@@ -189,13 +192,17 @@ def _known(error: Exception) -> TaxonError:
 
 
 class WorkerEngine:
-    """One model in all processes of a pool; see `engine.Engine`."""
+    """One model in all processes of a pool; see `engine.Engine`.
 
-    def __init__(self, pool: WorkerPool, path: Path) -> None:
+    What is too much is refused here, before it is sent to a process.
+    """
+
+    def __init__(self, pool: WorkerPool, path: Path, settings: ServingSettings) -> None:
         self._pool = pool
         self._key = f"{next(_keys)} {path}"  # another one each time that a model is opened
         self._path = path
-        self._admitted = 0
+        self._pace = Pace()
+        self._admission = Admission(settings, self._pace, pool.count, 0.0, self._turn_away)
         self._running = False
 
     @property
@@ -206,7 +213,7 @@ class WorkerEngine:
     @property
     def depth(self) -> int:
         """How many pictures are admitted and not yet answered."""
-        return self._admitted
+        return self._admission.taken
 
     async def start(self) -> None:
         """Have the processes open the model."""
@@ -240,13 +247,30 @@ class WorkerEngine:
         count: int,
         deadline: float,
     ) -> list[Answer | ImageError]:
+        with self._admission.places(count):
+            lone = count == self._admission.taken == 1
+            begun = asyncio.get_running_loop().time()
+            answers = await self._ask_one(header, parts, count, deadline)
+            ended = asyncio.get_running_loop().time()
+            if lone:
+                self._admission.note_lone(ended - begun)
+            self._pace.note(count, begun, ended)
+            return answers
+
+    async def _ask_one(
+        self,
+        header: dict[str, Any],
+        parts: Sequence[bytes | memoryview],
+        count: int,
+        deadline: float,
+    ) -> list[Answer | ImageError]:
+        """Ask the process that has the least to do."""
         worker = self._pool.least_busy(self._key)
         left = None
         if deadline != FOREVER:
             left = deadline - asyncio.get_running_loop().time()
             header["timeout"] = left
         worker.pictures += count
-        self._admitted += count
         try:
             async with asyncio.timeout(None if left is None else max(0.0, left) + _LATE_SECONDS):
                 return answers_of(await worker.ask({"model": self._key, **header}, parts))
@@ -257,4 +281,8 @@ class WorkerEngine:
             raise DeadlinePassed("its time was over before it was computed") from None
         finally:
             worker.pictures -= count
-            self._admitted -= count
+
+    def _turn_away(self, longest: float) -> None:
+        """Have the processes turn away what would wait longer in them."""
+        for worker in self._pool.having(self._key):
+            worker.turn_away(self._key, longest)
