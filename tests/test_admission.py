@@ -14,7 +14,7 @@ from serving_apps import RED, MeanColour, make_predictor, until
 
 from taxon.core.errors import ImageError
 from taxon.serving import Batcher, Overloaded, ServingSettings
-from taxon.serving.computing.admission import Admission, Crowd
+from taxon.serving.computing.admission import Admission, Crowd, Room
 from taxon.serving.computing.batch import prepared
 from taxon.serving.computing.engine import Upload
 from taxon.serving.computing.errors import TooMany
@@ -101,6 +101,7 @@ def admission_of(
         at_once,
         lone_seconds,
         turned_away.append,
+        Clock(),
     )
 
 
@@ -113,6 +114,7 @@ def crowd(admission: Admission) -> None:
             with admission.places(1):
                 pass
     admission._pace = pace
+    assert admission._crowd.here
 
 
 class TestAdmission:
@@ -174,21 +176,87 @@ class TestAdmission:
         with admission.places(2), pytest.raises(Overloaded, match="200 ms, at most 100 are"):
             admission.places(1).__enter__()
 
+    def test_what_is_refused_for_other_reasons_makes_no_crowd_last(self) -> None:
+        clock = Clock()
+        admission = Admission(ServingSettings(), Pace(0.1), 1, 0.1, lambda _: None, clock)
+        crowd(admission)
+        clock.now = 0.4
+        for _ in range(20):
+            with pytest.raises(Overloaded), admission.places(1):
+                raise Overloaded("all computing processes are being replaced", "worker")
+        clock.now = 0.6
+        assert not admission._crowd.here
+
+
+def test_a_process_bounds_what_its_server_lets_in() -> None:
+    room = Room(3)
+    room.note_lone(1.0)
+    with room.places(2):
+        with pytest.raises(Overloaded, match="behind"):
+            room.places(2).__enter__()
+        with room.places(1):
+            assert room.taken == 3
+    assert room.taken == 0
+
 
 class TestTurningAway:
+    RED = staticmethod(prepared(make_predictor().prepare(RED, "red")))
+
+    @staticmethod
+    def batcher(on_their_way: int = 0) -> Batcher:
+        batcher = Batcher(
+            MeanColour().run,
+            max_batch_size=1 if on_their_way == 0 else 10,
+            max_delay_ms=100,
+            max_queue=100,
+            on_their_way=lambda: on_their_way,
+        )
+        batcher.pace = Pace(0.1)
+        return batcher
+
     def test_the_last_ones_go(self) -> None:
         async def work() -> None:
-            batcher = Batcher(MeanColour().run, max_batch_size=1, max_delay_ms=0, max_queue=100)
-            batcher.pace = Pace(0.1)
+            batcher = self.batcher()
             await batcher.start()
-            red = prepared(make_predictor().prepare(RED, "red"))
-            asked = [asyncio.ensure_future(batcher.submit(red)) for _ in range(9)]
+            asked = [asyncio.ensure_future(batcher.submit(self.RED)) for _ in range(9)]
             await asyncio.sleep(0)
             batcher.turn_away(0.55)
             assert batcher.depth == 5
             results = await asyncio.gather(*asked, return_exceptions=True)
             assert [isinstance(each, Overloaded) for each in results] == [False] * 5 + [True] * 4
             batcher.turn_away(0.0)  # nobody waits
+            await batcher.stop()
+
+        asyncio.run(work())
+
+    def test_but_none_of_several_that_belong_together(self) -> None:
+        async def work() -> None:
+            batcher = self.batcher()
+            await batcher.start()
+            many = asyncio.ensure_future(batcher.submit_many([self.RED] * 9))
+            await asyncio.sleep(0)
+            alone = asyncio.ensure_future(batcher.submit(self.RED))
+            await asyncio.sleep(0)
+            batcher.turn_away(0.0)
+            assert len(await many) == 9
+            with pytest.raises(Overloaded, match="more requests come"):
+                await alone
+            await batcher.stop()
+
+        asyncio.run(work())
+
+    def test_while_a_batch_waits_for_more(self) -> None:
+        async def work() -> None:
+            batcher = self.batcher(on_their_way=1)
+            await batcher.start()
+            asked = asyncio.ensure_future(batcher.submit(self.RED))
+            for _ in range(3):  # its window is open
+                await asyncio.sleep(0)
+            batcher.turn_away(0.0)
+            with pytest.raises(Overloaded):
+                await asked
+            await batcher.submit(self.RED)
+            assert batcher.running
             await batcher.stop()
 
         asyncio.run(work())

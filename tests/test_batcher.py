@@ -318,6 +318,16 @@ class TestPace:
         pace.note(1, first_arrived=100.0, ended=100.1)  # idle time in between is no work
         assert 0.4 < pace.seconds_each < 0.5
 
+    @pytest.mark.parametrize("together", [1, 4, 16])
+    def test_answers_that_come_together_count_as_one_batch(self, together: int) -> None:
+        pace = Pace()
+        for batch in range(1, 40):
+            for _ in range(together):
+                pace.note(1, 0.0, ended=0.1 * together * batch)
+                assert batch < 20 or 0.07 < pace.seconds_each < 0.13
+        pace.note(0, 0.0, ended=4.0 * together)
+        assert 0.07 < pace.seconds_each < 0.13
+
     @pytest.mark.parametrize("seed", range(5))
     def test_batches_grow_while_that_pays(self, seed: int) -> None:
         """Also where every other call takes twice as long: others have the machine too."""

@@ -69,8 +69,8 @@ def command(
         float,
         typer.Option(
             min=1,
-            help="A request that would wait longer gets 503 at once; while ever more come, one "
-            "that would wait for more than three pictures' time.",
+            help="A request that would wait longer gets 503 at once; while ever more are "
+            "under way, one that would wait longer than three lone pictures take.",
             rich_help_panel=LIMITS,
         ),
     ] = 1000.0,

@@ -8,10 +8,10 @@ import re
 import stat
 import struct
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -231,9 +231,8 @@ def _known_formats() -> tuple[str, ...]:
     """The formats among ours that this build of Pillow can read (AVIF is optional in it)."""
     # Not `Image.init()`: forty more modules, of formats that are not read, in every process.
     for name in FORMATS:
-        module = f"PIL.{_MODULES.get(name, name.capitalize())}ImagePlugin"
-        if find_spec(module) is not None:
-            import_module(module)
+        with suppress(ImportError):  # as Pillow does
+            import_module(f"PIL.{_MODULES.get(name, name.capitalize())}ImagePlugin")
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 

@@ -19,11 +19,11 @@ class ServingSettings:
             be less.
         max_delay_ms: how long, in milliseconds, the first picture of a batch waits for others
             that are being decoded.
-        max_queue: pictures accepted and not yet answered at most; beyond it a request gets
-            503. Also the most pictures that one request may bring.
+        max_queue: pictures of a model accepted and not yet answered at most; beyond it a request
+            gets 503. Also the most pictures that one request may bring.
         max_wait_ms: a request that would wait longer than this, by what pictures took lately,
-            gets 503. While more keep coming than are answered, less is allowed: three times what
-            a lone picture takes.
+            gets 503. While ever more requests are under way, less is allowed: three times what a
+            lone picture takes.
         timeout_ms: a request that was not begun after this gets 504 and is not computed; its
             header `X-Timeout-Ms` may ask for less.
         max_body_bytes: bytes of one request body at most.

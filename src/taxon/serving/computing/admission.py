@@ -17,23 +17,24 @@ from taxon.serving.computing.errors import Overloaded, TooMany
 from taxon.serving.computing.pace import Pace
 from taxon.serving.settings import ServingSettings
 
-_ANSWERS = 6  # in a row
-_MORE = 4  # requests that wait, the fewest of six answers by the fewest of the six before
-_LATEST = 16  # requests, of which
-_MANY = 2  # refused ones have a crowd last
-_CALM_SECONDS = 0.5  # without that, and it is gone
+_ANSWERS = 6  # in a row, of which the fewest requests under way are taken
+_MORE = 4  # of them than in the six answers before
+_LATEST = 16  # requests
+_MANY = 2  # refused ones among the latest: the crowd is still here
+_CALM_SECONDS = 0.5  # with fewer, and it is gone
 _LONE_TIMES = 3.0  # of what a lone picture takes, that may be waited in a crowd
+_FOR_LOAD = ("queue", "wait")  # reasons of refusals
 _WEIGHT = 0.1  # of the newest lone picture in the running mean
 
 
 class Crowd:
     """Whether more requests keep coming than are answered.
 
-    It comes when the fewest requests that waited during six answers are four more than during the
-    six before, and those four more than during the six before them. Clients that wait for their
-    answers make none, however many they are, and however many each of them asks for at once: no
-    more of them wait than before. It is gone after half a second in which fewer than two of sixteen
-    are refused.
+    It comes when the fewest requests that were under way during six answers are four more than
+    during the six before, and those four more than during the six before them. Clients that wait
+    for their answers make none, once all of them have begun: no more requests are under way than
+    before, however many each of them asks for at once. It is gone after half a second in which
+    fewer than two of sixteen are refused.
 
     Args:
         clock: seconds.
@@ -41,7 +42,7 @@ class Crowd:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._waiting = deque[int](maxlen=3 * _ANSWERS)
+        self._under_way = deque[int](maxlen=3 * _ANSWERS)
         self._refused = deque[bool](maxlen=_LATEST)
         self._ends = float("-inf")
 
@@ -51,23 +52,23 @@ class Crowd:
         return self._clock() < self._ends
 
     def refused(self) -> None:
-        """Count one that was not taken in, or turned away later."""
+        """Count one for which there was no room, or that was turned away later."""
         self._refused.append(True)
         if self.here and sum(self._refused) >= _MANY:
             self._ends = self._clock() + _CALM_SECONDS
 
-    def answered(self, waiting: int) -> None:
-        """Count one that is done with, and how many still wait."""
+    def answered(self, under_way: int) -> None:
+        """Count one that is done with, and how many are not."""
         self._refused.append(False)
-        self._waiting.append(waiting)
-        counts = list(self._waiting)
+        self._under_way.append(under_way)
+        counts = list(self._under_way)
         if len(counts) < 3 * _ANSWERS:
             return
         first, second, third = (
             min(counts[begin : begin + _ANSWERS]) for begin in range(0, 3 * _ANSWERS, _ANSWERS)
         )
         if second >= first + _MORE and third >= second + _MORE:
-            self._waiting.clear()
+            self._under_way.clear()
             self._ends = self._clock() + _CALM_SECONDS
 
 
@@ -81,6 +82,7 @@ class Admission:
         at_once: pictures computed side by side; twice as many are taken in, whatever the time.
         lone_seconds: what a picture takes that has nobody beside it; 0: not known yet.
         turn_away: called when a crowd comes, with the seconds that may be waited in it.
+        clock: seconds.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Admission:
         at_once: int,
         lone_seconds: float,
         turn_away: Callable[[float], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._most = settings.max_queue
         self._longest = settings.max_wait_ms / 1000
@@ -97,7 +100,7 @@ class Admission:
         self._enough = 2 * at_once
         self._lone = lone_seconds
         self._turn_away = turn_away
-        self._crowd = Crowd()
+        self._crowd = Crowd(clock)
         self._requests = 0
         self.taken = 0
 
@@ -126,8 +129,9 @@ class Admission:
             finally:
                 self.taken -= count
                 self._requests -= 1
-        except Overloaded:
-            self._crowd.refused()
+        except Overloaded as error:
+            if error.reason in _FOR_LOAD:
+                self._crowd.refused()
             raise
         except BaseException:
             self._answered()
@@ -165,10 +169,15 @@ class Admission:
         return min(self._longest, _LONE_TIMES * self._lone) if self._lone else self._longest
 
 
-class Everyone:
-    """Takes all in and counts them: for a process whose server has refused what is too much."""
+class Room:
+    """Places alone, whatever the wait: for a process whose server refuses what is too much.
 
-    def __init__(self) -> None:
+    Args:
+        most: how many; a server's clients may leave while a process still computes for them.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
         self.taken = 0
 
     def note_lone(self, seconds: float) -> None:
@@ -176,7 +185,13 @@ class Everyone:
 
     @contextmanager
     def places(self, count: int) -> Iterator[None]:
-        """Count pictures while they are computed."""
+        """Hold places for the pictures of a request.
+
+        Raises:
+            Overloaded: too many are taken at the moment.
+        """
+        if self.taken + count > self._most:
+            raise Overloaded("a computing process is behind; try again shortly")
         self.taken += count
         try:
             yield

@@ -19,12 +19,13 @@ from taxon.serving.computing.pace import Pace
 _log = logging.getLogger("taxon.serving")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Waiting:
     source: Source
     answer: asyncio.Future[Row]
     arrived: float
     deadline: float
+    together: bool
 
 
 class Batcher:
@@ -99,31 +100,43 @@ class Batcher:
         self._executor.shutdown()
 
     def turn_away(self, longest: float) -> None:
-        """Give those that would wait longer than so many seconds `Overloaded` at once."""
-        while self._queue and self.pace.wait(len(self._queue)) > longest:
-            one = self._queue.pop()
-            if not one.answer.done():
-                one.answer.set_exception(
-                    Overloaded("more requests come than can be answered; try again shortly", "wait")
-                )
+        """Give lone pictures that would wait longer than so many seconds `Overloaded` at once."""
+        turned_away = [
+            one
+            for place, one in enumerate(self._queue)
+            if self.pace.wait(place + 1) > longest and not one.together and not one.answer.done()
+        ]
+        for one in turned_away:
+            self._queue.remove(one)
+            one.answer.set_exception(
+                Overloaded("more requests come than can be answered; try again shortly", "wait")
+            )
 
     def changed(self) -> None:
         """Say that fewer pictures are on their way than before."""
         self._changed.set()
 
-    async def submit(self, source: Source, deadline: float = float("inf")) -> Row:
+    async def submit(
+        self, source: Source, deadline: float = float("inf"), *, together: bool = False
+    ) -> Row:
         """Compute one picture together with whatever else arrives; raises what `submit_many`
         raises.
         """
-        return (await self.submit_many([source], deadline))[0]
+        return (await self.submit_many([source], deadline, together=together))[0]
 
     async def submit_many(
-        self, sources: Sequence[Source], deadline: float = float("inf")
+        self,
+        sources: Sequence[Source],
+        deadline: float = float("inf"),
+        *,
+        together: bool = True,
     ) -> list[Row]:
         """Compute several pictures; all are accepted, or none.
 
         Args:
             deadline: by the event loop's clock; what was not begun by then is not computed.
+            together: whether other pictures are of no use without one of these; then none of them
+                is turned away.
 
         Returns:
             One row a picture, in their order.
@@ -145,7 +158,9 @@ class Batcher:
             )
         loop = asyncio.get_running_loop()
         now = loop.time()
-        waiting = [_Waiting(source, loop.create_future(), now, deadline) for source in sources]
+        waiting = [
+            _Waiting(source, loop.create_future(), now, deadline, together) for source in sources
+        ]
         self._queue.extend(waiting)
         self._changed.set()
         try:
@@ -182,13 +197,23 @@ class Batcher:
 
     async def _collect(self) -> list[_Waiting]:
         """Wait for the next batch; empty once the batcher stops and nothing is left."""
-        while not self._queue and not self._stopping:
-            await self._next_change()
-        if not self._queue:
-            return []
+        while self._queue or not self._stopping:
+            if not self._queue:
+                await self._next_change()
+                continue
+            await self._window()
+            # The other lanes that are free have their share.
+            share = ceil(len(self._queue) / (self._lanes - self._computing))
+            size = min(share, self._max_batch_size)
+            if size:  # else all of them were turned away meanwhile
+                return [self._queue.popleft() for _ in range(size)]
+        return []
+
+    async def _window(self) -> None:
+        """Wait for pictures that are on their way, as long as the first one may."""
         closes = self._queue[0].arrived + self._max_delay
         loop = asyncio.get_running_loop()
-        while len(self._queue) < self._max_batch_size and not self._stopping:
+        while 0 < len(self._queue) < self._max_batch_size and not self._stopping:
             if loop.time() >= closes or self._on_their_way() <= 0:
                 break
             try:
@@ -196,10 +221,6 @@ class Batcher:
                     await self._next_change()
             except TimeoutError:
                 break
-        # The other lanes that are free have their share.
-        share = ceil(len(self._queue) / (self._lanes - self._computing))
-        size = min(share, self._max_batch_size)
-        return [self._queue.popleft() for _ in range(size)]
 
     async def _next_change(self) -> None:
         self._changed.clear()

@@ -61,12 +61,16 @@ class Description:
         image_size: (height, width) in pixels of prepared pictures.
         frame: (width, height) where whole pictures of this size go in; None: this side resizes.
         platform: how the backend is called.
+        seconds_each: that a picture takes among many; 0: not measured.
+        lone_seconds: that it takes by itself, decoding included; 0: not measured.
     """
 
     spec: ModelSpec
     image_size: tuple[int, int]
     frame: tuple[int, int] | None
     platform: str
+    seconds_each: float = 0.0
+    lone_seconds: float = 0.0
 
 
 def describe(predictor: Predictor) -> Description:

@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.inference import Predictor
 from taxon.inference.lanes import lanes_of
 from taxon.preprocessing.statistics import picture_statistics
-from taxon.serving.computing.admission import Admission, Everyone
+from taxon.serving.computing.admission import Admission, Room
 from taxon.serving.computing.batch import Row, prepared
 from taxon.serving.computing.batcher import Batcher
 from taxon.serving.computing.engine import FOREVER, Answer, Upload, describe
@@ -86,6 +87,9 @@ class LocalEngine:
         self._batcher.pace = Pace(costs[max(costs)])
         lone = _DECODING_TOO * costs[min(costs)]  # until one was seen
         self._admission = self._make_admission(lone)
+        self.description = replace(
+            self.description, seconds_each=costs[max(costs)], lone_seconds=lone
+        )
         await self._batcher.start()
 
     async def stop(self) -> None:
@@ -106,7 +110,10 @@ class LocalEngine:
             asked = [_Picture(self._predictor, picture, until) for picture in pictures]
             if self._admission.taken == 1 and self._batcher.running:
                 return [await self._alone(asked[0])]
-            answers = [asyncio.ensure_future(self._one(picture, deadline)) for picture in asked]
+            together = len(asked) > 1
+            answers = [
+                asyncio.ensure_future(self._one(picture, deadline, together)) for picture in asked
+            ]
             try:
                 return await asyncio.gather(*answers)
             finally:  # where one fails, nobody wants the others any more
@@ -117,7 +124,7 @@ class LocalEngine:
         """Compute prepared pictures; see `Engine`."""
         with self._admission.places(len(images)):
             sources = [prepared(image) for image in images]
-            rows = await self._batcher.submit_many(sources, deadline)
+            rows = await self._batcher.submit_many(sources, deadline, together=len(sources) > 1)
             described = self._pool.submit(_described, images)
             statistics = await asyncio.wrap_future(described)
         return [Answer(row, 0.0, of) for row, of in zip(rows, statistics, strict=True)]
@@ -142,13 +149,14 @@ class LocalEngine:
         except ImageError as error:
             return error
 
-    async def _one(self, picture: _Picture, deadline: float) -> Answer | ImageError:
+    async def _one(self, picture: _Picture, deadline: float, together: bool) -> Answer | ImageError:
         try:
             if self._lanes.threads == 1:
                 source = picture.prepare
             else:
                 source = prepared(await self._decoded(picture))
-            return picture.answer(await self._batcher.submit(source, deadline))
+            row = await self._batcher.submit(source, deadline, together=together)
+            return picture.answer(row)
         except ImageError as error:
             return error
 
@@ -166,9 +174,9 @@ class LocalEngine:
         self._decoding -= 1
         self._batcher.changed()
 
-    def _make_admission(self, lone_seconds: float) -> Admission | Everyone:
+    def _make_admission(self, lone_seconds: float) -> Admission | Room:
         if not self._refuses:
-            return Everyone()
+            return Room(self._settings.max_queue)
         batcher = self._batcher
         return Admission(
             self._settings, batcher.pace, self._lanes.count, lone_seconds, batcher.turn_away

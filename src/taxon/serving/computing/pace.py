@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-_WEIGHT = 0.1  # of the newest batch in the running mean
+_KEPT = 0.98  # of what is known, with each picture
+_KNOWN = 20.0  # pictures, that what is known before counts for
 _SECONDS = 0.5  # that the batch size may be measured
 _GAIN = 0.97  # of what a picture costs, that a larger batch must come down to
 _MOST_ROUNDS = 20
@@ -13,24 +14,31 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Pace:
-    """The seconds that a picture costs while there is work: a running mean over batches.
+    """The seconds that a picture costs while there is work, over the latest fifty or so.
 
-    What counts is the time from one batch's end to the next one's, so that decoding, which
+    What counts is the time from one answer's end to the next one's, so that decoding, which
     shares the cores, is in it; idle time is not.
+
+    Args:
+        seconds_each: as it is known before; 0: not at all.
     """
 
     def __init__(self, seconds_each: float = 0.0) -> None:
-        self.seconds_each = seconds_each  # 0: nothing measured yet
+        self._pictures = _KNOWN if seconds_each else 0.0
+        self._seconds = seconds_each * self._pictures
         self._ended = 0.0
+
+    @property
+    def seconds_each(self) -> float:
+        """Seconds a picture; 0 where nothing is known."""
+        return self._seconds / self._pictures if self._pictures else 0.0
 
     def note(self, pictures: int, first_arrived: float, ended: float) -> None:
         """Count a batch: how many pictures, when the first arrived, when it ended (one clock)."""
-        each = (ended - max(first_arrived, self._ended)) / pictures
+        kept = _KEPT**pictures
+        self._pictures = kept * self._pictures + pictures
+        self._seconds = kept * self._seconds + ended - max(first_arrived, self._ended)
         self._ended = ended
-        if self.seconds_each:
-            self.seconds_each += _WEIGHT * (each - self.seconds_each)
-        else:
-            self.seconds_each = each
 
     def wait(self, pictures: int) -> float:
         """Seconds until so many pictures are answered."""

@@ -96,6 +96,8 @@ def described_frame(number: int, description: Description) -> Frame:
         "image_size": description.image_size,
         "frame": description.frame,
         "platform": description.platform,
+        "seconds_each": description.seconds_each,
+        "lone_seconds": description.lone_seconds,
     }
     return Frame({"id": number, "description": told})
 
@@ -109,6 +111,8 @@ def description_of(frame: Frame) -> Description:
         (height, width),
         None if told["frame"] is None else (told["frame"][0], told["frame"][1]),
         told["platform"],
+        told["seconds_each"],
+        told["lone_seconds"],
     )
 
 

@@ -201,8 +201,9 @@ class WorkerEngine:
         self._pool = pool
         self._key = f"{next(_keys)} {path}"  # another one each time that a model is opened
         self._path = path
+        self._settings = settings
         self._pace = Pace()
-        self._admission = Admission(settings, self._pace, pool.count, 0.0, self._turn_away)
+        self._admission = self._make_admission(0.0)
         self._running = False
 
     @property
@@ -218,6 +219,8 @@ class WorkerEngine:
     async def start(self) -> None:
         """Have the processes open the model."""
         self.description = await self._pool.load(self._key, self._path)
+        self._pace = Pace(self.description.seconds_each / self._pool.count)
+        self._admission = self._make_admission(self.description.lone_seconds)
         self._running = True
 
     async def stop(self) -> None:
@@ -252,7 +255,7 @@ class WorkerEngine:
             begun = asyncio.get_running_loop().time()
             answers = await self._ask_one(header, parts, count, deadline)
             ended = asyncio.get_running_loop().time()
-            if lone:
+            if lone and header["do"] == "answer" and isinstance(answers[0], Answer):
                 self._admission.note_lone(ended - begun)
             self._pace.note(count, begun, ended)
             return answers
@@ -281,6 +284,11 @@ class WorkerEngine:
             raise DeadlinePassed("its time was over before it was computed") from None
         finally:
             worker.pictures -= count
+
+    def _make_admission(self, lone_seconds: float) -> Admission:
+        return Admission(
+            self._settings, self._pace, self._pool.count, lone_seconds, self._turn_away
+        )
 
     def _turn_away(self, longest: float) -> None:
         """Have the processes turn away what would wait longer in them."""
