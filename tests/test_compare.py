@@ -792,8 +792,9 @@ def test_tags_with_unknown_ones(tags: Path, tags_run: Path, tmp_path: Path) -> N
         for record in manifest.records:
             known = [name for name in record.labels if name != first]
             writer.writerow([record.path, "|".join([*known, f"?{first}"])])
-    lean = leaning(tags_run, tmp_path / "lean", manifest.label_space.names[1])
-    result = api.compare(tags_run, lean, table, split="all", out=tmp_path / "out")
+    never = leaning(tags_run, tmp_path / "never", manifest.label_space.names[1], -50.0)
+    always = leaning(tags_run, tmp_path / "always", manifest.label_space.names[1])
+    result = api.compare(never, always, table, split="all", out=tmp_path / "out")
     metrics = result.metrics
     assert metrics.n == len(manifest) and metrics.task == "multilabel"
     entry = metrics.per_class[first]

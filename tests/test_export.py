@@ -61,7 +61,9 @@ def test_dynamic_batch_equals_pytorch(run: Path, batch: int) -> None:
 def test_multilabel_graph_ends_in_a_sigmoid(tags_run: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
     outputs = load_predictor(tags_run, backend="onnx").run(images)
-    np.testing.assert_allclose(outputs.probabilities, 1 / (1 + np.exp(-outputs.logits)), atol=1e-5)
+    policy = read_bundle(tags_run).spec.policy
+    calibrated = outputs.logits * np.array(policy.scale) + np.array(policy.bias)
+    np.testing.assert_allclose(outputs.probabilities, 1 / (1 + np.exp(-calibrated)), atol=1e-5)
 
 
 def test_verify_on_golden_and_on_data(run: Path, defects: Path) -> None:
