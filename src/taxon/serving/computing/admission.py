@@ -18,7 +18,8 @@ from taxon.serving.computing.pace import Pace
 from taxon.serving.settings import ServingSettings
 
 _ANSWERS = 6  # in a row, of which the fewest requests under way are taken
-_MORE = 4  # of them than in the six answers before
+_MORE = 3  # of them than in the six answers before
+_FEWEST = 8  # under way in a crowd; a few clients soon vary by three
 _LATEST = 16  # requests
 _MANY = 2  # refused ones among the latest: the crowd is still here
 _CALM_SECONDS = 0.5  # with fewer, and it is gone
@@ -30,11 +31,11 @@ _WEIGHT = 0.1  # of the newest lone picture in the running mean
 class Crowd:
     """Whether more requests keep coming than are answered.
 
-    It comes when the fewest requests that were under way during six answers are four more than
-    during the six before, and those four more than during the six before them. Clients that wait
-    for their answers make none, once all of them have begun: no more requests are under way than
-    before, however many each of them asks for at once. It is gone after half a second in which
-    fewer than two of sixteen are refused.
+    It comes when the fewest requests that were under way during six answers are three more than
+    during the six before, those three more than during the six before them, and eight at least.
+    Clients that wait for their answers make none, once all of them have begun: no more requests are
+    under way than before, however many each of them asks for at once. It is gone after half a
+    second in which fewer than two of sixteen are refused.
 
     Args:
         clock: seconds.
@@ -67,7 +68,7 @@ class Crowd:
         first, second, third = (
             min(counts[begin : begin + _ANSWERS]) for begin in range(0, 3 * _ANSWERS, _ANSWERS)
         )
-        if second >= first + _MORE and third >= second + _MORE:
+        if second >= first + _MORE and third >= max(second + _MORE, _FEWEST):
             self._under_way.clear()
             self._ends = self._clock() + _CALM_SECONDS
 
