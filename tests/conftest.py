@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -24,6 +25,7 @@ import taxon
 from taxon.api import artefact_checks, training
 from taxon.data.samples import generate_samples
 from taxon.serving import ServingSettings
+from taxon.serving.logs import SERVER_LOGGERS, PatientHandler
 
 # No test may wait for a hub: what needs one must fail at once, here as on a closed network.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -102,6 +104,19 @@ def exporter(request: pytest.FixtureRequest) -> Iterator[None]:
     """The real exporter where a file is about exports, else the quick one."""
     with real_exporter() if request.path.name in ABOUT_EXPORTS else quick_exporter():
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_server_logs() -> Iterator[None]:
+    """What `taxon serve` sets up in this process writes no lines among pytest's own."""
+    yield
+    for name in ("", *SERVER_LOGGERS):
+        logger = logging.getLogger(name)
+        for handler in list(logger.handlers):
+            if isinstance(handler, PatientHandler):
+                logger.removeHandler(handler)
+                handler.close()
+        logger.propagate = True
 
 
 @pytest.fixture

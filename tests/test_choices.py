@@ -161,6 +161,7 @@ def test_stages_on_trial_come_last() -> None:
         load_config("staged", overrides=["stages.0.trial=true"])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter:UserWarning")
 def test_auto_leaves_nothing_open_says_why_and_is_the_same_on_another_device(
     run: Path, few: Path, tmp_path: Path

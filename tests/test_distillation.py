@@ -364,6 +364,7 @@ def test_a_teacher_that_was_trained_on_held_out_pictures_is_noticed(
     assert f"(validation {counts['validation']}, test {counts['test']})" in note
 
 
+@pytest.mark.slow
 def test_several_tags_with_an_artefact_alone_as_teacher(
     tags: Path, tags_run: Path, tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ def test_the_stand_in_refuses_what_was_left_on_the_cpu() -> None:
             layer(pictures.to(DEVICE)).detach().numpy()
 
 
+@pytest.mark.slow
 def test_stages_of_several_labels_with_all_that_has_a_state(tags: Path, tmp_path: Path) -> None:
     _both(tags, tmp_path, *EVERYTHING, "loss.multilabel=asymmetric", recipe="staged")
 

@@ -139,6 +139,7 @@ class TestImport:
         )
         assert loaded.split() == ["False", "False"]
 
+    @pytest.mark.slow
     def test_it_changes_nothing_in_the_process_and_says_nothing(self) -> None:
         printed = _in_a_process(
             "import os, warnings; import numpy as np, torch; from PIL import Image\n"

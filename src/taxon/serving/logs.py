@@ -19,7 +19,7 @@ request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("request
 _STANDARD_ERROR = 2
 _MOST_LINES = 10_000  # that wait to be written
 _LAST_SECONDS = 1.0  # for what waits at the end
-_LOGGERS = ("taxon", "taxon.access", "uvicorn.error")
+SERVER_LOGGERS = ("taxon", "taxon.access", "uvicorn.error")
 # What a record has of its own; anything else was given with `extra`.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
@@ -135,7 +135,7 @@ def install_logs(*, as_json: bool, access: bool) -> None:
     handler.setFormatter(JsonFormatter() if as_json else LineFormatter())
     logging.getLogger().handlers = [handler]  # what libraries say too is in one form
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings are 400s
-    for name in _LOGGERS:
+    for name in SERVER_LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [handler] if name != "taxon.access" else []
         logger.propagate = name == "taxon.access"  # to "taxon"

@@ -255,9 +255,10 @@ class WorkerEngine:
             begun = asyncio.get_running_loop().time()
             answers = await self._ask_one(header, parts, count, deadline)
             ended = asyncio.get_running_loop().time()
-            if lone and header["do"] == "answer" and isinstance(answers[0], Answer):
+            if not lone:
+                self._pace.note(count, begun, ended)
+            elif header["do"] == "answer" and isinstance(answers[0], Answer):
                 self._admission.note_lone(ended - begun)
-            self._pace.note(count, begun, ended)
             return answers
 
     async def _ask_one(
