@@ -24,7 +24,14 @@ from hypothesis import strategies as st
 from pictures import encode, pattern, write_folders, write_picture, write_table
 
 from taxon.core.errors import DataError, TaxonError
-from taxon.data import Columns, Manifest, load_manifest, read_source, write_manifest
+from taxon.data import (
+    Columns,
+    Manifest,
+    load_manifest,
+    read_manifest,
+    read_source,
+    write_manifest,
+)
 from taxon.data.sources.listing import Listing
 
 quick = settings(
@@ -302,6 +309,25 @@ def test_damaged_manifests_give_rows_or_an_error(damage: list[tuple[float, int]]
             content[int(place * len(content))] = value
         (folder / "m.parquet").write_bytes(content)
         _load(folder / "m.parquet")
+
+
+@pytest.mark.parametrize(
+    ("content", "right"), [(b"a.png", True), (b"\xff.png", False)], ids=["text", "not text"]
+)
+def test_a_manifest_whose_text_is_bytes(tmp_path: Path, content: bytes, right: bool) -> None:
+    for seed, letter in enumerate("ab"):
+        write_picture(tmp_path / f"{letter}.png", seed)
+    table = write_table(tmp_path / "t.csv", ("path", "label"), [("a.png", "x"), ("b.png", "y")])
+    write_manifest(load_manifest(table), tmp_path / "m.parquet")
+    written = pq.read_table(tmp_path / "m.parquet")
+    ids = pa.array([content, b"b.png"], pa.binary())
+    pq.write_table(written.set_column(0, "id", ids), tmp_path / "m.parquet")
+    if right:
+        records = read_manifest(tmp_path / "m.parquet").records
+        assert [record.id for record in records] == ["a.png", "b.png"]
+        return
+    with pytest.raises(DataError, match="is damaged"):
+        read_manifest(tmp_path / "m.parquet")
 
 
 JSON = st.recursive(

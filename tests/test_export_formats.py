@@ -255,11 +255,8 @@ def test_output_that_cannot_be_written_leaves_nothing(run: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     "name",
     [
-        "onnx-fp16",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("torch-export", "openvino", "triton")
-        ),
+        "torch-export",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("openvino", "triton")),
     ],
 )
 def test_full_disk_is_one_line_and_leaves_nothing(name: str, run: Path, tmp_path: Path) -> None:

@@ -234,9 +234,11 @@ def read_manifest(path: Path) -> Manifest:
         metadata = table.schema.metadata or {}
         label_space = LabelSpace.model_validate_json(metadata[_LABELS_KEY])
         known = [name for name in _SCHEMA.names if name in table.column_names]
+        # A damaged file may still be one of Parquet, with columns of other types.
+        columns = table.select(known).cast(pa.schema([_SCHEMA.field(name) for name in known]))
         records = tuple(
             Record(**{**row, **{name: _VALUES[name](row[name]) for name in _VALUES if name in row}})
-            for row in table.select(known).to_pylist()
+            for row in columns.to_pylist()
         )
         root = Path(metadata[b"taxon.root"].decode())
         skipped = tuple(Skipped(*row) for row in json.loads(metadata[b"taxon.skipped"]))
