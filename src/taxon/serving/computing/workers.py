@@ -12,7 +12,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -233,43 +232,34 @@ class WorkerEngine:
     ) -> list[Answer | ImageError]:
         """Have a process decode and compute pictures."""
         header = {"do": "answer", "names": [picture.name for picture in pictures]}
-        parts = [picture.part for picture in pictures]
-        return await self._ask(header, parts, len(pictures), deadline)
+        request = Frame(header, [picture.part for picture in pictures])
+        return await self._ask(request, len(pictures), deadline)
 
     async def compute(self, images: ImageBatch, deadline: float = FOREVER) -> list[Answer]:
         """Have a process compute prepared pictures."""
         header = {"do": "compute", "shape": list(images.shape)}
         values = np.ascontiguousarray(images).data.cast("B")
-        answers = await self._ask(header, [values], len(images), deadline)
+        answers = await self._ask(Frame(header, [values]), len(images), deadline)
         return [answer for answer in answers if isinstance(answer, Answer)]
 
-    async def _ask(
-        self,
-        header: dict[str, Any],
-        parts: Sequence[bytes | memoryview],
-        count: int,
-        deadline: float,
-    ) -> list[Answer | ImageError]:
+    async def _ask(self, request: Frame, count: int, deadline: float) -> list[Answer | ImageError]:
         with self._admission.places(count):
             lone = count == self._admission.taken == 1
             begun = asyncio.get_running_loop().time()
-            answers = await self._ask_one(header, parts, count, deadline)
+            answers = await self._ask_one(request, count, deadline)
             ended = asyncio.get_running_loop().time()
             if not lone:
                 self._pace.note(count, begun, ended)
-            elif header["do"] == "answer" and isinstance(answers[0], Answer):
+            elif request.header["do"] == "answer" and isinstance(answers[0], Answer):
                 self._admission.note_lone(ended - begun)
             return answers
 
     async def _ask_one(
-        self,
-        header: dict[str, Any],
-        parts: Sequence[bytes | memoryview],
-        count: int,
-        deadline: float,
+        self, request: Frame, count: int, deadline: float
     ) -> list[Answer | ImageError]:
         """Ask the process that has the least to do."""
         worker = self._pool.least_busy(self._key)
+        header = {"model": self._key, **request.header}
         left = None
         if deadline != FOREVER:
             left = deadline - asyncio.get_running_loop().time()
@@ -277,7 +267,7 @@ class WorkerEngine:
         worker.pictures += count
         try:
             async with asyncio.timeout(None if left is None else max(0.0, left) + _LATE_SECONDS):
-                return answers_of(await worker.ask({"model": self._key, **header}, parts))
+                return answers_of(await worker.ask(header, request.parts))
         except TimeoutError:
             if worker.silent_seconds > self._pool.hung_seconds:
                 _log.error("a computing process does not answer; it is ended")
