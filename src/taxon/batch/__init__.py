@@ -1,0 +1,1 @@
+"""Many pictures: a plan of parts, each computed and written once, whichever engine runs them."""

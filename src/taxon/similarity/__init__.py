@@ -1,0 +1,1 @@
+"""Plain functions on features: nearest neighbours, and which pictures to label next."""
