@@ -18,8 +18,12 @@ class Docstrings(griffe.Extension):
     def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         """Change an object's docstring as it is loaded."""
         if obj.docstring is not None:
-            text = JOINT.sub(_apart, obj.docstring.value)
-            obj.docstring.value = text.replace("][", "]\\[")
+            obj.docstring.value = one_name_a_line(obj.docstring.value).replace("][", "]\\[")
+
+
+def one_name_a_line(docstring: str) -> str:
+    """Return a docstring in which each name has an entry of its own."""
+    return JOINT.sub(_apart, docstring)
 
 
 def _apart(joint: re.Match[str]) -> str:

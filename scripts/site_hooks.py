@@ -63,7 +63,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         text = (ROOT / name).read_text(encoding="utf-8")
         return _relinked(text.split("\n", 1)[1], PurePosixPath(name), here)
 
-    return PLACE.sub(filled, _relinked(markdown, here, here))
+    return _with_lists(PLACE.sub(filled, _relinked(markdown, here, here)))
 
 
 def _named(entries: Any) -> Iterator[str]:
@@ -90,6 +90,20 @@ def _expanded(entries: Any, found: dict[str, list[str]]) -> Any:
         elif found["guides/*"]:
             pages.append(dict.fromkeys(entry, found["guides/*"]))
     return pages
+
+
+def _with_lists(text: str) -> str:
+    """Put an empty line before lists and tables that follow a paragraph, as MkDocs wants it."""
+    lines: list[str] = []
+    fenced = False
+    for line in text.split("\n"):
+        fenced ^= line.lstrip().startswith("```")
+        begins = re.match(r"([-*]|\d+\.) |\|", line)
+        after = lines[-1] if lines else ""
+        if begins and not fenced and after and not re.match(r"([-*]|\d+\.) |\||\s", after):
+            lines.append("")
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def _relinked(text: str, source: PurePosixPath, here: PurePosixPath) -> str:

@@ -12,6 +12,7 @@ from typing import Any, get_origin
 import griffe
 import typer
 from pydantic import BaseModel
+from site_docstrings import one_name_a_line
 
 import taxon
 from taxon.cli.main import app
@@ -60,12 +61,12 @@ def other_names() -> str:
 
 
 def _usage(name: str, command: Any) -> str:
-    words = [each.metavar or each.name.upper() for each in command.params if _is_argument(each)]
+    words = [
+        each.metavar if each.required or each.metavar.startswith("[") else f"[{each.metavar}]"
+        for each in command.params
+        if each.param_type_name == "argument"
+    ]
     return f"```text\ntaxon {name} [OPTIONS] {' '.join(words)}".rstrip() + "\n```"
-
-
-def _is_argument(parameter: Any) -> bool:
-    return bool(parameter.param_type_name == "argument")
 
 
 def _arguments(arguments: list[Any]) -> str:
@@ -98,7 +99,7 @@ def _default(option: Any) -> str:
 
 def _sections(model: type[BaseModel], prefix: str, definitions: dict[str, Any]) -> Iterator[str]:
     """One section a model: its sentence, its keys, then the models within it."""
-    text = griffe.Docstring(model.__doc__ or "", lineno=1).parse("google")
+    text = griffe.Docstring(one_name_a_line(model.__doc__ or "")).parse("google")
     about = next((part.value for part in text if part.kind.value == "text"), "")
     said = {
         each.name: each.description
@@ -106,8 +107,6 @@ def _sections(model: type[BaseModel], prefix: str, definitions: dict[str, Any]) 
         if part.kind.value == "attributes"
         for each in part.value
     }
-    for names in [key for key in said if "," in key]:
-        said |= dict.fromkeys((name.strip() for name in names.split(",")), said[names])
     schema = model.model_json_schema()
     rows, inner = [], []
     for name, field in model.model_fields.items():
