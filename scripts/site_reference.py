@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_origin
@@ -26,7 +27,7 @@ def commands() -> str:
     """Every command with its arguments and options, from the command line itself."""
     group: Any = typer.main.get_command(app)
     parts = [_options(group.params, "Options of `taxon` itself")]
-    for name, command in group.commands.items():
+    for name, command in every_command(group):
         parts += [f"## taxon {name}", _prose(command.help), _usage(name, command)]
         arguments = [each for each in command.params if each.param_type_name == "argument"]
         parts.append(_arguments(arguments))
@@ -36,6 +37,15 @@ def commands() -> str:
             own = [each for each in options if each.rich_help_panel == panel and not each.hidden]
             parts.append(_options(own, panel or "Options"))
     return "\n\n".join(part for part in parts if part)
+
+
+def every_command(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Commands by their names, those of groups within it too (`deploy ray`)."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from every_command(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 def configuration() -> str:
@@ -77,13 +87,32 @@ def _arguments(arguments: list[Any]) -> str:
 def _options(options: list[Any], title: str) -> str:
     rows = [
         [
-            ", ".join(f"`{word}`" for word in (*each.opts, *each.secondary_opts)),
-            _cell(each.help),
+            " ".join([", ".join(f"`{word}`" for word in _words(each)), _value(each)]).strip(),
+            _cell(" ".join([each.help or "", _choices(each)])),
             _default(each),
         ]
         for each in options
     ]
     return f"**{title}**\n\n{_table(['Option', 'What it does', 'Default'], rows)}" if rows else ""
+
+
+def _words(option: Any) -> list[str]:
+    return [*option.opts, *option.secondary_opts]
+
+
+def _value(option: Any) -> str:
+    """What is typed after it, in a word; nothing after a switch."""
+    if option.is_bool_flag:
+        return ""
+    kinds = {Path: "path", str: "text", int: "number", float: "number"}
+    return _cell(option.metavar or kinds.get(option.type_descriptor.annotation, ""))
+
+
+def _choices(option: Any) -> str:
+    kind = option.type_descriptor.annotation
+    if not (isinstance(kind, type) and issubclass(kind, Enum)):
+        return ""
+    return f"One of {', '.join(f'`{choice.value}`' for choice in kind)}."
 
 
 def _default(option: Any) -> str:

@@ -45,10 +45,8 @@ NOT_RUN = {
     "CONTRIBUTING.md": "the targets of make: CI runs one, the others take hours",
     "docs/index.md": "the README's commands, which test_readme.py runs",
     "docs/install.md": "downloads; test_packaging.py builds and runs the wheel",
-    "docs/guides/android.md": "needs Gradle and a phone",
     "docs/guides/deploy.md": "needs Docker and a cluster; test_deploy.py reads the manifests",
     "docs/guides/edge.md": "needs a small computer; test_runner.py has a bare Python",
-    "docs/guides/phone.md": "needs a Mac",
     "docs/guides/serving.md": "needs other clients; test_serving*.py and test_triton*.py ask so",
     "docs/guides/several-gpus.md": "needs GPUs; test_distributed.py runs two processes on a CPU",
     "docs/guides/torchserve.md": "needs Java; test_torchserve.py runs it where there is one",
@@ -65,6 +63,7 @@ ADDED = {
 MAY_MISS = ("--gate", "--abstain", "--target", "--fail-if-worse")
 SERVER = "http://127.0.0.1:8000"  # where pages have theirs; in tests it takes a free port
 RUN = ("sh", "python")
+TYPED = re.compile(r"^(\$ |taxon |curl |pip |docker |kubectl |make |python3? |torchrun )", re.M)
 BLOCK = re.compile(
     r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.S
 )
@@ -124,8 +123,13 @@ def test_what_no_test_runs_has_a_reason() -> None:
     pages = [*DOCS.rglob("*.md"), *ROOT.glob("*.md")]
     typed = {}
     for page in pages:
-        languages = {block["language"] for block in BLOCK.finditer(page.read_text("utf-8"))}
+        text = page.read_text(encoding="utf-8")
+        languages = {block["language"] for block in BLOCK.finditer(text)}
+        fences = re.findall(r"^```", text, re.M)
+        assert len(fences) == 2 * len(BLOCK.findall(text)), f"{page}: a fence without a language"
         assert languages <= {*RUN, "text", "console", "yaml", "json", "swift", "kotlin"}, page
+        printed = [block["text"] for block in BLOCK.finditer(text) if block["language"] == "text"]
+        assert not any(TYPED.search(each) for each in printed), f"{page}: a command in `text`"
         if "console" in languages:
             typed[page.relative_to(ROOT).as_posix()] = page
     assert set(typed) == set(NOT_RUN)
@@ -137,7 +141,6 @@ def test_guides_are_short_and_their_links_lead_somewhere(name: str) -> None:
     assert len(text.splitlines()) < 150
     for target in re.findall(r"\]\(([^)h#][^)#]*)[^)]*\)", text):
         assert (GUIDES / target).exists(), target
-    assert name == "index" or f"({name}.md)" in (GUIDES / "index.md").read_text()
 
 
 def _without_artefacts(run: Path) -> SimpleNamespace:
