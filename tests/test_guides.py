@@ -39,6 +39,7 @@ LONG = (
     *("android", "deploy", "edge", "latency", "phone", "serving", "torchserve", "triton"),
     *("content-filter", "production-defects"),
     *("training", "rare-classes", "nested-classes", "small-from-large", "compare", "export"),
+    *("decisions", "evaluate", "look-first"),
 )
 # Pages with commands that no test can run: fences of `console`. Whoever adds one says why.
 NOT_RUN = {
