@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from taxon.api import (
+        BatchResult,
         Comparison,
         Evaluation,
         Model,
         Splitting,
         audit,
+        batch_predict,
         benchmark,
         compare,
         evaluate,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncClient",
+    "BatchResult",
     "CheckFailed",
     "Client",
     "Comparison",
@@ -47,6 +50,7 @@ __all__ = [
     "TaxonError",
     "__version__",
     "audit",
+    "batch_predict",
     "benchmark",
     "compare",
     "evaluate",

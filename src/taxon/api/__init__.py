@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from taxon.api.batching import batch_predict
     from taxon.api.benchmarking import benchmark
     from taxon.api.comparing import Comparison, compare
     from taxon.api.evaluation import Evaluation, evaluate
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
     from taxon.api.splitting import Splitting, split
     from taxon.api.training import resume, train
     from taxon.api.verifying import verify
+    from taxon.batch.summary import BatchResult
 
 _MODULES = {
+    "BatchResult": "batching",
     "Comparison": "comparing",
     "Evaluation": "evaluation",
     "Model": "model",
     "Splitting": "splitting",
     "audit": "inspection",
+    "batch_predict": "batching",
     "benchmark": "benchmarking",
     "compare": "comparing",
     "evaluate": "evaluation",
@@ -44,11 +48,13 @@ _MODULES = {
 }
 
 __all__ = [
+    "BatchResult",
     "Comparison",
     "Evaluation",
     "Model",
     "Splitting",
     "audit",
+    "batch_predict",
     "benchmark",
     "compare",
     "evaluate",
