@@ -11,14 +11,17 @@ if TYPE_CHECKING:
     from taxon.api.comparing import Comparison, compare
     from taxon.api.evaluation import Evaluation, evaluate
     from taxon.api.exporting import export
+    from taxon.api.features import ensure_features
     from taxon.api.inspection import audit
     from taxon.api.model import Model, load
     from taxon.api.prediction import predict
     from taxon.api.previewing import show_batch
     from taxon.api.refitting import refit_policy
     from taxon.api.sampling import sample_data
+    from taxon.api.searching import Search, search
     from taxon.api.serving import serve
     from taxon.api.splitting import Splitting, split
+    from taxon.api.suggesting import Suggestions, suggest
     from taxon.api.training import resume, train
     from taxon.api.verifying import verify
     from taxon.batch.summary import BatchResult
@@ -28,11 +31,14 @@ _MODULES = {
     "Comparison": "comparing",
     "Evaluation": "evaluation",
     "Model": "model",
+    "Search": "searching",
     "Splitting": "splitting",
+    "Suggestions": "suggesting",
     "audit": "inspection",
     "batch_predict": "batching",
     "benchmark": "benchmarking",
     "compare": "comparing",
+    "ensure_features": "features",
     "evaluate": "evaluation",
     "export": "exporting",
     "load": "model",
@@ -40,9 +46,11 @@ _MODULES = {
     "refit_policy": "refitting",
     "resume": "training",
     "sample_data": "sampling",
+    "search": "searching",
     "serve": "serving",
     "show_batch": "previewing",
     "split": "splitting",
+    "suggest": "suggesting",
     "train": "training",
     "verify": "verifying",
 }
@@ -52,11 +60,14 @@ __all__ = [
     "Comparison",
     "Evaluation",
     "Model",
+    "Search",
     "Splitting",
+    "Suggestions",
     "audit",
     "batch_predict",
     "benchmark",
     "compare",
+    "ensure_features",
     "evaluate",
     "export",
     "load",
@@ -64,9 +75,11 @@ __all__ = [
     "refit_policy",
     "resume",
     "sample_data",
+    "search",
     "serve",
     "show_batch",
     "split",
+    "suggest",
     "train",
     "verify",
 ]

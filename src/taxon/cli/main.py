@@ -22,8 +22,10 @@ from taxon.cli import (
     models,
     predict,
     sample_data,
+    search,
     serve,
     split,
+    suggest,
     train,
     verify,
 )
@@ -76,6 +78,8 @@ app.command("evaluate")(evaluate.command)
 app.command("compare")(compare.command)
 app.command("benchmark")(benchmark.command)
 app.command("predict")(predict.command)
+app.command("search")(search.command)
+app.command("suggest")(suggest.command)
 app.command("export")(export.command)
 app.command("verify")(verify.command)
 app.command("serve")(serve.command)
