@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -39,6 +41,7 @@ from taxon.batch.items import Item
 from taxon.batch.listing import list_items
 from taxon.batch.plan import Plan, pieces_of, write_plan
 from taxon.core.errors import DataError, InputError, LostProcessError, OutputError
+from taxon.inference import load_embedder
 
 MANY, BROKEN = 150, (7, 64)
 
@@ -336,6 +339,47 @@ class TestJob:
             assert row["label"] == next(predict(run, many / "00001.jpg")).label
 
 
+class TestEmbed:
+    def test_parts_hold_the_features_and_why_there_are_none(
+        self, run: Path, many: Path, copy_of: Callable[[Path], Path], tmp_path: Path
+    ) -> None:
+        model = copy_of(run)
+        told: list[str] = []
+        options: dict[str, Any] = {"part_size": 64, "batch_size": 4, "tell": told.append}
+        result = library.embed(model, many, tmp_path / "out", processes=2, **options)
+        assert (result.pictures, result.errors, result.parts) == (MANY, 2, 3)
+        assert "onnx-features" in told[0]
+        rows = rows_of(tmp_path / "out")
+        embedder = load_embedder(model)
+        assert rows.schema.field("features").type == pa.list_(pa.float32(), embedder.size)
+        assert rows.column("path").to_pylist() == [str(path) for path in sorted(many.iterdir())]
+        (first, *_, last) = rows.column("features").to_pylist()
+        for features, name in ((first, "00000.jpg"), (last, "00149.jpg")):
+            image = embedder.prepare((many / name).read_bytes())
+            assert np.allclose(features, embedder.run(image[None])[0], atol=1e-5)
+        assert rows.column("features").is_null().to_pylist() == [
+            number in BROKEN for number in range(MANY)
+        ]
+        alone = library.embed(model, many, tmp_path / "alone", processes=1, **options)
+        assert alone.computed == MANY
+        require_same_parts(tmp_path / "alone", tmp_path / "out")
+        query = tmp_path / "query.jpg"
+        query.write_bytes((many / "00003.jpg").read_bytes() + b"\0")  # another file
+        found = taxon("search", model, query, tmp_path / "out", "-n", "1")
+        assert str(many / "00003.jpg") in found.stdout
+
+    def test_the_command_writes_them(self, run: Path, many: Path, tmp_path: Path) -> None:
+        exported = tmp_path / "exported"
+        library.export(run, "onnx-features", out=exported)
+        done = taxon(
+            "embed", exported / "onnx-features", many / "00001.jpg", "--out", tmp_path / "out"
+        )
+        assert done.returncode == 0
+        assert "1 picture in 1 part below" in done.stdout
+        refused = taxon("embed", run / "artefacts/onnx", many, "--out", tmp_path / "other")
+        require_failure(refused, 2, "onnx-features")
+
+
 class TestFaults:
     def start(self, run: Path, many: Path, out: Path, *more: str) -> subprocess.Popen[str]:
         """A job that is under way: its first part is written."""
@@ -437,7 +481,7 @@ class TestCommand:
     ) -> None:
         arguments = ["predict", run, many, "--format", "parts", "--out", tmp_path / "out"]
         done = taxon(*arguments, "--processes", "1")
-        assert "150 pictures in 1 parts below" in done.stdout
+        assert "150 pictures in 1 part below" in done.stdout
         require_failure(done, 3, "2 of 150 pictures could not be read")
         assert len(paths_of(tmp_path / "out")) == MANY
 

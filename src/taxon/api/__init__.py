@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from taxon.api.batching import batch_predict
+    from taxon.api.batching import batch_predict, embed
     from taxon.api.benchmarking import benchmark
     from taxon.api.comparing import Comparison, compare
     from taxon.api.evaluation import Evaluation, evaluate
@@ -39,6 +39,7 @@ _MODULES = {
     "benchmark": "benchmarking",
     "compare": "comparing",
     "ensure_features": "features",
+    "embed": "batching",
     "evaluate": "evaluation",
     "export": "exporting",
     "load": "model",
@@ -67,6 +68,7 @@ __all__ = [
     "batch_predict",
     "benchmark",
     "compare",
+    "embed",
     "ensure_features",
     "evaluate",
     "export",

@@ -14,6 +14,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from taxon.api.batch_model import open_model
+from taxon.api.features import ensure_features
 from taxon.batch.compute import Opening, Task
 from taxon.batch.job import LOCK_FILE, Job, OpenJob, open_job
 from taxon.batch.listing import list_items
@@ -23,6 +24,7 @@ from taxon.batch.summary import BatchResult, finish
 from taxon.batch.urls import is_url
 from taxon.core.cores import available_cores
 from taxon.core.errors import ConfigError, Interrupted, OutputError
+from taxon.core.text import counted
 from taxon.inference.load import BackendName
 
 Engine = Literal["local", "ray"]
@@ -97,6 +99,50 @@ def batch_predict(
         overwrite=overwrite,
         progress=progress or _silent,
         tell=tell or _quiet,
+    )
+
+
+def embed(
+    run: str | Path,
+    sources: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    engine: Engine = "local",
+    address: str | None = None,
+    processes: int | None = None,
+    batch_size: int | None = None,
+    part_size: int = PART_SIZE,
+    path_column: str | None = None,
+    base: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    tell: Told | None = None,
+) -> BatchResult:
+    """Write the features of many pictures into a folder of Parquet parts.
+
+    Columns: `path`; `features`, the pooled features that go into the head, a list of float32 of
+    fixed size, null for a picture that could not be read; `error`, why not. A model folder that
+    lacks the artefact `onnx-features` gets it first, which needs torch.
+
+    The arguments, the parts, what is raised and going on after an interruption: as in
+    `batch_predict`.
+    """
+    tell = tell or _quiet
+    ensure_features(run, tell=tell)
+    return _run(
+        Opening("embed", Path(run)),
+        _names(sources),
+        str(out),
+        engine=engine,
+        address=address,
+        processes=processes,
+        batch_size=batch_size,
+        part_size=part_size,
+        path_column=path_column,
+        base=base,
+        overwrite=overwrite,
+        progress=progress or _silent,
+        tell=tell,
     )
 
 
@@ -186,7 +232,8 @@ def _tell_of(opened: OpenJob, tell: Told) -> None:
         done = sum(opened.plan.part_length(part) for part in opened.finished)
         tell(f"goes on: {done:,} of {pictures:,} pictures were done before")
     else:
-        tell(f"{pictures:,} pictures in {parts:,} parts, batches of {opened.job.batch_size}")
+        found = f"{counted(pictures, 'picture', 'pictures')} in {counted(parts, 'part', 'parts')}"
+        tell(f"{found}, batches of {opened.job.batch_size}")
 
 
 def _require_sizes(processes: int | None, batch_size: int | None, part_size: int) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from taxon.api.prediction import find_pictures
+from taxon.batch.items import Item
+from taxon.batch.listing import list_items
 from taxon.core.cores import available_cores
 from taxon.core.errors import DataError, ImageError
 from taxon.core.fingerprint import sha256_bytes
 from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.inference import Embedder
-from taxon.preprocessing.decode import read_picture
 
 PARTS = "part-*.parquet"
 BATCH = 16
@@ -66,7 +66,7 @@ class FeatureSource:
         self._progress = progress or _silent
         self._parts = _parts(sources)
         self.stored = bool(self._parts)
-        self._pictures = [] if self.stored else find_pictures(sources)
+        self._pictures = [] if self.stored else list(list_items(sources))
 
     def __iter__(self) -> Iterator[FeatureBatch]:
         return self._read() if self.stored else self._compute()
@@ -75,37 +75,37 @@ class FeatureSource:
         """Decode one batch ahead of the computation, on all cores."""
         remaining, done = iter(self._pictures), 0
         with ThreadPoolExecutor(available_cores()) as pool:
-            ahead: list[tuple[Path, Future[_Loaded]]] = self._submit(pool, remaining)
+            ahead: list[tuple[Item, Future[_Loaded]]] = self._submit(pool, remaining)
             while ahead:
                 current, ahead = ahead, self._submit(pool, remaining)
-                loaded = [(path, self._loaded(path, future)) for path, future in current]
+                loaded = [(item.name, self._loaded(item, future)) for item, future in current]
                 done += len(current)
                 self._progress("pictures", done, len(self._pictures))
-                read = [(str(path), each) for path, each in loaded if each is not None]
+                read = [(name, each) for name, each in loaded if each is not None]
                 if read:
                     outputs = self._embedder.outputs(np.stack([each.image for _, each in read]))
                     assert outputs.features is not None
                     yield FeatureBatch(
-                        tuple(path for path, _ in read),
+                        tuple(name for name, _ in read),
                         outputs.features,
                         outputs.probabilities,
                         tuple(each.sha256 for _, each in read),
                     )
 
     def _submit(
-        self, pool: ThreadPoolExecutor, remaining: Iterator[Path]
-    ) -> list[tuple[Path, Future[_Loaded]]]:
-        return [(path, pool.submit(self._load, path)) for path in islice(remaining, BATCH)]
+        self, pool: ThreadPoolExecutor, remaining: Iterator[Item]
+    ) -> list[tuple[Item, Future[_Loaded]]]:
+        return [(item, pool.submit(self._load, item)) for item in islice(remaining, BATCH)]
 
-    def _load(self, path: Path) -> _Loaded:
-        data = read_picture(path)
-        return _Loaded(self._embedder.prepare(data, str(path)), sha256_bytes(data))
+    def _load(self, item: Item) -> _Loaded:
+        data = item.read()
+        return _Loaded(self._embedder.prepare(data, item.name), sha256_bytes(data))
 
-    def _loaded(self, path: Path, future: Future[_Loaded]) -> _Loaded | None:
+    def _loaded(self, item: Item, future: Future[_Loaded]) -> _Loaded | None:
         try:
             return future.result()
         except ImageError as error:
-            self.failures[str(path)] = error.reason
+            self.failures[item.name] = error.reason
             return None
 
     def _read(self) -> Iterator[FeatureBatch]:
@@ -158,7 +158,7 @@ class FeatureSource:
         """Compute one picture's features again, if it can be read: two models may be of a size."""
         for path, stored in zip(batch.paths[:BATCH], batch.features, strict=False):
             try:
-                image = self._load(Path(path)).image
+                image = self._load(Item(path)).image
             except ImageError:
                 continue
             computed = self._embedder.run(image[None])[0].astype(np.float64)

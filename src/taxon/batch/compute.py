@@ -13,7 +13,7 @@ import pyarrow as pa
 from taxon.batch.items import Item, prepare_items
 from taxon.core.errors import CheckFailed, ImageError
 from taxon.core.predictions import FloatArray, ImageBatch, Prediction
-from taxon.inference import Predictor, load_predictor
+from taxon.inference import Embedder, Predictor, load_embedder, load_predictor
 from taxon.inference.load import BackendName
 from taxon.inference.prediction_rows import PREDICTION_SCHEMA, prediction_rows
 from taxon.preprocessing.preparation import Preparation
@@ -97,12 +97,53 @@ class PredictComputer:
         return prediction_rows(predictions)
 
 
+class EmbedComputer:
+    """Features; `path`, `features` (float32, as many as the model has) and `error`."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        features = pa.list_(pa.float32(), embedder.size)
+        self._schema = pa.schema(
+            [("path", pa.string()), ("features", features), ("error", pa.string())]
+        )
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._schema
+
+    @property
+    def preparation(self) -> Preparation:
+        return Preparation(self._embedder.spec.preprocessing)
+
+    def outputs(self, images: ImageBatch) -> FloatArray:
+        return self._embedder.run(images)
+
+    def rows(
+        self, names: Sequence[str], images: Sequence[ImageBatch | ImageError], batch_size: int
+    ) -> pa.Table:
+        size = self._embedder.size
+        found = [self._embedder.run(batch) for batch in _batches(images, batch_size)]
+        features = np.concatenate([np.zeros((0, size), np.float32), *found])
+        failed = np.array([isinstance(image, ImageError) for image in images])
+        # A row that has none is null, whatever stands in its place.
+        spread = np.zeros((len(images), size), np.float32)
+        spread[~failed] = features
+        values = pa.FixedSizeListArray.from_arrays(
+            pa.array(spread.reshape(-1)), size, mask=pa.array(failed)
+        )
+        errors = [image.reason if isinstance(image, ImageError) else None for image in images]
+        columns = [pa.array(names, pa.string()), values, pa.array(errors, pa.string())]
+        return pa.table(columns, schema=self._schema)
+
+
 def open_computer(opening: Opening) -> Computer:
     """Open the model.
 
     Raises:
         BundleError: nothing there that can be loaded.
     """
+    if opening.verb == "embed":
+        return EmbedComputer(load_embedder(opening.model, threads=opening.threads))
     predictor = load_predictor(
         opening.model, backend=opening.backend, device=opening.device, threads=opening.threads
     )

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from taxon.core.errors import CheckFailed
+from taxon.core.text import counted
 
 if TYPE_CHECKING:
     from taxon.batch.local import Progress
     from taxon.batch.summary import BatchResult
 
-MANY = "Many pictures (--format parts)"
+MANY = "Many pictures, in parts"
 SOURCES_HELP = (
     "Pictures, folders, glob patterns, tables with a column of paths, tar shards "
     "(shard-{000..123}.tar); paths or URLs."
@@ -135,7 +136,8 @@ def say_result(result: BatchResult) -> None:
     """
     pace = result.pictures_per_second
     how = f"{pace:,.0f} pictures/s" if pace is not None else "nothing was left to compute"
-    typer.echo(f"{result.pictures:,} pictures in {result.parts:,} parts below {result.out} ({how})")
+    pictures = counted(result.pictures, "picture", "pictures")
+    typer.echo(f"{pictures} in {counted(result.parts, 'part', 'parts')} below {result.out} ({how})")
     if result.errors:
         raise CheckFailed(
             f"{result.errors:,} of {result.pictures:,} pictures could not be read; the column "

@@ -17,6 +17,7 @@ from taxon.cli import (
     compare,
     demo,
     doctor,
+    embed,
     evaluate,
     export,
     models,
@@ -80,6 +81,7 @@ app.command("benchmark")(benchmark.command)
 app.command("predict")(predict.command)
 app.command("search")(search.command)
 app.command("suggest")(suggest.command)
+app.command("embed")(embed.command)
 app.command("export")(export.command)
 app.command("verify")(verify.command)
 app.command("serve")(serve.command)
