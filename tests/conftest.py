@@ -23,6 +23,7 @@ from serving_apps import MeanColour, app_of, make_predictor
 
 import taxon
 from taxon.api import artefact_checks, training
+from taxon.api.features import ensure_features
 from taxon.data.samples import generate_samples
 from taxon.serving import ServingSettings
 from taxon.serving.logs import SERVER_LOGGERS, PatientHandler
@@ -231,6 +232,18 @@ def surfaces_run(surfaces: Path, once: Once) -> Path:
     """A trained taxonomy model folder; do not write into it."""
     with quick_exporter():
         return once.made("runs/surfaces-model", lambda folder: train_tiny(surfaces, folder))
+
+
+@pytest.fixture(scope="session")
+def features_run(run: Path, once: Once) -> Path:
+    """The multi-class model folder with the artefact that gives features; do not write into it."""
+
+    def make(folder: Path) -> None:
+        shutil.copytree(run, folder)
+        with quick_exporter():
+            ensure_features(folder)
+
+    return once.made("features/defects-model", make)
 
 
 @pytest.fixture

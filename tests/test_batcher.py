@@ -29,12 +29,13 @@ from serving_apps import (
 
 from taxon.core.predictions import ImageBatch, Prediction
 from taxon.inference import Outputs
+from taxon.inference.batch_costs import best_batch_size
 from taxon.serving import Batcher, ComputationFailed, Overloaded, Row, ServingSettings, desk
 from taxon.serving.computing.batch import prepared
 from taxon.serving.computing.engine import Answer, Upload
 from taxon.serving.computing.errors import DeadlinePassed
 from taxon.serving.computing.local_engine import LocalEngine
-from taxon.serving.computing.pace import Pace, best_batch_size
+from taxon.serving.computing.pace import Pace
 
 
 class TestBatching:

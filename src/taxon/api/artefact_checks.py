@@ -15,6 +15,7 @@ from taxon.exporters.job import Labelled
 from taxon.exporters.parity import compare_outputs, run_all
 from taxon.exporters.parity_report import MAX_DROP
 from taxon.inference import Backend, Outputs
+from taxon.inference.backend import gives_features
 from taxon.inference.timing import take_turns
 from taxon.preprocessing import Preprocessing, decode
 from taxon.preprocessing.frames import Size, fit_frame
@@ -37,10 +38,10 @@ class Reference:
 
     @cached_property
     def backend(self) -> Backend:
-        """The model, loaded."""
+        """The model, loaded; it gives the features too, for artefacts that do."""
         from taxon.inference.pytorch import PyTorchBackend
 
-        return PyTorchBackend(self._bundle)
+        return PyTorchBackend(self._bundle, gives_features=True)
 
     @cached_property
     def outputs(self) -> Outputs:
@@ -65,7 +66,12 @@ def check_artefact(
     """
     golden = read_golden(bundle.path)
     if frame is None:
-        reports = [compare_golden(backend, golden, bundle.spec, precision=precision)]
+        features = None
+        if gives_features(backend):
+            features = reference.backend.run(golden.images).features
+        reports = [
+            compare_golden(backend, golden, bundle.spec, precision=precision, features=features)
+        ]
     else:
         # By the resize a level of 255 differs now and then: more than float32 allows for.
         precision = "float16" if precision == "float32" else precision

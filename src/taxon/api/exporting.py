@@ -103,11 +103,16 @@ def export_own_onnx(path: Path) -> ArtefactInfo:
     Raises:
         CheckFailed: it is not equal to the model; it was moved to `rejected/`.
     """
-    require_torch_stack()
-    bundle = read_bundle(path)
-    with ExitStack() as stack:
-        exporting = _Exporting(bundle, None, ExportOptions(), _nothing, stack)
-        return exporting.write_all([find_format("onnx")], None, _nothing)[0]
+    return _export_own(path, "onnx")
+
+
+def export_own_features(path: Path) -> ArtefactInfo:
+    """Write the ONNX that gives features into a model folder, compared on the golden pictures.
+
+    Raises:
+        CheckFailed: it is not equal to the model; it was moved to `rejected/`.
+    """
+    return _export_own(path, "onnx-features")
 
 
 def export_what_can_be(
@@ -137,6 +142,14 @@ def export_what_can_be(
             except Exception as error:  # converters raise what they like
                 failures[name] = reason_of(error)
     return failures
+
+
+def _export_own(path: Path, name: str) -> ArtefactInfo:
+    require_torch_stack()
+    bundle = read_bundle(path)
+    with ExitStack() as stack:
+        exporting = _Exporting(bundle, None, ExportOptions(), _nothing, stack)
+        return exporting.write_all([find_format(name)], None, _nothing)[0]
 
 
 class _Exporting:

@@ -119,27 +119,12 @@ _TEXT_FORMATS: dict[str, Callable[[Sequence[Prediction]], str]] = {
 
 
 def _write_parquet(predictions: Sequence[Prediction], out: Path) -> None:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    top = pa.list_(pa.struct([("label", pa.string()), ("probability", pa.float64())]))
-    schema = pa.schema(
-        [
-            ("path", pa.string()),
-            ("label", pa.string()),
-            ("confidence", pa.float64()),
-            ("labels", pa.list_(pa.string())),
-            ("unsure", pa.bool_()),
-            ("out_of_scope", pa.bool_()),
-            ("prediction_set", pa.list_(pa.string())),
-            ("taxonomy", pa.list_(pa.string())),
-            ("top", top),
-            ("error", pa.string()),
-        ]
-    )
-    rows = [prediction.model_dump(mode="json") for prediction in predictions]
+    from taxon.inference.prediction_rows import prediction_rows
+
     with atomic_file(out) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
+        pq.write_table(prediction_rows(predictions), temporary)
 
 
 def sort_copies(predictions: Sequence[Prediction], folder: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -62,15 +63,17 @@ def count_groups(records: Sequence[Record]) -> int | None:
 def thumbnails_of(records: Sequence[Record]) -> Callable[[str], bytes | None]:
     """A function from a picture's id to a small JPEG of it, or None where it cannot be read."""
     paths = {record.id: record.path for record in records}
+    return lambda picture: thumbnail_of(paths[picture])
 
-    def thumbnail(picture: str) -> bytes | None:
-        try:
-            image = decode(read_picture(paths[picture]), _SMALL, picture, at_least=THUMBNAIL_SIDE)
-        except ImageError:
-            return None
-        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
-        stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=80)
-        return stream.getvalue()
 
-    return thumbnail
+def thumbnail_of(path: str | Path) -> bytes | None:
+    """A small JPEG of a picture, or None where it cannot be read."""
+    try:
+        data = read_picture(Path(path))
+        image = decode(data, _SMALL, str(path), at_least=THUMBNAIL_SIDE)
+    except ImageError:
+        return None
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=80)
+    return stream.getvalue()

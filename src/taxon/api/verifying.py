@@ -21,7 +21,7 @@ from taxon.exporters import ParityReport, artefact_reports, compare_backends
 from taxon.exporters.parity_report import MAX_DROP
 from taxon.inference import Backend
 from taxon.inference.artefacts import open_artefact
-from taxon.inference.backend import CarriesSpec
+from taxon.inference.backend import CarriesSpec, gives_features
 from taxon.inference.onnx_runtime import OnnxRuntimeBackend
 from taxon.models.stack import require_torch_stack
 
@@ -81,7 +81,7 @@ def _compare_on_data(
     spec = bundle.spec
     return compare_backends(
         opened.backend,
-        PyTorchBackend(bundle),
+        PyTorchBackend(bundle, gives_features=gives_features(opened.backend)),
         evaluation_batches(manifest.records, spec.preprocessing, batch_size=32),
         [record.id for record in manifest.records],
         spec,

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 # Those of taxon.exporters.formats, whose import would make every command start later.
 FORMATS = (
-    "onnx, onnx-fp16, onnx-int8, torch-export, executorch, openvino, openvino-fp16, "
-    "openvino-int8, coreml, coreml-fp16, tflite, tflite-fp16, tflite-int8, torchserve, triton"
+    "onnx, onnx-fp16, onnx-int8, onnx-features, torch-export, executorch, openvino, "
+    "openvino-fp16, openvino-int8, coreml, coreml-fp16, tflite, tflite-fp16, tflite-int8, "
+    "torchserve, triton"
 )
 
 

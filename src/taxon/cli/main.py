@@ -17,13 +17,16 @@ from taxon.cli import (
     compare,
     demo,
     doctor,
+    embed,
     evaluate,
     export,
     models,
     predict,
     sample_data,
+    search,
     serve,
     split,
+    suggest,
     train,
     verify,
 )
@@ -76,6 +79,9 @@ app.command("evaluate")(evaluate.command)
 app.command("compare")(compare.command)
 app.command("benchmark")(benchmark.command)
 app.command("predict")(predict.command)
+app.command("search")(search.command)
+app.command("suggest")(suggest.command)
+app.command("embed")(embed.command)
 app.command("export")(export.command)
 app.command("verify")(verify.command)
 app.command("serve")(serve.command)

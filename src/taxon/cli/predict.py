@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,22 @@ from typing import Annotated
 import typer
 
 from taxon.cli import options
-from taxon.core.errors import CheckFailed
+from taxon.cli.batch_options import (
+    SOURCES_HELP,
+    AddressOption,
+    BaseOption,
+    BatchSizeOption,
+    Engine,
+    EngineOption,
+    OverwriteOption,
+    PartSizeOption,
+    PathColumnOption,
+    ProcessesOption,
+    counting_pictures,
+    say_result,
+    tell,
+)
+from taxon.core.errors import CheckFailed, ConfigError
 
 
 class Format(StrEnum):
@@ -20,6 +36,7 @@ class Format(StrEnum):
     jsonl = "jsonl"
     csv = "csv"
     parquet = "parquet"
+    parts = "parts"
 
 
 def command(
@@ -27,18 +44,27 @@ def command(
     pictures: Annotated[
         list[str],
         typer.Argument(
-            metavar="PATH...",
-            help="Files, folders, glob patterns, or - for a list of files on standard input.",
+            metavar="SOURCE...",
+            help=SOURCES_HELP + " - is a list of names on standard input.",
             show_default=False,
         ),
     ],
     format_: Annotated[
         Format | None,
-        typer.Option("--format", help="How to write.", show_default="from --out, else table"),
+        typer.Option(
+            "--format",
+            help="How to write. parts: a folder of Parquet files, for millions of pictures; an "
+            "interrupted command goes on.",
+            show_default="from --out, else table",
+        ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="File to write.", show_default="standard output", readable=False),
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="File to write; of parts the folder or URL.",
+            show_default="standard output",
+        ),
     ] = None,
     sort_into: Annotated[
         Path | None,
@@ -49,14 +75,61 @@ def command(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Classes to list for each picture.")] = 5,
+    path_column: PathColumnOption = None,
+    base: BaseOption = None,
+    engine: EngineOption = Engine.local,
+    address: AddressOption = None,
+    processes: ProcessesOption = None,
+    batch_size: BatchSizeOption = None,
+    part_size: PartSizeOption = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Name the class of pictures. One that cannot be read is reported, and the rest go on."""
+    chosen = format_ or (Format.parts if engine is Engine.ray else _format_of(out))
+    names = _names(pictures)
+    if chosen is Format.parts:
+        if out is None:
+            raise ConfigError("--format parts writes a folder; name it with --out")
+        if sort_into is not None:
+            raise ConfigError("--sort-into is for the other formats than parts")
+        from taxon.api import batch_predict
+        from taxon.api.batching import PART_SIZE
+
+        with counting_pictures() as progress:
+            result = batch_predict(
+                run,
+                names,
+                out,
+                engine=engine.value,
+                address=address,
+                top=top,
+                processes=processes,
+                batch_size=batch_size,
+                part_size=part_size or PART_SIZE,
+                path_column=path_column,
+                base=base,
+                overwrite=overwrite,
+                progress=progress,
+                tell=tell,
+            )
+        say_result(result)
+        return
+    _require_unset(
+        {
+            "--engine ray": engine is Engine.ray,
+            "--address": address,
+            "--processes": processes,
+            "--batch-size": batch_size,
+            "--part-size": part_size,
+            "--overwrite": overwrite,
+        }
+    )
     from taxon.api import predict
     from taxon.api.outputs import sort_copies, write_predictions
 
-    chosen = format_ or _format_of(out)
-    predictions = list(predict(run, _names(pictures), top=top))
-    write_predictions(predictions, chosen.value, out)
+    answers = predict(run, names, top=top, path_column=path_column, base=base)
+    predictions = list(answers)
+    write_predictions(predictions, chosen.value, Path(out) if out is not None else None)
     if sort_into is not None:
         count = sort_copies(predictions, sort_into)
         print(f"{count} copies written below {sort_into}", file=sys.stderr)
@@ -76,6 +149,12 @@ def _names(arguments: list[str]) -> list[str]:
     return names
 
 
-def _format_of(out: Path | None) -> Format:
+def _format_of(out: str | None) -> Format:
     suffixes = {".csv": Format.csv, ".jsonl": Format.jsonl, ".parquet": Format.parquet}
-    return suffixes.get(out.suffix.lower(), Format.table) if out is not None else Format.table
+    return suffixes.get(Path(out).suffix.lower(), Format.table) if out is not None else Format.table
+
+
+def _require_unset(given: Mapping[str, object]) -> None:
+    named = [name for name, value in given.items() if value]
+    if named:
+        raise ConfigError(f"{named[0]} is for --format parts; add it, and --out FOLDER")

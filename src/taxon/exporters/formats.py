@@ -41,6 +41,7 @@ FORMATS: tuple[Format, ...] = (
         "onnx-fp16", "ONNX with half-precision weights and arithmetic", "float16", has_runner=True
     ),
     Format("onnx-int8", "ONNX quantised to eight bits", "int8", has_runner=True),
+    Format("onnx-features", "ONNX that gives out the pooled features too, for search"),
     Format("torch-export", "a program of torch.export (.pt2)"),
     Format(
         "executorch", "ExecuTorch with XNNPACK (.pte)", "float32", ("executorch",), "executorch"

@@ -18,7 +18,7 @@ from taxon.core.errors import TaxonError
 from taxon.core.versions import made_with
 from taxon.exporters.job import ExportJob, Written, input_size, tensor_inputs, tensor_outputs
 from taxon.exporters.onnx_graph import save_checked
-from taxon.inference.onnx_runtime import OUTPUTS, SCOPE_OUTPUT
+from taxon.inference.onnx_runtime import FEATURES_OUTPUT, OUTPUTS, SCOPE_OUTPUT
 from taxon.models.classifier import InferenceModule
 from taxon.models.frame import FrameModule
 from taxon.models.restore import restore_inference_module
@@ -40,17 +40,40 @@ def export_onnx(job: ExportJob, folder: Path) -> Written:
     )
 
 
-def write_onnx(bundle: Bundle, folder: Path, *, frame: tuple[int, int] | None = None) -> Path:
+def export_onnx_features(job: ExportJob, folder: Path) -> Written:
+    """Write model.onnx as `export_onnx` does, with one output more: `features`, float32 [N, F]."""
+    path = write_onnx(job.bundle, folder, gives_features=True)
+    size = feature_count(path)
+    return Written(
+        file=path.name,
+        inputs=tensor_inputs(job.bundle),
+        outputs={**tensor_outputs(job.bundle), FEATURES_OUTPUT: f"float32 [N, {size}]"},
+        made_with=made_with("torch", "onnx", "onnxscript"),
+        notes=(
+            f"It also gives the {size} pooled features that go into the head, for search and for "
+            "the choice of what to label next.",
+        ),
+        details={"feature_count": size},
+    )
+
+
+def write_onnx(
+    bundle: Bundle,
+    folder: Path,
+    *,
+    frame: tuple[int, int] | None = None,
+    gives_features: bool = False,
+) -> Path:
     """Write model.onnx into a folder and return its path.
 
     Input `images`, outputs `probabilities`, `logits` and, where the policy flags what is out of
-    scope, `scope`; batch dynamic; float32.
+    scope, `scope`, and `features` where they are asked for; batch dynamic; float32.
 
     Raises:
         TaxonError: the exporter or ONNX's checker refuses the model.
     """
     spec = bundle.spec
-    core = exportable_module(bundle)
+    core = exportable_module(bundle, gives_features=gives_features)
     module = core if frame is None else FrameModule(core, frame, spec.preprocessing)
     width, height = input_size(bundle, frame)
     example = torch.zeros((_EXAMPLE_BATCH, 3, height, width), dtype=torch.uint8)
@@ -63,7 +86,11 @@ def write_onnx(bundle: Bundle, folder: Path, *, frame: tuple[int, int] | None = 
                 opset_version=OPSET,
                 dynamic_shapes={"images": {0: torch.export.Dim("N")}},
                 input_names=["images"],
-                output_names=[*OUTPUTS, *([SCOPE_OUTPUT] if spec.policy.scope else [])],
+                output_names=[
+                    *OUTPUTS,
+                    *([SCOPE_OUTPUT] if spec.policy.scope else []),
+                    *([FEATURES_OUTPUT] if gives_features else []),
+                ],
                 verbose=False,
             )
         except Exception as error:  # torch.onnx raises its own and torch.export's kinds
@@ -78,12 +105,19 @@ def write_onnx(bundle: Bundle, folder: Path, *, frame: tuple[int, int] | None = 
     return path
 
 
-def exportable_module(bundle: Bundle) -> InferenceModule:
+def feature_count(file: Path) -> int:
+    """Return F of an ONNX file whose output `features` is [N, F]."""
+    graph = onnx.load(file).graph
+    output = next(each for each in graph.output if each.name == FEATURES_OUTPUT)
+    return int(output.type.tensor_type.shape.dim[1].dim_value)
+
+
+def exportable_module(bundle: Bundle, *, gives_features: bool = False) -> InferenceModule:
     """Restore the graph for a converter: nothing in it is changed in place.
 
     The values are the same; torch.export takes much longer to see that nothing else is changed.
     """
-    module = restore_inference_module(bundle)
+    module = restore_inference_module(bundle, gives_features=gives_features)
     for part in module.modules():
         if getattr(part, "inplace", False):
             part.inplace = False  # type: ignore[assignment]

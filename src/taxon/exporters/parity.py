@@ -18,6 +18,7 @@ from taxon.exporters.parity_report import (
     CHANGED_SHARE,
     ENOUGH_PICTURES,
     FAR_OFF,
+    FEATURE_TOLERANCE,
     GROSS_MEAN,
     GROSS_SHARE,
     MAX_DROP,
@@ -36,16 +37,19 @@ def compare_golden(
     *,
     precision: Precision = "float32",
     inexact: Sequence[int] | None = None,
+    features: FloatArray | None = None,
 ) -> ParityReport:
     """Compare a backend with the outputs that are stored in the bundle; needs no torch.
 
     Args:
         inexact: what `differing_inputs` gives, where it is known.
+        features: float32 [K, F], of the trained model, which the bundle does not store; None
+            leaves them uncompared.
     """
     if inexact is None:
         inexact = differing_inputs(golden, spec.preprocessing)
     return compare_outputs(
-        Outputs(golden.logits, golden.probabilities, golden.scope),
+        Outputs(golden.logits, golden.probabilities, golden.scope, features),
         backend.run(golden.images),
         [f"golden/{position:02d}.png" for position in range(len(golden.images))],
         spec,
@@ -109,7 +113,13 @@ def joined(parts: list[Outputs]) -> Outputs:
         np.concatenate([part.logits for part in parts]),
         np.concatenate([part.probabilities for part in parts]),
         scopes,
+        _joined_features(parts),
     )
+
+
+def _joined_features(parts: list[Outputs]) -> FloatArray | None:
+    given = [part.features for part in parts if part.features is not None]
+    return np.concatenate(given) if given else None
 
 
 def compare_outputs(
@@ -128,7 +138,8 @@ def compare_outputs(
 ) -> ParityReport:
     """Compare what an artefact gave with what a reference gave for the same pictures.
 
-    Float32 must give the same probabilities within 1e-4 and the same answers. With fewer bits the
+    Float32 must give the same probabilities within 1e-4 and the same answers, and where it gives
+    features, and the reference too, the same within 1e-4 of their length. With fewer bits the
     share of changed answers on at least 200 pictures may not be above what is allowed (by an exact
     binomial test, so that one picture more is no reason), and macro-F1 may lose at most `max_drop`;
     on fewer pictures only what is grossly wrong fails.
@@ -151,12 +162,16 @@ def compare_outputs(
         changed |= ~np.isfinite(scopes[1])
         changed |= _flag_changed(*scopes, spec.policy.scope.limit)
         scope_difference = _largest(*scopes)
+    feature_difference = None
+    if expected.features is not None and actual.features is not None:
+        feature_difference = _relative(expected.features, actual.features)
     changed_rows = np.flatnonzero(changed)
     figures = {} if targets is None else _figures(left, right, targets, spec)
     allowed = CHANGED_SHARE[precision]
     largest, mean = float(difference.max()), float(difference.mean())
     if precision == "float32":
         within = largest <= PROBABILITY_TOLERANCE and (scope_difference or 0.0) <= SCOPE_TOLERANCE
+        within &= (feature_difference or 0.0) <= FEATURE_TOLERANCE
         passed = within and not len(changed_rows)
     elif len(names) >= ENOUGH_PICTURES and source == "data":
         passed = not above(len(changed_rows), len(names), allowed)
@@ -174,6 +189,7 @@ def compare_outputs(
         largest_difference=largest,
         mean_difference=mean,
         largest_scope_difference=scope_difference,
+        largest_feature_difference=feature_difference,
         changed_decisions=len(changed_rows),
         changed_pictures=tuple(names[position] for position in changed_rows[:20]),
         inexact_inputs=inexact,
@@ -250,6 +266,14 @@ def _scopes(outputs: Outputs) -> FloatArray:
 def _largest(left: FloatArray, right: FloatArray) -> float:
     difference = np.abs(left - right)
     return float(np.where(np.isfinite(difference), difference, FAR_OFF).max())
+
+
+def _relative(left: FloatArray, right: FloatArray) -> float:
+    """The largest distance of a picture's features, [N, F] each, by the length of the left ones."""
+    apart = np.linalg.norm(left.astype(np.float64) - right, axis=1)
+    lengths = np.linalg.norm(left.astype(np.float64), axis=1)
+    shares = np.divide(apart, lengths, out=np.where(apart > 0, FAR_OFF, 0.0), where=lengths > 0)
+    return float(np.where(np.isfinite(shares), shares, FAR_OFF).max())
 
 
 def _unsure_changed(left: FloatArray, right: FloatArray, spec: ModelSpec) -> npt.NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from taxon.bundle.artefact import Precision
 
 PROBABILITY_TOLERANCE = 1e-4
 SCOPE_TOLERANCE = 1e-2  # standard deviations
+FEATURE_TOLERANCE = 1e-4  # of a picture's features, by their length
 # With fewer bits the values move; what may not move is what is answered (docs/adr/0025).
 CHANGED_SHARE: dict[Precision, float] = {"float32": 0.0, "float16": 0.005, "int8": 0.02}
 MAX_DROP = 0.01
@@ -34,6 +35,8 @@ class ParityReport(BaseModel):
         largest_difference, mean_difference: of probabilities, 0 to 1.
         largest_scope_difference: of out-of-scope scores, in standard deviations; None where the
             model has none.
+        largest_feature_difference: of the features of a picture: the length of the difference by
+            that of the features; None where they were not compared.
         changed_decisions: pictures with another answer, ties left aside.
         changed_pictures: the first of them, by position or name.
         inexact_inputs: golden pictures that preprocessing does not turn into the exact input.
@@ -55,6 +58,7 @@ class ParityReport(BaseModel):
     largest_difference: float
     mean_difference: float
     largest_scope_difference: float | None = None
+    largest_feature_difference: float | None = None
     changed_decisions: int
     changed_pictures: tuple[str, ...] = ()
     inexact_inputs: tuple[int, ...] = ()
@@ -79,6 +83,11 @@ class ParityReport(BaseModel):
             if self.allowed_changed != GROSS_SHARE:
                 changed += f" (allowed {self.allowed_changed:.1%} beyond chance)"
         parts = [self._difference(), changed]
+        if self.largest_feature_difference is not None:
+            parts.append(
+                f"features at most {self.largest_feature_difference:.1e} of their size apart "
+                f"(allowed {FEATURE_TOLERANCE:.0e})"
+            )
         if self.macro_f1 is not None and not exact:
             before, after = self.macro_f1["reference"], self.macro_f1["artefact"]
             parts.append(f"macro-F1 {before:.1%} -> {after:.1%} (may lose {self.allowed_drop:.1%})")

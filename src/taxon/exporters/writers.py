@@ -5,7 +5,7 @@ from __future__ import annotations
 from taxon.exporters.coreml import export_coreml, export_coreml_fp16
 from taxon.exporters.executorch import export_executorch
 from taxon.exporters.job import Exporter
-from taxon.exporters.onnx import export_onnx
+from taxon.exporters.onnx import export_onnx, export_onnx_features
 from taxon.exporters.onnx_half import export_onnx_half
 from taxon.exporters.onnx_int8 import export_onnx_int8
 from taxon.exporters.openvino import (
@@ -22,6 +22,7 @@ WRITERS: dict[str, Exporter] = {
     "onnx": export_onnx,
     "onnx-fp16": export_onnx_half,
     "onnx-int8": export_onnx_int8,
+    "onnx-features": export_onnx_features,
     "torch-export": export_torch_program,
     "executorch": export_executorch,
     "openvino": export_openvino,

@@ -108,6 +108,7 @@ OPENERS: dict[str, Opener] = {
     "onnx": _onnx,
     "onnx-fp16": _onnx,
     "onnx-int8": _onnx,
+    "onnx-features": _onnx,
     "torch-export": _torch_export,
     "executorch": _executorch,
     "openvino": _openvino,

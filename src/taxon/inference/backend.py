@@ -21,11 +21,14 @@ class Outputs:
         logits, probabilities: float32 [N, C] each; probabilities are calibrated.
         scope: float32 [N], how much each picture is like those of the training; None where the
             model has no such score.
+        features: float32 [N, F], the pooled features that go into the head; None where the graph
+            does not give them out.
     """
 
     logits: FloatArray
     probabilities: FloatArray
     scope: FloatArray | None = None
+    features: FloatArray | None = None
 
 
 class Backend(Protocol):
@@ -45,6 +48,11 @@ class CarriesSpec(Protocol):
 
     def spec(self) -> ModelSpec:
         """Return the class names, preprocessing and policy that the file carries."""
+
+
+def gives_features(backend: Backend) -> bool:
+    """Whether its outputs have the pooled features."""
+    return bool(getattr(backend, "gives_features", False))
 
 
 def carried_spec(text: str | None, file: Path) -> ModelSpec:

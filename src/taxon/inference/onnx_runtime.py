@@ -19,6 +19,7 @@ PRECISION_KEY = "taxon.precision"
 FRAME_KEY = "taxon.frame"
 OUTPUTS = ("probabilities", "logits")
 SCOPE_OUTPUT = "scope"  # of models that flag what is out of scope
+FEATURES_OUTPUT = "features"  # of the format onnx-features
 # Name, type in ONNX Runtime's words, and sizes of the axes; a name where any size goes.
 Tensor = tuple[str, str, list[int | str]]
 
@@ -66,12 +67,33 @@ class OnnxRuntimeBackend:
             reason = reason_of(error)
             raise BundleError(f"{file} cannot be loaded by ONNX Runtime: {reason}") from error
         given = {output.name for output in self._session.get_outputs()}
-        self._outputs = [*OUTPUTS, *({SCOPE_OUTPUT} & given)]
+        self._outputs = [
+            *OUTPUTS,
+            *(name for name in (SCOPE_OUTPUT, FEATURES_OUTPUT) if name in given),
+        ]
 
     def run(self, images: ImageBatch) -> Outputs:
         """Compute a batch, uint8 [N, 3, H, W]."""
-        probabilities, logits, *scope = self._session.run(self._outputs, {"images": images})
-        return Outputs(logits, probabilities, *scope)
+        values = self._session.run(self._outputs, {"images": images})
+        return Outputs(**dict(zip(self._outputs, values, strict=True)))
+
+    @property
+    def gives_features(self) -> bool:
+        """Whether the pooled features are among its outputs."""
+        return FEATURES_OUTPUT in self._outputs
+
+    @property
+    def feature_count(self) -> int:
+        """How many pooled features it gives, F.
+
+        Raises:
+            BundleError: it gives none, or does not say how many.
+        """
+        shapes = {output.name: output.shape for output in self._session.get_outputs()}
+        size = shapes.get(FEATURES_OUTPUT, [None, None])[-1]
+        if not isinstance(size, int):
+            raise BundleError(f"{self.file} gives no features of a known number; export it again")
+        return size
 
     def tensors(self) -> tuple[list[Tensor], list[Tensor]]:
         """Return the inputs and outputs that the file has."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -16,11 +18,19 @@ from taxon.core.errors import ImageError
 from taxon.core.predictions import FloatArray, ImageBatch, Prediction
 from taxon.decision import decide
 from taxon.inference.backend import Backend, Outputs
-from taxon.preprocessing import prepare
 from taxon.preprocessing.decode import read_picture
-from taxon.preprocessing.frames import prepare_frame
+from taxon.preprocessing.preparation import Preparation
 
 DEFAULT_BATCH_SIZE = 16
+
+
+class Readable(Protocol):
+    """A picture whose bytes can be had; `read` may raise an `ImageError`."""
+
+    @property
+    def name(self) -> str: ...
+
+    def read(self) -> bytes: ...
 
 
 class Predictor:
@@ -43,10 +53,13 @@ class Predictor:
     @property
     def image_size(self) -> tuple[int, int]:
         """(height, width) in pixels of what the backend takes."""
-        if self.frame is not None:
-            width, height = self.frame
-            return height, width
-        return self.spec.preprocessing.height, self.spec.preprocessing.width
+        _, height, width = self.preparation.shape
+        return height, width
+
+    @property
+    def preparation(self) -> Preparation:
+        """What becomes of a picture's bytes before the backend."""
+        return Preparation(self.spec.preprocessing, self.frame)
 
     def limited_to(self, max_pixels: int) -> Predictor:
         """Return this predictor, refusing pictures of more pixels, where it would take them."""
@@ -62,9 +75,7 @@ class Predictor:
         Raises:
             ImageError: it cannot be decoded, or has not the size that the graph takes.
         """
-        if self.frame is not None:
-            return prepare_frame(data, self.spec.preprocessing, self.frame, source)
-        return prepare(data, self.spec.preprocessing, source)
+        return self.preparation.prepare(data, source)
 
     def run(self, images: ImageBatch) -> Outputs:
         """Compute prepared pictures, uint8 [N, 3, H, W]."""
@@ -90,36 +101,55 @@ class Predictor:
 
         A picture that cannot be read gives a prediction with `error` set; the rest go on.
         """
-        for batch, prepared in self._prepared(paths, batch_size):
+        return self.predict_each(map(_File, paths), top=top, batch_size=batch_size)
+
+    def predict_each(
+        self, pictures: Iterable[Readable], *, top: int = 5, batch_size: int = DEFAULT_BATCH_SIZE
+    ) -> Iterator[Prediction]:
+        """Like `predict`, of pictures that lie anywhere."""
+        for batch, prepared in self._prepared(pictures, batch_size):
             readable = [image for image in prepared if not isinstance(image, ImageError)]
             rows = self.run_rows(np.stack(readable)) if readable else iter(())
-            for path, image in zip(batch, prepared, strict=True):
-                # A name that is no UTF-8 cannot be written to a table; its odd bytes are escaped.
-                name = os.fsencode(path).decode("utf-8", "backslashreplace")
+            for picture, image in zip(batch, prepared, strict=True):
                 if isinstance(image, ImageError):
-                    yield Prediction(path=name, error=image.reason)
+                    yield Prediction(path=picture.name, error=image.reason)
                 else:
                     probabilities, scope = next(rows)
-                    yield self.decide(name, probabilities, scope=scope, top=top)
+                    yield self.decide(picture.name, probabilities, scope=scope, top=top)
 
     def _prepared(
-        self, paths: Iterable[Path], batch_size: int
-    ) -> Iterator[tuple[Sequence[Path], list[ImageBatch | ImageError]]]:
+        self, pictures: Iterable[Readable], batch_size: int
+    ) -> Iterator[tuple[Sequence[Readable], list[ImageBatch | ImageError]]]:
         """Decode one batch ahead of the computation, on all cores."""
-        remaining = iter(paths)
+        remaining = iter(pictures)
         with ThreadPoolExecutor(available_cores()) as pool:
             ahead = None
             while True:
                 batch = list(islice(remaining, batch_size))
-                following = (batch, [pool.submit(self._try_prepare, path) for path in batch])
+                following = (batch, [pool.submit(self._try_prepare, each) for each in batch])
                 if ahead is not None:
                     yield ahead[0], [future.result() for future in ahead[1]]
                 if not batch:
                     return
                 ahead = following
 
-    def _try_prepare(self, path: Path) -> ImageBatch | ImageError:
+    def _try_prepare(self, picture: Readable) -> ImageBatch | ImageError:
         try:
-            return self.prepare(read_picture(path), str(path))
+            return self.prepare(picture.read(), picture.name)
         except ImageError as error:
             return error
+
+
+@dataclass(frozen=True)
+class _File:
+    """A picture that is a file of this machine."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        # A name that is no UTF-8 cannot be written to a table; its odd bytes are escaped.
+        return os.fsencode(self.path).decode("utf-8", "backslashreplace")
+
+    def read(self) -> bytes:
+        return read_picture(self.path)

@@ -92,10 +92,11 @@ class InferenceModule(nn.Module):
     uint8 [N, 3, H, W] -> (probabilities, logits), float32 [N, C] each: cast, normalise,
     backbone, head, scale and bias, softmax or sigmoid. The logits are the head's own, before
     calibration. With a policy that flags pictures out of scope, their scores, float32 [N], come
-    third.
+    third; the pooled features, float32 [N, F], come last where they are asked for.
 
     Args:
         bank: float32 [M, F], for the scope; None where the policy has no use for it.
+        gives_features: whether the features that go into the head are an output too.
     """
 
     def __init__(
@@ -105,8 +106,11 @@ class InferenceModule(nn.Module):
         policy: DecisionPolicy,
         task: Task,
         bank: FloatArray | None = None,
+        *,
+        gives_features: bool = False,
     ) -> None:
         super().__init__()
+        self.gives_features = gives_features
         self.classifier = classifier
         self.normalise = Normalise(preprocessing.mean, preprocessing.std)
         self.task = task
@@ -122,9 +126,12 @@ class InferenceModule(nn.Module):
             probabilities = torch.sigmoid(calibrated)
         else:
             probabilities = torch.softmax(calibrated, dim=1)
-        if self.scope is None:
-            return probabilities, logits
-        return probabilities, logits, self.scope(features, logits)
+        outputs = [probabilities, logits]
+        if self.scope is not None:
+            outputs.append(self.scope(features, logits))
+        if self.gives_features:
+            outputs.append(features.float())
+        return tuple(outputs)
 
 
 class Normalise(nn.Module):

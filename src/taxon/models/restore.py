@@ -54,11 +54,20 @@ def restore_classifier(bundle: Bundle) -> Classifier:
     return classifier.eval()
 
 
-def restore_inference_module(bundle: Bundle) -> InferenceModule:
+def restore_inference_module(bundle: Bundle, *, gives_features: bool = False) -> InferenceModule:
     """Build the graph that is exported: uint8 in, calibrated probabilities and logits out, and the
-    scope where the policy has one."""
+    scope where the policy has one.
+
+    Args:
+        gives_features: whether the pooled features come out too, as the last output.
+    """
     spec = bundle.spec
     classifier = restore_classifier(bundle)
     return InferenceModule(
-        classifier, spec.preprocessing, spec.policy, spec.label_space.task, read_bank(bundle.path)
+        classifier,
+        spec.preprocessing,
+        spec.policy,
+        spec.label_space.task,
+        read_bank(bundle.path),
+        gives_features=gives_features,
     ).eval()

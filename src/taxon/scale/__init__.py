@@ -1,1 +1,1 @@
-"""Many machines, by Ray: batch inference, a Ray Serve application, a Ray Train job; an optional extra."""
+"""Many machines, by Ray: batches, a Ray Serve application, a Ray Train job; an extra."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -150,6 +150,34 @@ def list_pictures(root: Path) -> tuple[list[Path], int]:
     return found.pictures, len(found.others)
 
 
+def files_below(root: Path, suffixes: Collection[str]) -> Iterator[Path]:
+    """Yield the files below a folder by their suffixes, in order; however many, one at a time.
+
+    What is passed over is the same as in `list_pictures`.
+
+    Raises:
+        DataError: a folder below cannot be read.
+    """
+    closed: list[OSError] = []
+    visited: set[Path] = set()
+    for name, names, files in os.walk(root, followlinks=True, onerror=closed.append):
+        _require_open(closed, root)
+        folder = Path(name)
+        if (real := folder.resolve()) in visited or _is_model(files):
+            names.clear()
+            continue
+        visited.add(real)
+        names[:] = sorted(name for name in names if not _is_hidden(name))
+        for file in sorted(files):
+            if not file.startswith(".") and Path(file).suffix.lower() in suffixes:
+                yield folder / file
+    _require_open(closed, root)
+
+
+def _is_hidden(folder: str) -> bool:
+    return folder.startswith(".") or folder in _OF_THE_SYSTEM
+
+
 def _is_model(files: Collection[str]) -> bool:
     """Whether taxon wrote a folder with these files: a model, or an artefact of one."""
     if "bundle.json" in files and "model.safetensors" in files:
@@ -172,7 +200,7 @@ def _walk(root: Path) -> _Found:
             continue
         if folder != root:
             found.folders.append(folder)
-        shown = [name for name in names if not name.startswith(".") and name not in _OF_THE_SYSTEM]
+        shown = [name for name in names if not _is_hidden(name)]
         found.hidden_folders += len(names) - len(shown)
         names[:] = sorted(shown)
         for file in files:

@@ -21,6 +21,7 @@ from taxon.core.cores import available_cores
 from taxon.core.errors import ImageError
 from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.inference import Predictor
+from taxon.inference.batch_costs import best_batch_size
 from taxon.inference.lanes import lanes_of
 from taxon.preprocessing.statistics import picture_statistics
 from taxon.serving.computing.admission import Admission, Room
@@ -28,7 +29,7 @@ from taxon.serving.computing.batch import Row, prepared
 from taxon.serving.computing.batcher import Batcher
 from taxon.serving.computing.engine import FOREVER, Answer, Upload, describe
 from taxon.serving.computing.errors import DeadlinePassed
-from taxon.serving.computing.pace import Pace, best_batch_size
+from taxon.serving.computing.pace import Pace
 from taxon.serving.settings import ServingSettings
 
 _DECODING_TOO = 2.0  # what a picture takes, by what its computation alone does

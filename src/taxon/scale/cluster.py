@@ -1,0 +1,135 @@
+"""A Ray cluster: the one that runs, or one of this machine that ends with this process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from taxon.core.errors import ConfigError, MissingDependencyError, TaxonError
+from taxon.core.versions import DISTRIBUTION
+
+_ANSWER_SECONDS = 10.0
+_LOGGERS = ("ray", "ray.data", "ray.train", "ray.serve")
+
+
+def import_ray() -> Any:
+    """Import Ray.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    # Nothing is reported to anybody.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Its core writes to standard error past all loggers, also what is none (that an actor which is
+    # started anew must find its arguments).
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the engine 'ray' needs Ray, not installed here ({error}); "
+            f"type: pip install '{DISTRIBUTION}[ray]'"
+        ) from error
+    return ray
+
+
+def quieten() -> None:
+    """Have Ray's libraries say only what went wrong: progress is shown by taxon."""
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.ERROR)
+        for handler in logger.handlers:
+            if isinstance(handler, logging.StreamHandler):  # files of the session keep all
+                handler.setLevel(logging.ERROR)
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address where nothing listens: Ray would try it for many minutes."""
+    host, separator, port = address.rpartition("://")[2].rpartition(":")
+    if not separator or not port.isdecimal():
+        return  # `auto`, `local`
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"no Ray cluster at {address}: {error}; start one (ray start --head), or leave "
+            "--address out for one on this machine"
+        ) from error
+
+
+@contextmanager
+def _without_greeting() -> Iterator[None]:
+    """Keep from the terminal what Ray's core says of itself when it starts.
+
+    It writes to the file descriptor, past all loggers and `sys.stderr`.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+@contextmanager
+def connected(address: str | None, tell: Callable[[str], None]) -> Iterator[Any]:
+    """Yield Ray, connected; a cluster that was connected before stays so.
+
+    Args:
+        address: of a cluster (`auto`, `HOST:PORT`); None: the one that RAY_ADDRESS names, else one
+            that is started on this machine, open to this machine alone.
+
+    Raises:
+        ConfigError: nothing answers at the address.
+        MissingDependencyError: Ray is not installed.
+    """
+    ray = import_ray()
+    if ray.is_initialized():
+        yield ray
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    if address is not None:
+        _require_answer(address)
+    quieten()
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        with _without_greeting():
+            if address is None:
+                # By itself Ray would join whatever cluster was started here last.
+                ray.init(address="local", include_dashboard=False, **options)
+            else:
+                ray.init(address=address, **options)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise ConfigError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
+    try:
+        cores = int(ray.cluster_resources().get("CPU", 0))
+        nodes = sum(node["Alive"] for node in ray.nodes())
+        tell(f"Ray: {nodes} machines with {cores} cores" if nodes > 1 else f"Ray: {cores} cores")
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def own_error(error: BaseException) -> TaxonError | None:
+    """The error of ours by which a remote call failed; None where it is none of ours."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        found = waiting.pop()
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        # Ray raises a class that is both its own and ours.
+        if isinstance(found, TaxonError) and not hasattr(found, "traceback_str"):
+            return found
+        waiting += [getattr(found, "cause", None), found.__cause__, found.__context__]
+    return None
