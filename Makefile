@@ -9,7 +9,7 @@ IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # of the many processes of the tests would compile torch anew, which takes longer than its import.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test coverage lint format test-backbones test-long export-matrix test-triton lock clean
+.PHONY: help demo test coverage lint format test-backbones test-long export-matrix test-triton docs docs-serve lock clean
 
 help:
 	@echo "make demo            set up and run the whole path on generated pictures"
@@ -21,6 +21,8 @@ help:
 	@echo "make test-triton     a real Triton server on an exported model: REPOSITORY=exported/triton"
 	@echo "make lint            format check, lint, types, layers"
 	@echo "make format          format the code"
+	@echo "make docs            the documentation as a site, in site/; needs no network"
+	@echo "make docs-serve      the same at http://127.0.0.1:8001, renewed as you write"
 	@echo "make lock            write the installed versions to constraints.txt"
 	@echo "make clean           remove the environment and generated files"
 
@@ -79,6 +81,13 @@ export-matrix: $(READY)
 test-triton: $(READY)
 	$(BIN)/python scripts/try_triton.py $(or $(REPOSITORY),exported/triton)
 
+# Strict: a link that leads nowhere fails. Material's notice of its successor is known (docs/adr/0029).
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8001
+
 lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -95,4 +104,4 @@ lock: $(READY)
 	   $(BIN)/python -m pip freeze --exclude-editable; } > constraints.txt
 
 clean:
-	rm -rf $(VENV) .matrix demo runs dist build .mypy_cache .ruff_cache .pytest_cache .coverage
+	rm -rf $(VENV) .matrix demo runs dist build site .mypy_cache .ruff_cache .pytest_cache .coverage

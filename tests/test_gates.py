@@ -21,7 +21,7 @@ from taxon.evaluation import Metrics, compute_metrics
 from taxon.evaluation.gates import check_gates, parse_gates, read_gates, require_known
 from taxon.evaluation.slice_columns import SliceColumn
 
-README = Path(__file__).parents[1] / "README.md"
+GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "evaluate.md"
 # Names as users have them: a dot, a slash, and the end of another figure's name.
 SPACE = LabelSpace.flat("multiclass", ["a", "b.recall", "no. 3/x", "never"])
 
@@ -154,8 +154,8 @@ def test_files_that_are_no_gates_are_refused(text: str, saying: str, tmp_path: P
     assert str(file) in str(caught.value)
 
 
-def test_the_gates_of_the_readme(tmp_path: Path) -> None:
-    [example] = re.findall(r"```yaml\n(top1: .*?)```", README.read_text(), re.DOTALL)
+def test_the_gates_of_the_guide(tmp_path: Path) -> None:
+    [example] = re.findall(r"```yaml\n(top1: .*?)```", GUIDE.read_text(), re.DOTALL)
     file = tmp_path / "gates.yaml"
     file.write_text(example)
     bounds = read_gates(file)

@@ -1,4 +1,6 @@
-"""The guides run as they stand there: their files, every command and every block of Python.
+"""The pages of the documentation run as they stand there: their files, every command and every
+block of Python. A server that a page starts goes on until the page ends, and is asked by what
+follows.
 
 Only what makes them long is changed: the sample data are smaller, trainings take a tiny backbone,
 one epoch and 32 pixels, latencies of backbones are known already, and evaluations do not explain
@@ -14,8 +16,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Self
 
 import pytest
 from commands import taxon
@@ -27,12 +31,28 @@ from taxon.bundle.layout import ARTEFACTS_FOLDER
 from taxon.core.machine import machine
 from taxon.models.zoo import ZOO
 
-GUIDES = Path(__file__).parents[1] / "docs" / "guides"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+GUIDES = DOCS / "guides"
 # Their commands are run by `make test-long`: what they use is tested by itself too.
 LONG = (
     *("android", "deploy", "edge", "latency", "phone", "serving", "torchserve", "triton"),
     *("content-filter", "production-defects"),
+    *("training", "rare-classes", "nested-classes", "small-from-large", "compare", "export"),
+    *("decisions", "evaluate", "look-first"),
 )
+# Pages with commands that no test can run: fences of `console`. Whoever adds one says why.
+NOT_RUN = {
+    "CONTRIBUTING.md": "the targets of make: CI runs one, the others take hours",
+    "docs/index.md": "the README's commands, which test_readme.py runs",
+    "docs/install.md": "downloads; test_packaging.py builds and runs the wheel",
+    "docs/guides/deploy.md": "needs Docker and a cluster; test_deploy.py reads the manifests",
+    "docs/guides/edge.md": "needs a small computer; test_runner.py has a bare Python",
+    "docs/guides/serving.md": "needs other clients; test_serving*.py and test_triton*.py ask so",
+    "docs/guides/several-gpus.md": "needs GPUs; test_distributed.py runs two processes on a CPU",
+    "docs/guides/torchserve.md": "needs Java; test_torchserve.py runs it where there is one",
+    "docs/guides/triton.md": "needs NVIDIA's server: make test-triton",
+}
 SHORT = ("--weights", "none", "--recipe", "scratch", "--model", TINY_BACKBONE, "--epochs", "1")
 SMALL = ("--set", "preprocessing.size=32")
 ADDED = {
@@ -42,6 +62,9 @@ ADDED = {
 }
 # What a model of one epoch may not reach: a gate, or a promise. Everything else must succeed.
 MAY_MISS = ("--gate", "--abstain", "--target", "--fail-if-worse")
+SERVER = "http://127.0.0.1:8000"  # where pages have theirs; in tests it takes a free port
+RUN = ("sh", "python")
+TYPED = re.compile(r"^(\$ |taxon |curl |pip |docker |kubectl |make |python3? |torchrun )", re.M)
 BLOCK = re.compile(
     r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.S
 )
@@ -53,18 +76,28 @@ def samples(defects: Path, tags: Path, surfaces: Path) -> dict[str, Path]:
     return {"defects": defects, "tags": tags, "taxonomy": surfaces}
 
 
+def _pages() -> list[str]:
+    """The pages with something to run."""
+    pages = {path.relative_to(DOCS).with_suffix("").as_posix(): path for path in DOCS.rglob("*.md")}
+    return sorted(
+        name
+        for name, path in pages.items()
+        if {block["language"] for block in BLOCK.finditer(path.read_text("utf-8"))} & set(RUN)
+    )
+
+
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow if name in LONG else ())
-        for name in sorted(path.stem for path in GUIDES.glob("*.md"))
+        pytest.param(name, marks=pytest.mark.slow if name.split("/")[-1] in LONG else ())
+        for name in _pages()
     ],
 )
 def test_guide(
     name: str, samples: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    text = _text(name)
+    text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
     if "taxon verify" not in text:
         for module in (training, refitting):
             monkeypatch.setattr(module, "export_own_onnx", _without_artefacts)
@@ -73,33 +106,41 @@ def test_guide(
         monkeypatch.setenv("TAXON_CACHE", str(tmp_path / "cache"))
         _keep_latencies()
     ran = 0
-    for block in BLOCK.finditer(text):
-        if block["file"] is not None:
-            Path(block["file"]).write_text(block["text"])
-        elif block["language"] == "sh":
-            for command in _commands(block["text"]):
-                _run(command, samples)
-                ran += 1
-        elif block["language"] == "python":
-            exec(block["text"], {"__name__": "__main__"})
-        else:
-            # What a command prints, and what is typed on another machine.
-            assert block["language"] in ("text", "console", "swift", "kotlin"), block["language"]
-    assert ran >= 5
+    with Server() as server:
+        for block in BLOCK.finditer(text):
+            if block["file"] is not None:
+                Path(block["file"]).write_text(block["text"])
+            elif block["language"] == "sh":
+                for command in _commands(block["text"]):
+                    _run(command, samples, server)
+                    ran += 1
+            elif block["language"] == "python":
+                exec(server.addressed(block["text"]), {"__name__": "__main__"})
+    assert ran >= 2
 
 
-def test_there_are_guides_and_the_readme_names_them() -> None:
-    readme = (GUIDES.parents[1] / "README.md").read_text()
-    names = [path.name for path in GUIDES.glob("*.md")]
-    assert len(names) == 12
-    assert all(f"(docs/guides/{name})" in readme for name in names)
+def test_what_no_test_runs_has_a_reason() -> None:
+    """Every other fence is of a language that is run, printed by a command, or another's."""
+    pages = [*DOCS.rglob("*.md"), *ROOT.glob("*.md")]
+    typed = {}
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        languages = {block["language"] for block in BLOCK.finditer(text)}
+        fences = re.findall(r"^```", text, re.M)
+        assert len(fences) == 2 * len(BLOCK.findall(text)), f"{page}: a fence without a language"
+        assert languages <= {*RUN, "text", "console", "yaml", "json", "swift", "kotlin"}, page
+        printed = [block["text"] for block in BLOCK.finditer(text) if block["language"] == "text"]
+        assert not any(TYPED.search(each) for each in printed), f"{page}: a command in `text`"
+        if "console" in languages:
+            typed[page.relative_to(ROOT).as_posix()] = page
+    assert set(typed) == set(NOT_RUN)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in GUIDES.glob("*.md")))
 def test_guides_are_short_and_their_links_lead_somewhere(name: str) -> None:
-    text = _text(name)
+    text = (GUIDES / f"{name}.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) < 150
-    for target in re.findall(r"\]\(([^)h][^)]*)\)", text):
+    for target in re.findall(r"\]\(([^)h#][^)#]*)[^)]*\)", text):
         assert (GUIDES / target).exists(), target
 
 
@@ -108,27 +149,28 @@ def _without_artefacts(run: Path) -> SimpleNamespace:
     return SimpleNamespace(parity=())
 
 
-def _text(name: str) -> str:
-    return (GUIDES / f"{name}.md").read_text(encoding="utf-8")
-
-
 def _commands(block: str) -> Iterator[list[str]]:
-    """The words after `taxon` of each line; a comment is none."""
+    """The words of each line; a comment is none."""
     for line in block.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         if words:
-            assert words[0] == "taxon", line
-            yield words[1:]
+            assert words[0] in ("taxon", "curl"), line
+            yield words
 
 
-def _run(command: list[str], samples: dict[str, Path]) -> None:
+def _run(words: list[str], samples: dict[str, Path], server: Server) -> None:
+    program, *command = words
+    if program == "curl":
+        asked = ["curl", "--silent", "--show-error", "--fail", *map(server.addressed, command)]
+        subprocess.run(asked, check=True, capture_output=True, timeout=60)
+        return
     if command[0] == "sample-data":
         shutil.copytree(samples[command[1]], command[2])
         return
     if command[0] == "serve":
-        _serve(command)
+        server.start(command)
         return
-    added = [*ADDED.get(command[0], ())]
+    added = [] if "--resume" in command else [*ADDED.get(command[0], ())]
     if command[0] == "train" and "--budget-ms" in command:
         added[added.index("--model") : added.index("--model") + 2] = []
     done = taxon(*command, *added)
@@ -136,14 +178,42 @@ def _run(command: list[str], samples: dict[str, Path]) -> None:
     assert done.returncode in allowed, (command, done.stdout, done.stderr)
 
 
-def _serve(command: list[str]) -> None:
-    """Have a server start, and stop it."""
-    typed = [sys.executable, "-u", "-m", "taxon", *command, "--port", "0"]
-    with subprocess.Popen(typed, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert f"serving {' '.join(command[1:])} at http://" in process.stdout.readline()
-        process.terminate()
-        assert process.wait(30) == 0
+class Server:
+    """The server that a page starts; it ends with 0 when the next one starts, or the page ends."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._url = SERVER
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def start(self, command: list[str]) -> None:
+        """Run `taxon serve`, and wait until it is ready."""
+        self.stop()
+        typed = [sys.executable, "-u", "-m", "taxon", *command, "--port", "0"]
+        self._process = subprocess.Popen(typed, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        said = self._process.stdout.readline()
+        models = takewhile(lambda word: not word.startswith("-"), command[1:])
+        assert said.startswith(f"serving {' '.join(models)} at http://"), said
+        self._url = said.split(" at ")[1].split()[0]
+
+    def stop(self) -> None:
+        """End it, where there is one."""
+        if self._process is not None:
+            self._process.terminate()
+            assert self._process.wait(30) == 0
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+            self._process = None
+
+    def addressed(self, text: str) -> str:
+        """A text with the server's own address in it."""
+        return text.replace(SERVER, self._url)
 
 
 def _keep_latencies() -> None:

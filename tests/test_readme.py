@@ -79,3 +79,9 @@ def test_files_that_the_readme_names_exist() -> None:
     root = Path(__file__).parents[1]
     for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
         assert (root / target).exists(), target
+
+
+def test_the_site_begins_with_the_same_blocks() -> None:
+    home = (Path(__file__).parents[1] / "docs" / "index.md").read_text(encoding="utf-8")
+    shown = re.findall(r"```console\n(.*?)```", home, re.DOTALL)
+    assert shown == [_block("sh"), _block("python")]
