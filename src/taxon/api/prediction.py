@@ -24,15 +24,16 @@ def predict(
     """Predict files and folders, one prediction a picture, in order.
 
     Args:
-        path: a model folder, an artefact's folder or an .onnx file.
+        path: a model folder, an artefact's folder, an .onnx file, or `hf:user/name[@revision]`.
         pictures: one or several files, folders (searched below) and glob patterns.
 
     Raises:
         BundleError: the model cannot be loaded.
         DataError: a folder or a pattern without pictures.
+        HubError: a model of the hub cannot be had.
     """
     names = [pictures] if isinstance(pictures, str | Path) else pictures
-    predictor = load_predictor(Path(path), backend=backend, device=device)
+    predictor = load_predictor(path, backend=backend, device=device)
     return predictor.predict(find_pictures([str(name) for name in names]), top=top)
 
 

@@ -21,6 +21,7 @@ from taxon.cli import (
     export,
     models,
     predict,
+    push,
     sample_data,
     serve,
     split,
@@ -78,6 +79,7 @@ app.command("benchmark")(benchmark.command)
 app.command("predict")(predict.command)
 app.command("export")(export.command)
 app.command("verify")(verify.command)
+app.command("push")(push.command)
 app.command("serve")(serve.command)
 app.command("models")(models.command)
 app.command("doctor")(doctor.command)
