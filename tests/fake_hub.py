@@ -15,8 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
 
 LARGE = 10_000
 LFS_SUFFIXES = (".safetensors", ".onnx", ".npz", ".png", ".bin")
@@ -233,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
                         "path": each["path"],
                         "uploadMode": "lfs" if _is_large(each["path"], each["size"]) else "regular",
                         "shouldIgnore": False,
-                        "oid": _git_name(tree[each["path"]]) if each["path"] in tree else None,
+                        "oid": _name_of(each["path"], tree),
                     }
                     for each in json.loads(self.body)["files"]
                 ]
@@ -305,6 +308,14 @@ def _is_large(path: str, size: int) -> bool:
     return size > LARGE or path.endswith(LFS_SUFFIXES)
 
 
+def _name_of(path: str, tree: dict[str, bytes]) -> str | None:
+    """What tells whether a file changed."""
+    if path not in tree:
+        return None
+    large = _is_large(path, len(tree[path]))
+    return hashlib.sha256(tree[path]).hexdigest() if large else _git_name(tree[path])
+
+
 def _pointer(content: bytes) -> dict[str, Any]:
     return {
         "oid": hashlib.sha256(content).hexdigest(),
@@ -316,3 +327,38 @@ def _pointer(content: bytes) -> dict[str, Any]:
 def _git_name(content: bytes) -> str:
     """The name that git gives a file's content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def use_hub(hub: FakeHub | str, home: Path, patched: pytest.MonkeyPatch, token: str = "") -> None:
+    """Have the client, here and in processes that are begun, ask this hub and no other.
+
+    Args:
+        hub: one, or an address.
+        home: where the client keeps its cache; no token is there.
+        token: whose it is, see `TOKENS`; empty: nobody's.
+    """
+    from huggingface_hub import constants
+
+    address = hub if isinstance(hub, str) else hub.url
+    home.mkdir(parents=True, exist_ok=True)
+    for name, value in {
+        "HF_ENDPOINT": address,
+        "HF_HOME": str(home),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",  # a protocol of its own for large files
+        "HF_TOKEN": token,
+    }.items():
+        patched.setenv(name, value)
+    # Read when the client is imported, which another test may have caused.
+    for name, constant in {
+        "ENDPOINT": address,
+        "HUGGINGFACE_CO_URL_TEMPLATE": address + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HOME": str(home),
+        "HF_HUB_CACHE": str(home / "hub"),
+        "HF_TOKEN_PATH": str(home / "token"),
+        "HF_STORED_TOKENS_PATH": str(home / "stored_tokens"),
+        "AGENT_HARNESSES_PATH": str(home / "agents.json"),
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+    }.items():
+        patched.setattr(constants, name, constant)

@@ -20,6 +20,7 @@ from types import SimpleNamespace
 import pytest
 from commands import taxon
 from conftest import TINY_BACKBONE
+from fake_hub import FakeHub, fake_hub, use_hub
 
 from taxon.api import refitting, training
 from taxon.benchmarking.latency import Latency, keep_latency, relevant_versions
@@ -31,7 +32,7 @@ GUIDES = Path(__file__).parents[1] / "docs" / "guides"
 # Their commands are run by `make test-long`: what they use is tested by itself too.
 LONG = (
     *("android", "deploy", "edge", "latency", "phone", "serving", "torchserve", "triton"),
-    *("content-filter", "production-defects"),
+    *("content-filter", "hub", "production-defects"),
 )
 SHORT = ("--weights", "none", "--recipe", "scratch", "--model", TINY_BACKBONE, "--epochs", "1")
 SMALL = ("--set", "preprocessing.size=32")
@@ -53,6 +54,13 @@ def samples(defects: Path, tags: Path, surfaces: Path) -> dict[str, Path]:
     return {"defects": defects, "tags": tags, "taxonomy": surfaces}
 
 
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    """What stands for the Hugging Face Hub."""
+    with fake_hub() as server:
+        yield server
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -61,10 +69,16 @@ def samples(defects: Path, tags: Path, surfaces: Path) -> dict[str, Path]:
     ],
 )
 def test_guide(
-    name: str, samples: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    samples: dict[str, Path],
+    hub: FakeHub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     text = _text(name)
+    if name == "hub":
+        use_hub(hub.url, tmp_path / "hub", monkeypatch, "hf_ann")
     if "taxon verify" not in text:
         for module in (training, refitting):
             monkeypatch.setattr(module, "export_own_onnx", _without_artefacts)
@@ -91,7 +105,7 @@ def test_guide(
 def test_there_are_guides_and_the_readme_names_them() -> None:
     readme = (GUIDES.parents[1] / "README.md").read_text()
     names = [path.name for path in GUIDES.glob("*.md")]
-    assert len(names) == 12
+    assert len(names) == 13
     assert all(f"(docs/guides/{name})" in readme for name in names)
 
 
@@ -131,6 +145,8 @@ def _run(command: list[str], samples: dict[str, Path]) -> None:
     added = [*ADDED.get(command[0], ())]
     if command[0] == "train" and "--budget-ms" in command:
         added[added.index("--model") : added.index("--model") + 2] = []
+    if command[0] == "train" and any(word.startswith("hf:") for word in command):
+        added = ["--epochs", "1", *SMALL]
     done = taxon(*command, *added)
     allowed = (0, 3) if any(option in command for option in MAY_MISS) else (0,)
     assert done.returncode in allowed, (command, done.stdout, done.stderr)

@@ -38,7 +38,7 @@ from taxon.core.errors import BundleError, CheckFailed
 
 GENERATED = "generated pictures, which stand in for yours"
 YOURS = "PICTURES OF YOUR DATA, as you asked"
-NEVER = "the manifest, report/, evaluations/, comparisons/, checkpoints/ and the training pictures"
+STAYS = "the manifest, report/, evaluations/, comparisons/, checkpoints/ and the training pictures"
 RUNNER_MARK = "classify.pyz"
 _LEFT_OUT = """
 ## What is not here
@@ -95,7 +95,7 @@ def publication(
         BundleError: an artefact is absent, altered, rejected or stale.
         CheckFailed: an artefact does not give the outputs of the generated golden pictures.
     """
-    info, notes = bundle.info, [f"never pushed: {NEVER}"]
+    info, notes = bundle.info, [f"stays with you: {STAYS}"]
     if not with_pictures and not info.stand_ins:
         from taxon.api.golden import write_stand_ins
 

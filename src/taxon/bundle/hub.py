@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from taxon.bundle.hub_client import as_hub_errors
+from taxon.bundle.hub_client import as_hub_errors, require_reach
 from taxon.bundle.layout import (
     ARTEFACTS_FOLDER,
     BUNDLE_FILE,
@@ -122,6 +122,9 @@ def download(name: HubName, first: str, patterns: Sequence[str], *, lacking: str
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     with as_hub_errors(str(name)):
+        cached = hub.try_to_load_from_cache(name.repository, first, revision=name.revision)
+        if not isinstance(cached, str) and not hub.constants.HF_HUB_OFFLINE:
+            require_reach()
         try:
             file = Path(hub.hf_hub_download(name.repository, first, revision=name.revision))
         except LocalEntryNotFoundError:

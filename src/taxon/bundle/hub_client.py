@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from taxon.core.errors import HubError, TaxonError, reason_of
 
+REACH_SECONDS = 5.0
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 # In the order in which they are looked for: some are special cases of others.
 _OFFLINE = ("OfflineModeIsEnabled",)
@@ -31,6 +32,16 @@ def as_hub_errors(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise HubError(_words(error, what)) from error
+
+
+def require_reach() -> None:
+    """Ask the hub for anything, with a short limit: a download alone would try for half a minute.
+
+    Raises what the client raises; `as_hub_errors` says it in words.
+    """
+    from huggingface_hub import get_session
+
+    get_session().head(endpoint(), timeout=REACH_SECONDS)
 
 
 def endpoint() -> str:
