@@ -390,6 +390,11 @@ def test_the_client_of_the_hub_is_not_loaded_for_folders(run: Path, defects: Pat
     assert done.returncode == 0, done.stderr
 
 
+def test_without_the_client_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    fails(2, "predict", HUB_NAME, "a.jpg", saying="type: pip install huggingface_hub")
+
+
 def test_what_was_altered_on_the_hub_is_refused(hub: FakeHub, pushed: Path) -> None:
     hub.add(NAME, {"decision.json": hub.files(NAME)["decision.json"] + b" "})
     with pytest.raises(BundleError, match="does not have the sha256 that"):

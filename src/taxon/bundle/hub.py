@@ -21,7 +21,7 @@ from taxon.bundle.layout import (
     OPTIONAL_FILES,
     REFERENCE_FILE,
 )
-from taxon.core.errors import ConfigError, HubError, OutputError
+from taxon.core.errors import ConfigError, HubError, MissingDependencyError, OutputError
 
 PREFIX = "hf:"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
@@ -116,10 +116,17 @@ def download(name: HubName, first: str, patterns: Sequence[str], *, lacking: str
 
     Raises:
         HubError: not there, or out of reach.
+        MissingDependencyError: huggingface_hub is not installed.
     """
     # Imported here: it takes half a second, and most models lie in folders.
-    import huggingface_hub as hub
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    try:
+        import huggingface_hub as hub
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    except ImportError as error:  # a server may be installed without it
+        raise MissingDependencyError(
+            f"{name} is a model of the hub, and its client does not import ({error}); type: pip "
+            "install huggingface_hub"
+        ) from error
 
     with as_hub_errors(str(name)):
         cached = hub.try_to_load_from_cache(name.repository, first, revision=name.revision)
