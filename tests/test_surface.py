@@ -53,7 +53,17 @@ def _loaded_after(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-HEAVY = {"torch", "timm", "sklearn", "scipy", "accelerate", "onnx", "torchvision", "jinja2"}
+HEAVY = {
+    "huggingface_hub",
+    "torch",
+    "timm",
+    "sklearn",
+    "scipy",
+    "accelerate",
+    "onnx",
+    "torchvision",
+    "jinja2",
+}
 
 
 @pytest.mark.parametrize(

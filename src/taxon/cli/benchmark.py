@@ -20,7 +20,8 @@ def command(
         list[str],
         typer.Argument(
             metavar="RUN_OR_MODEL...",
-            help="Model folders, or backbones of `taxon models` (with random weights).",
+            help="Model folders, hf:USER/NAME[@REVISION], or backbones of `taxon models` (with "
+            "random weights).",
             show_default=False,
         ),
     ],

@@ -21,7 +21,8 @@ def command(
         Path,
         typer.Argument(
             metavar="RUN_A",
-            help="The model to compare with: a model folder, or an exported artefact alone.",
+            help="The model to compare with: a model folder, an exported artefact alone, or "
+            "hf:USER/NAME[@REVISION].",
             show_default=False,
         ),
     ],

@@ -22,6 +22,7 @@ from taxon.cli import (
     export,
     models,
     predict,
+    push,
     sample_data,
     search,
     serve,
@@ -84,6 +85,7 @@ app.command("suggest")(suggest.command)
 app.command("embed")(embed.command)
 app.command("export")(export.command)
 app.command("verify")(verify.command)
+app.command("push")(push.command)
 app.command("serve")(serve.command)
 app.command("models")(models.command)
 app.command("doctor")(doctor.command)

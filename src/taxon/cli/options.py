@@ -16,14 +16,17 @@ if TYPE_CHECKING:
 RunArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="RUN", help="The model folder that `taxon train` wrote.", show_default=False
+        metavar="RUN",
+        help="The model folder that `taxon train` wrote, or hf:USER/NAME[@REVISION].",
+        show_default=False,
     ),
 ]
 ModelArgument = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
-        help="The model folder that `taxon train` wrote, or an exported artefact alone.",
+        help="The model folder that `taxon train` wrote, an exported artefact alone, or "
+        "hf:USER/NAME[@REVISION], a model of the Hugging Face Hub.",
         show_default=False,
     ),
 ]

@@ -18,8 +18,8 @@ def command(
         typer.Argument(
             metavar="RUN...",
             help="Model folders, artefacts, pointers to one (a link, or a text file with its "
-            "path), or folders with several (NAME or NAME/VERSION in it). NAME=RUN gives another "
-            "name.",
+            "path), folders with several (NAME or NAME/VERSION in it), or "
+            "hf:USER/NAME[@REVISION]. NAME=RUN gives another name.",
             show_default=False,
         ),
     ],

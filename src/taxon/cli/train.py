@@ -32,7 +32,8 @@ def command(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Backbone: a name of `taxon models` or any timm name.",
+            help="Backbone: a name of `taxon models`, any timm name, or hf:USER/NAME[@REVISION]: "
+            "that of a model of taxon or timm on the Hugging Face Hub.",
             show_default="chosen for the device",
         ),
     ] = None,
