@@ -16,6 +16,7 @@ from taxon.cli import (
     benchmark,
     compare,
     demo,
+    deploy,
     doctor,
     evaluate,
     export,
@@ -79,6 +80,7 @@ app.command("predict")(predict.command)
 app.command("export")(export.command)
 app.command("verify")(verify.command)
 app.command("serve")(serve.command)
+app.add_typer(deploy.app, name="deploy")
 app.command("models")(models.command)
 app.command("doctor")(doctor.command)
 

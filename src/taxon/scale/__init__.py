@@ -1,1 +1,1 @@
-"""Many machines, by Ray: batch inference, a Ray Serve application, a Ray Train job; an optional extra."""
+"""Many machines, by Ray, an optional extra: batch inference, Ray Serve, a Ray Train job."""
