@@ -89,6 +89,21 @@ def test_the_config_listens_on_this_machine_alone_unless_told(run: Path, tmp_pat
     assert taxon("deploy", "ray", run, "--out", out, "--overwrite").returncode == 0
 
 
+def test_a_pointer_and_a_folder_of_models_are_left_to_the_replicas(
+    run: Path, tmp_path: Path
+) -> None:
+    pointer = tmp_path / "current.txt"
+    pointer.write_text(str(run))
+    (app,) = _config(pointer)["applications"]
+    assert (app["name"], app["args"]) == (run.name, {"models": [str(pointer)]})
+    models = tmp_path / "models"
+    for name in ("a", "b"):
+        (models / name).mkdir(parents=True)
+        (models / name / "1").symlink_to(run)
+    (app,) = _config(models)["applications"]
+    assert (app["name"], app["args"]) == ("models", {"models": [str(models)]})
+
+
 @pytest.mark.parametrize(
     ("options", "saying"),
     [
@@ -108,7 +123,8 @@ def test_what_cannot_be_is_said_before_a_cluster_is(
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    fails(2, "deploy", "ray", tmp_path, saying="there is no model in")
+    fails(2, "deploy", "ray", tmp_path, saying="holds no models")
+    fails(2, "deploy", "ray", tmp_path / "no", saying="is no model folder")
     fails(2, "deploy", "kserve", tmp_path, "--storage-uri", "s3://b/m", saying="there is no model")
 
 

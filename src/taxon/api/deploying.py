@@ -19,6 +19,7 @@ from taxon.core.files import require_writable, write_text
 from taxon.scale.kserve import Inference, inference_service, serving_runtime
 from taxon.scale.serve_config import Address, Replicas, serve_config
 from taxon.serving.keys import read_api_keys
+from taxon.serving.models.places import find_places
 
 _RAY_HEAD = """\
 # A model of taxon on Ray Serve. On one machine:   serve run {file}
@@ -48,7 +49,8 @@ def deploy_ray(
     """Write the config by which Ray Serve serves a model.
 
     Args:
-        run: a model folder with an ONNX artefact, or an artefact; the nodes read it from this path.
+        run: a model folder with an ONNX artefact, an artefact, a pointer to one, or a folder with
+            several, as in `serve`; the nodes read it from this path.
         out: the file to write; None: none.
         name: of the application and the model; None: the model's own.
         backend, device: as in `serve`.
@@ -64,7 +66,10 @@ def deploy_ray(
         ConfigError, InputError: a choice that cannot be.
         OutputError: the file exists, or cannot be written.
     """
-    path = _require_servable(Path(run), BackendChoice(backend, device))
+    path = Path(run).absolute()
+    folders = [each.folder for each in find_places(str(path), is_model)]
+    for folder in folders:
+        _require_servable(folder, BackendChoice(backend, device))
     if api_key_file is not None:
         read_api_keys(Path(api_key_file))
     told = RayServing(
@@ -75,7 +80,7 @@ def deploy_ray(
         settings=dict(settings or {}),
     )
     config = serve_config(
-        name or own_name(path),
+        name or (own_name(folders[0]) if len(folders) == 1 else path.stem),
         IMPORT_PATH,
         told.model_dump(mode="json", exclude_defaults=True),
         replicas or Replicas(),
@@ -101,7 +106,7 @@ def deploy_kserve(
         BundleError: nothing there that can be served.
         OutputError: the file exists, or cannot be written.
     """
-    _require_servable(Path(run), BackendChoice())
+    _require_servable(_require_model(Path(run)), BackendChoice())
     documents = (serving_runtime(model.image), inference_service(model))
     return _written(
         out, _KSERVE_HEAD, "---\n".join(_yaml(each) for each in documents), overwrite=overwrite
@@ -130,9 +135,8 @@ def _require_model(path: Path) -> Path:
     return path.absolute()
 
 
-def _require_servable(path: Path, choice: BackendChoice) -> Path:
+def _require_servable(path: Path, choice: BackendChoice) -> None:
     """Refuse what every replica would refuse; the golden pictures are left to them."""
-    path = _require_model(path)
     if (path / BUNDLE_FILE).is_file():
         bundle = read_bundle(path)
         if choice.name != TORCH:
@@ -142,7 +146,6 @@ def _require_servable(path: Path, choice: BackendChoice) -> Path:
             f"{path} is an artefact, which its own runtime computes; --backend {choice.name} is "
             "for model folders"
         )
-    return path
 
 
 def _yaml(document: dict[str, Any]) -> str:

@@ -45,7 +45,7 @@ def train_on_ray(
     """
     source = data_path(data)
     # What is cheap and can fail comes before a cluster; the first process does it again.
-    training_settings(**{name: options[name] for name in _SETTINGS if name in options})  # type: ignore[arg-type]
+    training_settings(**{name: options[name] for name in _SETTINGS if name in options})
     # Named here: where processes are started again, they must find it.
     run = (Path(out) if out is not None else default_run(source)).absolute()
     require_apart(run, data=source)

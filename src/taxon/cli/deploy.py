@@ -27,7 +27,15 @@ def _root() -> None:
 
 @app.command("ray")
 def ray(
-    run: options.ModelArgument,
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="A model folder, an artefact, a pointer to one, or a folder with several, as "
+            "`taxon serve` takes them; under this path on every node.",
+            show_default=False,
+        ),
+    ],
     out: Out = None,
     name: Annotated[
         str | None,
