@@ -42,6 +42,8 @@ def serve_run(config: Path, address: str, url: str) -> Iterator[subprocess.Popen
     Args:
         url: of the application.
     """
+    from ray import serve
+
     log = config.with_suffix(".log")
     with log.open("w") as stream:
         process = subprocess.Popen(
@@ -57,8 +59,10 @@ def serve_run(config: Path, address: str, url: str) -> Iterator[subprocess.Popen
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=_SECONDS) == 0, log.read_text()
     finally:
-        process.kill()
-        process.wait()
+        if process.poll() is None:  # the test has failed
+            process.kill()
+            process.wait()
+            serve.shutdown()
 
 
 def _until_ready(process: subprocess.Popen[str], url: str, log: Path) -> None:

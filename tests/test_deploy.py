@@ -39,6 +39,8 @@ KSERVE = {
     "serving-runtime.yaml": "V1alpha1ServingRuntime",
     "inference-service.yaml": "V1beta1InferenceService",
 }
+# What uvicorn imports where it is there; Ray Serve brings it here.
+_WHERE_INSTALLED = ("watchfiles",)
 # Resources of others, which Kubernetes' own schema does not have.
 FOREIGN = ("kustomization.yaml", "service-monitor.yaml")
 
@@ -197,7 +199,7 @@ def _imported(statement: str) -> dict[str, set[str]]:
     return {
         module: {_normal(owner) for owner in owners[module]}
         for module in done.stdout.split()
-        if module in owners and module != "taxon"
+        if module in owners and module not in ("taxon", *_WHERE_INSTALLED)
     }
 
 

@@ -68,6 +68,10 @@ class _Post:
         self._begun += 1
         return self._begun - 1
 
+    async def begun(self) -> bool:
+        """Whether there was one."""
+        return self._begun > 0
+
 
 @dataclass(frozen=True)
 class Wire:
@@ -100,6 +104,10 @@ class Wire:
     def begin(self) -> int:
         """How many tries there were before this one."""
         return int(self._ask("begin"))
+
+    def begun(self) -> bool:
+        """Whether the first process is at work."""
+        return bool(self._ask("begun"))
 
     def stopped(self) -> Callable[[], bool]:
         """Return what says whether somebody asked for a stop."""

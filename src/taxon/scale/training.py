@@ -19,6 +19,7 @@ from typing import Any
 from taxon.core.errors import (
     ConfigError,
     InputError,
+    Interrupted,
     LostProcessError,
     OwnError,
     TaxonError,
@@ -84,13 +85,14 @@ def run_job(job: Job, work: Work, listener: Listener) -> Path:
     require_ray("train")
     with _connected(job) as resources, open_post() as post:
         gpus = _with_gpus(job, resources)
+        _say_what_is_awaited(job, listener)
         fitting = _Fitting(job, gpus, _Worker(work, post, Path.cwd()))
         with StopSignals() as asked:
             while not fitting.wait(0.0):
                 for event in post.heard():
                     listener(event)
                 if asked():
-                    post.stop()
+                    _stop(post)
         for event in post.heard():
             listener(event)
         failure = post.failure()
@@ -151,6 +153,31 @@ def _with_gpus(job: Job, resources: dict[str, float]) -> bool:
             f"{job.workers} workers with a GPU each do not fit on what Ray has here ({gpus} GPUs)"
         )
     return gpus >= job.workers if job.gpus is None else job.gpus
+
+
+def _say_what_is_awaited(job: Job, listener: Listener) -> None:
+    """Others may have what the processes need; Ray waits for it and says nothing."""
+    import ray
+
+    free = int(ray.available_resources().get("CPU", 0))
+    if free < job.workers * job.cores:
+        listener(
+            Note(
+                f"Ray has {free} cores free, and {job.workers} workers of {job.cores} wait until "
+                "there are enough"
+            )
+        )
+
+
+def _stop(post: Wire) -> None:
+    """Have the processes save and end.
+
+    Raises:
+        Interrupted: none has begun, so that there is nothing to save.
+    """
+    if not post.begun():
+        raise Interrupted("nothing had begun")
+    post.stop()
 
 
 class _Fitting:
