@@ -38,7 +38,7 @@ GUIDES = DOCS / "guides"
 # Their commands are run by `make test-long`: what they use is tested by itself too.
 LONG = (
     *("android", "deploy", "edge", "latency", "phone", "serving", "torchserve", "triton"),
-    *("content-filter", "hub", "production-defects"),
+    *("content-filter", "hub", "many-machines", "production-defects"),
     *("training", "rare-classes", "nested-classes", "small-from-large", "compare", "export"),
     *("decisions", "evaluate", "look-first"),
 )

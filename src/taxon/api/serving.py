@@ -70,12 +70,8 @@ def serve(
         settings = replace(settings, max_buffered_bytes=settings.max_buffered_bytes // 2)
     choice = BackendChoice(backend, device)
     named = [paths] if isinstance(paths, str | Path) else list(paths)
-    if not named:
-        raise InputError("no models; name at least one folder that `taxon train` wrote")
-
-    look = Places([_at_hand(str(each), choice) for each in named], is_model)
     pool = _pool(settings, choice, workers, log_format) if workers else None
-    table = ModelTable(look, partial(_open, settings=settings, choice=choice, pool=pool))
+    table = model_table([str(each) for each in named], choice, settings, pool)
     run_server(
         table,
         host=host,
@@ -99,6 +95,27 @@ def _at_hand(typed: str, choice: BackendChoice) -> str:
     return f"{name}{folder}"
 
 
+def model_table(
+    named: Sequence[str],
+    choice: BackendChoice,
+    settings: ServingSettings,
+    pool: WorkerPool | None = None,
+) -> ModelTable:
+    """Make the table of the models that a server has, none of them opened yet.
+
+    Args:
+        named: as in `serve`.
+        pool: the processes that compute; None: this one does.
+
+    Raises:
+        InputError: none are named.
+    """
+    if not named:
+        raise InputError("no models; name at least one folder that `taxon train` wrote")
+    look = Places([_at_hand(each, choice) for each in named], is_model)
+    return ModelTable(look, partial(_open, settings=settings, choice=choice, pool=pool))
+
+
 def _pool(
     settings: ServingSettings, choice: BackendChoice, workers: int, log_format: str
 ) -> WorkerPool:
@@ -114,7 +131,9 @@ async def _open(
     """Open the model at a place and start what computes it."""
     engine: Engine
     if pool is None:
-        engine = await asyncio.to_thread(open_engine, place.folder, choice, settings)
+        engine = await asyncio.to_thread(
+            open_engine, place.folder, choice, settings, choice.threads
+        )
     else:
         engine = WorkerEngine(pool, place.folder, settings)
     is_bundle = (place.folder / BUNDLE_FILE).is_file()

@@ -16,6 +16,7 @@ from taxon.cli import (
     benchmark,
     compare,
     demo,
+    deploy,
     doctor,
     embed,
     evaluate,
@@ -87,6 +88,7 @@ app.command("export")(export.command)
 app.command("verify")(verify.command)
 app.command("push")(push.command)
 app.command("serve")(serve.command)
+app.add_typer(deploy.app, name="deploy")
 app.command("models")(models.command)
 app.command("doctor")(doctor.command)
 

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from taxon.cli import options
+from taxon.cli import machines, options
 from taxon.cli.next_steps import show_next_steps
+
+if TYPE_CHECKING:
+    from taxon.api.model import Model
+    from taxon.scale.training import Job
+
+_BESIDE_RESUME = (
+    *("resume", "trust_pickle", "quiet", "json_log"),
+    *("engine", "workers", "cpus_per_worker", "address", "retries"),
+)
 
 
 def command(
@@ -165,6 +176,11 @@ def command(
     json_log: Annotated[
         bool, typer.Option("--json-log", help="Log as JSON, one object a line.")
     ] = False,
+    engine: machines.Engine = "local",
+    workers: machines.Workers = None,
+    cpus_per_worker: machines.CpusPerWorker = None,
+    address: machines.Address = None,
+    retries: machines.Retries = None,
     path_column: options.PathColumn = "path",
     label_column: options.LabelColumn = None,
     tag_columns: options.TagColumns = None,
@@ -184,10 +200,10 @@ def command(
 
     if quiet and json_log:
         raise ConfigError("--quiet and --json-log exclude each other; choose one")
+    job = machines.ray_job(engine, workers, cpus_per_worker, address, retries, device)
     if resume is not None:
         _require_alone(context)
-        from taxon.api import resume as go_on
-
+        go_on = _resumer(job)
         with training_display(quiet=quiet, json_log=json_log) as listener:
             run = go_on(resume, trust_pickle=trust_pickle, listener=listener).path
             show_next_steps(run, quiet=quiet, json_log=json_log)
@@ -251,9 +267,7 @@ def command(
                 **choices,
             )
         else:
-            from taxon.api import train
-
-            out = train(
+            out = _trainer(job)(
                 data,
                 out=out,
                 budget_ms=budget_ms,
@@ -270,6 +284,28 @@ def command(
         typer.echo(show_batch)
 
 
+def _trainer(job: Job | None) -> Callable[..., Model]:
+    """What trains: this process, or a job of Ray's."""
+    if job is None:
+        from taxon.api import train
+
+        return train
+    from taxon.api.ray_training import train_on_ray
+
+    return partial(train_on_ray, job)
+
+
+def _resumer(job: Job | None) -> Callable[..., Model]:
+    """What goes on with a training."""
+    if job is None:
+        from taxon.api import resume
+
+        return resume
+    from taxon.api.ray_training import resume_on_ray
+
+    return partial(resume_on_ray, job)
+
+
 def _require_alone(context: typer.Context) -> None:
     """An interrupted run goes on as it was asked for: other options would be ignored."""
     from taxon.core.errors import ConfigError
@@ -278,9 +314,7 @@ def _require_alone(context: typer.Context) -> None:
     given = [
         name
         for name, source in sources.items()
-        if source is not None
-        and source.name == "COMMANDLINE"
-        and name not in ("resume", "trust_pickle", "quiet", "json_log")
+        if source is not None and source.name == "COMMANDLINE" and name not in _BESIDE_RESUME
     ]
     if given:
         words = ", ".join("DATA" if name == "data" else f"--{name.strip('_')}" for name in given)
