@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from taxon.cli import options
+from taxon.cli import completion, options
 from taxon.cli.next_steps import show_next_steps
 
 
@@ -34,6 +34,7 @@ def command(
         typer.Option(
             help="Backbone: a name of `taxon models` or any timm name.",
             show_default="chosen for the device",
+            autocompletion=completion.backbones,
         ),
     ] = None,
     budget_ms: Annotated[
@@ -52,6 +53,7 @@ def command(
             help="Pretrained weights: hub (downloads timm's), none (random), or a safetensors "
             "file in timm's names.",
             show_default="hub",
+            autocompletion=completion.one_of("hub", "none"),
         ),
     ] = None,
     trust_pickle: Annotated[
@@ -68,6 +70,7 @@ def command(
             help="auto (chosen by probes on the training part), staged (head, last 2 blocks, all), "
             "probe (the head alone, in seconds), finetune (the head, then all) or scratch.",
             show_default="auto; scratch with --weights none, staged with --teacher",
+            autocompletion=completion.recipes,
         ),
     ] = None,
     epochs: Annotated[
@@ -82,7 +85,12 @@ def command(
         typer.Option(help="Same seed, same machine: same model.", show_default="0"),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto")
+        str | None,
+        typer.Option(
+            help="auto, cpu, cuda or mps.",
+            show_default="auto",
+            autocompletion=completion.one_of("auto", "cpu", "cuda", "mps"),
+        ),
     ] = None,
     imbalance: Annotated[
         str | None,
@@ -91,6 +99,7 @@ def command(
             "class-weights, oversample, balanced-softmax or logit-adjust; focal may be joined "
             "with one that samples or weighs, say focal,class-weights.",
             show_default="auto",
+            autocompletion=completion.strategies,
         ),
     ] = None,
     teacher: options.Teacher = None,
@@ -120,6 +129,7 @@ def command(
             help="Watch the run in tensorboard or mlflow; may be given for both. Files go to "
             "tracking/ beside the model folder, MLflow's to MLFLOW_TRACKING_URI where it is set.",
             show_default=False,
+            autocompletion=completion.one_of("tensorboard", "mlflow"),
         ),
     ] = None,
     show_batch: Annotated[
