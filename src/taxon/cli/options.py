@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from taxon.cli import completion
 from taxon.core.errors import ConfigError
 from taxon.core.limits import LARGEST_PICTURE
 
@@ -96,7 +97,10 @@ Teacher = Annotated[
 ]
 Truncated = Annotated[
     str,
-    typer.Option(help="Files that end early: refuse, or fill what is missing with grey (JPEG)."),
+    typer.Option(
+        help="Files that end early: refuse, or fill what is missing with grey (JPEG).",
+        autocompletion=completion.one_of("refuse", "fill"),
+    ),
 ]
 MaxPixels = Annotated[
     int | None,

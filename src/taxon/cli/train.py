@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from taxon.cli import machines, options
+from taxon.cli import completion, machines, options
 from taxon.cli.next_steps import show_next_steps
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def command(
             help="Backbone: a name of `taxon models`, any timm name, or hf:USER/NAME[@REVISION]: "
             "that of a model of taxon or timm on the Hugging Face Hub.",
             show_default="chosen for the device",
+            autocompletion=completion.backbones,
         ),
     ] = None,
     budget_ms: Annotated[
@@ -64,6 +65,7 @@ def command(
             help="Pretrained weights: hub (downloads timm's), none (random), or a safetensors "
             "file in timm's names.",
             show_default="hub",
+            autocompletion=completion.one_of("hub", "none"),
         ),
     ] = None,
     trust_pickle: Annotated[
@@ -80,6 +82,7 @@ def command(
             help="auto (chosen by probes on the training part), staged (head, last 2 blocks, all), "
             "probe (the head alone, in seconds), finetune (the head, then all) or scratch.",
             show_default="auto; scratch with --weights none, staged with --teacher",
+            autocompletion=completion.recipes,
         ),
     ] = None,
     epochs: Annotated[
@@ -94,7 +97,12 @@ def command(
         typer.Option(help="Same seed, same machine: same model.", show_default="0"),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto")
+        str | None,
+        typer.Option(
+            help="auto, cpu, cuda or mps.",
+            show_default="auto",
+            autocompletion=completion.one_of("auto", "cpu", "cuda", "mps"),
+        ),
     ] = None,
     imbalance: Annotated[
         str | None,
@@ -103,6 +111,7 @@ def command(
             "class-weights, oversample, balanced-softmax or logit-adjust; focal may be joined "
             "with one that samples or weighs, say focal,class-weights.",
             show_default="auto",
+            autocompletion=completion.strategies,
         ),
     ] = None,
     teacher: options.Teacher = None,
@@ -132,6 +141,7 @@ def command(
             help="Watch the run in tensorboard or mlflow; may be given for both. Files go to "
             "tracking/ beside the model folder, MLflow's to MLFLOW_TRACKING_URI where it is set.",
             show_default=False,
+            autocompletion=completion.one_of("tensorboard", "mlflow"),
         ),
     ] = None,
     show_batch: Annotated[

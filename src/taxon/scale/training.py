@@ -13,18 +13,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from taxon.core.errors import (
     ConfigError,
-    InputError,
     Interrupted,
     LostProcessError,
     OwnError,
     TaxonError,
 )
 from taxon.core.text import one_line
+from taxon.scale.cluster import connected
 from taxon.scale.extra import require_ray
 from taxon.scale.post import Told, Wire, open_post
 from taxon.training import Listener, Note
@@ -83,7 +84,7 @@ def run_job(job: Job, work: Work, listener: Listener) -> Path:
         MissingDependencyError: Ray Train is not installed.
     """
     require_ray("train")
-    with _connected(job) as resources, open_post() as post:
+    with _connected(job, listener) as resources, open_post() as post:
         gpus = _with_gpus(job, resources)
         _say_what_is_awaited(job, listener)
         fitting = _Fitting(job, gpus, _Worker(work, post, Path.cwd()))
@@ -105,35 +106,15 @@ def run_job(job: Job, work: Work, listener: Listener) -> Path:
 
 
 @contextmanager
-def _connected(job: Job) -> Iterator[dict[str, float]]:
-    """Connect to the cluster, or start one, and yield what it has; in a process that is connected
-    already, that one.
-    """
-    import ray
+def _connected(job: Job, listener: Listener) -> Iterator[dict[str, float]]:
+    """Connect to the cluster, or start one, and yield what it has."""
+    told = partial(_tell, listener)
+    with connected(job.address, told, store_bytes=_STORE_BYTES) as ray:
+        yield ray.cluster_resources()
 
-    if ray.is_initialized():
-        yield ray.cluster_resources()
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell Ray's makers
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    try:
-        if job.address is None:
-            # Its ports are open to this machine alone.
-            ray.init(
-                include_dashboard=False,
-                object_store_memory=_STORE_BYTES,
-                _node_ip_address="127.0.0.1",
-                **quiet,
-            )
-        else:
-            ray.init(address=job.address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        where = "start Ray here" if job.address is None else f"reach a Ray cluster at {job.address}"
-        raise InputError(f"cannot {where}: {one_line(str(error))}") from error
-    try:
-        yield ray.cluster_resources()
-    finally:
-        ray.shutdown()
+
+def _tell(listener: Listener, text: str) -> None:
+    listener(Note(text))
 
 
 def _with_gpus(job: Job, resources: dict[str, float]) -> bool:
