@@ -38,7 +38,7 @@ GUIDES = DOCS / "guides"
 # Their commands are run by `make test-long`: what they use is tested by itself too.
 LONG = (
     *("android", "deploy", "edge", "latency", "phone", "serving", "torchserve", "triton"),
-    *("content-filter", "hub", "many-machines", "production-defects"),
+    *("content-filter", "hub", "many-machines", "many-pictures", "production-defects"),
     *("training", "rare-classes", "nested-classes", "small-from-large", "compare", "export"),
     *("decisions", "evaluate", "look-first"),
 )
@@ -49,6 +49,9 @@ NOT_RUN = {
     "docs/install.md": "downloads; test_packaging.py builds and runs the wheel",
     "docs/guides/deploy.md": "needs Docker and a cluster; test_deploy.py reads the manifests",
     "docs/guides/edge.md": "needs a small computer; test_runner.py has a bare Python",
+    "docs/guides/hub.md": "needs an account; what is pushed and taken goes to a hub of the tests",
+    "docs/guides/many-machines.md": "needs machines and a cluster; test_ray.py has one",
+    "docs/guides/many-pictures.md": "needs a cluster; test_batch_ray.py has one",
     "docs/guides/serving.md": "needs other clients; test_serving*.py and test_triton*.py ask so",
     "docs/guides/several-gpus.md": "needs GPUs; test_distributed.py runs two processes on a CPU",
     "docs/guides/torchserve.md": "needs Java; test_torchserve.py runs it where there is one",
