@@ -24,6 +24,7 @@ from typing import Self
 import pytest
 from commands import taxon
 from conftest import TINY_BACKBONE
+from fake_hub import FakeHub, fake_hub, use_hub
 
 from taxon.api import refitting, training
 from taxon.benchmarking.latency import Latency, keep_latency, relevant_versions
@@ -37,7 +38,7 @@ GUIDES = DOCS / "guides"
 # Their commands are run by `make test-long`: what they use is tested by itself too.
 LONG = (
     *("android", "deploy", "edge", "latency", "phone", "serving", "torchserve", "triton"),
-    *("content-filter", "production-defects"),
+    *("content-filter", "hub", "many-machines", "many-pictures", "production-defects"),
     *("training", "rare-classes", "nested-classes", "small-from-large", "compare", "export"),
     *("decisions", "evaluate", "look-first"),
 )
@@ -48,6 +49,9 @@ NOT_RUN = {
     "docs/install.md": "downloads; test_packaging.py builds and runs the wheel",
     "docs/guides/deploy.md": "needs Docker and a cluster; test_deploy.py reads the manifests",
     "docs/guides/edge.md": "needs a small computer; test_runner.py has a bare Python",
+    "docs/guides/hub.md": "needs an account; what is pushed and taken goes to a hub of the tests",
+    "docs/guides/many-machines.md": "needs machines and a cluster; test_ray.py has one",
+    "docs/guides/many-pictures.md": "needs a cluster; test_batch_ray.py has one",
     "docs/guides/serving.md": "needs other clients; test_serving*.py and test_triton*.py ask so",
     "docs/guides/several-gpus.md": "needs GPUs; test_distributed.py runs two processes on a CPU",
     "docs/guides/torchserve.md": "needs Java; test_torchserve.py runs it where there is one",
@@ -86,6 +90,13 @@ def _pages() -> list[str]:
     )
 
 
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    """What stands for the Hugging Face Hub."""
+    with fake_hub() as server:
+        yield server
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -94,10 +105,16 @@ def _pages() -> list[str]:
     ],
 )
 def test_guide(
-    name: str, samples: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    samples: dict[str, Path],
+    hub: FakeHub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    if name == "guides/hub":
+        use_hub(hub.url, tmp_path / "hub", monkeypatch, "hf_ann")
     if "taxon verify" not in text:
         for module in (training, refitting):
             monkeypatch.setattr(module, "export_own_onnx", _without_artefacts)
@@ -173,6 +190,8 @@ def _run(words: list[str], samples: dict[str, Path], server: Server) -> None:
     added = [] if "--resume" in command else [*ADDED.get(command[0], ())]
     if command[0] == "train" and "--budget-ms" in command:
         added[added.index("--model") : added.index("--model") + 2] = []
+    if command[0] == "train" and any(word.startswith("hf:") for word in command):
+        added = ["--epochs", "1", *SMALL]
     done = taxon(*command, *added)
     allowed = (0, 3) if any(option in command for option in MAY_MISS) else (0,)
     assert done.returncode in allowed, (command, done.stdout, done.stderr)

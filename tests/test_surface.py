@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -16,8 +18,16 @@ from taxon.cli.main import app
 GOLDEN = Path(__file__).with_name("surface.json")
 
 
+def _commands(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """The commands by their words, those of groups too."""
+    for name, command in sorted(group.commands.items()):
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{above}{name} ")
+        else:
+            yield f"{above}{name}", command
+
+
 def _surface() -> dict[str, dict[str, list[str]]]:
-    group = typer.main.get_command(app)
     commands = {
         name: sorted(
             option
@@ -26,7 +36,7 @@ def _surface() -> dict[str, dict[str, list[str]]]:
                 parameter.opts if parameter.param_type_name == "option" else [parameter.metavar]
             )
         )
-        for name, command in sorted(group.commands.items())  # type: ignore[attr-defined]
+        for name, command in _commands(typer.main.get_command(app))
     }
     return {"commands": commands, "python": {"taxon": sorted(taxon.__all__)}}
 
@@ -53,7 +63,17 @@ def _loaded_after(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-HEAVY = {"torch", "timm", "sklearn", "scipy", "accelerate", "onnx", "torchvision", "jinja2"}
+HEAVY = {
+    "huggingface_hub",
+    "torch",
+    "timm",
+    "sklearn",
+    "scipy",
+    "accelerate",
+    "onnx",
+    "torchvision",
+    "jinja2",
+}
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from taxon.api.model import Model, load
     from taxon.api.prediction import predict
     from taxon.api.previewing import show_batch
+    from taxon.api.pushing import push
     from taxon.api.refitting import refit_policy
     from taxon.api.sampling import sample_data
     from taxon.api.searching import Search, search
@@ -44,6 +45,7 @@ _MODULES = {
     "export": "exporting",
     "load": "model",
     "predict": "prediction",
+    "push": "pushing",
     "refit_policy": "refitting",
     "resume": "training",
     "sample_data": "sampling",
@@ -74,6 +76,7 @@ __all__ = [
     "export",
     "load",
     "predict",
+    "push",
     "refit_policy",
     "resume",
     "sample_data",

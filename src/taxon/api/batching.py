@@ -22,9 +22,11 @@ from taxon.batch.local import Progress, run_locally
 from taxon.batch.places import Place
 from taxon.batch.summary import BatchResult, finish
 from taxon.batch.urls import is_url
+from taxon.bundle.hub import local_folder
 from taxon.core.cores import available_cores
 from taxon.core.errors import ConfigError, Interrupted, OutputError
 from taxon.core.text import counted
+from taxon.inference.embedder import FEATURES_FORMAT
 from taxon.inference.load import BackendName
 
 Engine = Literal["local", "ray"]
@@ -59,7 +61,7 @@ def batch_predict(
     engines write the same bytes.
 
     Args:
-        run: a model folder, an artefact's folder or an .onnx file.
+        run: a model folder, an artefact's folder, an .onnx file, or `hf:user/name[@revision]`.
         sources: folders, glob patterns, tables with a column of paths, tar shards
             (`shard-{000..123}.tar`) and pictures; paths or URLs that fsspec opens.
         out: a folder or URL; new, or that of the same job.
@@ -84,7 +86,7 @@ def batch_predict(
         MissingDependencyError: `ray`, or what a URL needs, is not installed.
         OutputError: `out` holds something else, or cannot be written.
     """
-    opening = Opening("predict", Path(run), backend=backend, device=device, top=top)
+    opening = Opening("predict", local_folder(run), backend=backend, device=device, top=top)
     return _run(
         opening,
         _names(sources),
@@ -130,7 +132,7 @@ def embed(
     tell = tell or _quiet
     ensure_features(run, tell=tell)
     return _run(
-        Opening("embed", Path(run)),
+        Opening("embed", local_folder(run, (FEATURES_FORMAT,))),
         _names(sources),
         str(out),
         engine=engine,

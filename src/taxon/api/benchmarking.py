@@ -13,6 +13,7 @@ from taxon.benchmarking.measure import measure
 from taxon.benchmarking.memory import FirstRun, first_run, interpreter_memory
 from taxon.benchmarking.result import BENCHMARK_FILE, CHART_FILE
 from taxon.bundle.artefact import read_info
+from taxon.bundle.hub import is_hub_name, local_folder
 from taxon.core.cores import available_cores
 from taxon.core.errors import ConfigError
 from taxon.core.files import atomic_folder, require_free, require_writable, write_json, write_text
@@ -52,7 +53,8 @@ def benchmark(
     which a model folder has no fresh artefact is exported into a temporary folder first.
 
     Args:
-        models: model folders, or names of backbones, which get random weights and ten classes.
+        models: model folders, `hf:user/name[@revision]`, or names of backbones, which get random
+            weights and ten classes.
         formats: `pytorch`, `torch.compile` and those of `taxon.exporters.FORMATS` that run here.
         batches: pictures a call.
         threads: that compute a call; None: one, and one a core.
@@ -81,12 +83,16 @@ def benchmark(
         require_free(target, replace_if=BENCHMARK_FILE, ours=_is_ours)
         require_writable(target)
     require_torch_stack()
-    found = _measure_all(
-        list(dict.fromkeys(words)), wanted, sizes, counts, seconds, tell or _nothing
-    )
+    at_hand = [_at_hand(word, wanted) for word in dict.fromkeys(words)]
+    found = _measure_all(at_hand, wanted, sizes, counts, seconds, tell or _nothing)
     if target is not None:
         _write(found, target)
     return found
+
+
+def _at_hand(word: str, formats: tuple[str, ...]) -> str:
+    """The path of the snapshot in place of `hf:`, with the artefacts that are there."""
+    return str(local_folder(word, formats)) if is_hub_name(word) else word
 
 
 def _measure_all(

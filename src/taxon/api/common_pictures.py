@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from taxon.api.pictures import SEEN
+from taxon.api.pictures import SEEN, own_manifest
 from taxon.bundle import ModelSpec, Provenance, read_bundle
-from taxon.bundle.layout import BUNDLE_FILE, MANIFEST_FILE
+from taxon.bundle.hub import own_name, typed_name
+from taxon.bundle.layout import BUNDLE_FILE
 from taxon.core.errors import ConfigError, DataError, nearest
 from taxon.core.text import agree, counted, some
-from taxon.data import Columns, Manifest, Record, load_manifest, read_manifest
+from taxon.data import Columns, Manifest, Record, load_manifest
 from taxon.data.manifest import SPLIT_WORDS
 from taxon.inference import load_predictor
 from taxon.preprocessing import Preprocessing
@@ -23,8 +24,9 @@ class Run:
     """One of the two: a model folder, or an artefact alone.
 
     Attributes:
-        manifest: the pictures that it was trained and tested on; None for an artefact alone.
-        provenance: likewise.
+        manifest: the pictures that it was trained and tested on; None for an artefact alone, and
+            for a model that was published without.
+        provenance: None for an artefact alone.
     """
 
     path: Path
@@ -36,7 +38,17 @@ class Run:
     def name(self) -> str:
         """The folder's name; of an .onnx file the name without its suffix."""
         path = self.path.resolve()
-        return path.stem if path.is_file() else path.name
+        return path.stem if path.is_file() else own_name(path)
+
+    @property
+    def shown(self) -> str:
+        """What a user may type for it."""
+        return typed_name(self.path)
+
+    @property
+    def kind(self) -> str:
+        """What has no manifest, in words."""
+        return "an artefact alone" if self.provenance is None else "a published model"
 
     @property
     def seen(self) -> frozenset[str]:
@@ -53,8 +65,7 @@ def open_run(path: Path) -> Run:
     """
     if (path / BUNDLE_FILE).is_file():
         bundle = read_bundle(path)
-        manifest = read_manifest(path / MANIFEST_FILE)
-        return Run(path, bundle.spec, manifest, bundle.info.provenance)
+        return Run(path, bundle.spec, own_manifest(path), bundle.info.provenance)
     return Run(path, load_predictor(path).spec, None, None)
 
 
@@ -68,11 +79,11 @@ def require_same_classes(a: Run, b: Run) -> None:
     of_a, of_b = a.spec.label_space, b.spec.label_space
     if of_a.task != of_b.task:
         raise DataError(
-            f"{a.path} names {tasks[of_a.task]}, {b.path} {tasks[of_b.task]}: only runs of one "
+            f"{a.shown} names {tasks[of_a.task]}, {b.shown} {tasks[of_b.task]}: only runs of one "
             "task can be compared"
         )
     lacking = [
-        f"{run.path} lacks {some(sorted(missing))}"
+        f"{run.shown} lacks {some(sorted(missing))}"
         for run, missing in ((a, {*of_b.names} - {*of_a.names}), (b, {*of_a.names} - {*of_b.names}))
         if missing
     ]
@@ -108,11 +119,11 @@ def choose_pictures(
 
 
 def _in_part_of_both(a: Run, b: Run, split: str) -> tuple[Manifest, list[str]]:
-    command = f"taxon compare {a.path} {b.path} DATA"
+    command = f"taxon compare {a.shown} {b.shown} DATA"
     if a.manifest is None or b.manifest is None:
         alone = a if a.manifest is None else b
         raise DataError(
-            f"{alone.path} is an artefact alone and does not say on which pictures it was trained "
+            f"{alone.shown} is {alone.kind} and does not say on which pictures it was trained "
             f"and tested; name a data set: {command}"
         )
     found = [
@@ -196,7 +207,7 @@ def _unseen(
             "the same"
         )
     notes += [
-        f"it is not known on which pictures {run.path} was trained, an artefact alone: it may "
+        f"it is not known on which pictures {run.shown} was trained, {run.kind}: it may "
         "have seen those that are scored"
         for run in (a, b)
         if run.manifest is None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from taxon.api.common_pictures import ALL, Run, choose_pictures, open_run, require_same_classes
 from taxon.api.pictures import group_numbers, still_there, thumbnails_of
+from taxon.bundle.hub import local_folder
 from taxon.bundle.layout import COMPARISONS_FOLDER
 from taxon.core.files import (
     numbered,
@@ -71,7 +72,8 @@ def compare(
     Both runs answer with their own preprocessing and policy.
 
     Args:
-        run_a, run_b: model folders or exported artefacts alone, with the same classes.
+        run_a, run_b: model folders, exported artefacts alone, or `hf:user/name[@revision]`, with
+            the same classes.
         data: a labelled data set; None takes the pictures in the test part of both runs, matched
             by sha256. What either run trained, selected or calibrated on is left out and counted.
         split: a part (`test`, `val`, ...), with `data` of those that neither has seen; `all`
@@ -88,7 +90,7 @@ def compare(
     from taxon.evaluation.comparison import compare_answers
 
     source = None if data is None else data_path(data)
-    a, b = open_run(Path(run_a)), open_run(Path(run_b))
+    a, b = open_run(local_folder(run_a)), open_run(local_folder(run_b))
     require_same_classes(a, b)
     if out is not None:
         folder = Path(out)
@@ -97,7 +99,7 @@ def compare(
         folder = _default_folder(a, b, source, split)
     require_writable(folder / PAGE_FILE)
     manifest, notes = choose_pictures(a, b, source, split, columns)
-    manifest, gone = still_there(manifest, hint=f"taxon compare {a.path} {b.path} DATA")
+    manifest, gone = still_there(manifest, hint=f"taxon compare {a.shown} {b.shown} DATA")
     notes += gone
     if unknown := unknown_in_words(manifest):
         notes.append(f"{unknown}: no figure counts them")

@@ -16,6 +16,7 @@ from taxon.benchmarking.random_model import write_random_model
 from taxon.benchmarking.result import Absent
 from taxon.bundle import Bundle, read_bundle
 from taxon.bundle.artefact import artefact_folder, read_artefact
+from taxon.bundle.hub import own_name
 from taxon.bundle.layout import ARTEFACT_FILE, BUNDLE_FILE
 from taxon.core.errors import BundleError, Interrupted, reason_of
 from taxon.core.files import write_json
@@ -99,7 +100,7 @@ def _is_run(word: str) -> bool:
 
 def _labels(models: Sequence[str]) -> list[str]:
     """Short names that tell models apart: the folder's own where no other has it."""
-    short = [Path(word).resolve().name if _is_run(word) else word for word in models]
+    short = [own_name(Path(word)) if _is_run(word) else word for word in models]
     return [
         name if short.count(name) == 1 else word for name, word in zip(short, models, strict=True)
     ]

@@ -12,7 +12,6 @@ from taxon.api.evaluation import evaluate
 from taxon.api.inspection import PAGE_FILE, audit
 from taxon.api.model import Model
 from taxon.api.prediction import predict
-from taxon.api.sampling import sample_data
 from taxon.api.training import train
 from taxon.api.verifying import verify
 from taxon.auditing import text_lines
@@ -20,6 +19,7 @@ from taxon.bundle.layout import MANIFEST_FILE, REPORT_FILE, WEIGHTS_FILE
 from taxon.core.files import require_free
 from taxon.core.predictions import Prediction
 from taxon.data import read_manifest
+from taxon.data.samples import SampleKind, generate_samples
 from taxon.evaluation import summary_rows
 from taxon.models.stack import require_torch_stack
 from taxon.models.zoo import DEFAULT_FROM_SCRATCH
@@ -28,8 +28,13 @@ from taxon.training import Listener
 Say = Callable[[str], None]
 Display = Callable[[], AbstractContextManager[Listener]]
 
+KINDS: tuple[SampleKind, ...] = ("taxonomy", "defects")
 SHOWN_PREDICTIONS = 5
+# What a quick demo makes do with: the whole path in about a minute on two cores.
 QUICK_EPOCHS = 4
+QUICK_PICTURES = 180
+QUICK_SIZE = 64  # pixels
+NO_FIGURES = "a check of the installation, whose figures say nothing of what taxon can do"
 # A tiny network wants higher learning rates than the recipe's, which are for large ones.
 TINY_STAGES = (
     "stages=["
@@ -60,7 +65,7 @@ def run_demo(out: Path, scene: Scene, *, quick: bool = False, overwrite: bool = 
 
     Args:
         out: gets `taxonomy`, `defects` (data), `audit`, `backbone` and `model` (model folders).
-        quick: a few epochs only; the figures mean nothing then.
+        quick: few and small pictures, few epochs; the figures mean nothing then.
 
     Raises:
         OutputError: `out` holds something, and `overwrite` is off.
@@ -70,19 +75,26 @@ def run_demo(out: Path, scene: Scene, *, quick: bool = False, overwrite: bool = 
         require_free(out, replace_if=None)
     require_torch_stack()
     scene.heading("1. Sample data: surfaces in two levels, and surfaces with defects")
-    for kind in ("taxonomy", "defects"):
-        counts = sample_data(kind, out / kind, overwrite=True)
+    if quick:
+        scene.say(f"quick: {QUICK_PICTURES} pictures of {QUICK_SIZE} px each; {NO_FIGURES}")
+    less = {"count": QUICK_PICTURES, "size": QUICK_SIZE} if quick else {}
+    for kind in KINDS:
+        counts = generate_samples(kind, out / kind, overwrite=True, **less)
         scene.say(f"{out / kind}: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
-    model = _train(out, scene, epochs=QUICK_EPOCHS if quick else None)
+    model = _train(out, scene, quick=quick)
     _measure(model, out / "defects", scene)
     scene.heading(f"Done in {time.perf_counter() - start:.0f} s")
+    if quick:
+        scene.say(f"It was {NO_FIGURES}; without --quick they do")
     scene.say(f"report: {model.path / REPORT_FILE}")
     scene.say(f"Next:\n  taxon serve {model.path}\n  taxon train YOUR_FOLDER")
     return model
 
 
-def _train(out: Path, scene: Scene, *, epochs: int | None) -> Model:
+def _train(out: Path, scene: Scene, *, quick: bool) -> Model:
     """Pretrain on the taxonomy, look at the defects, and fine-tune on them."""
+    epochs = QUICK_EPOCHS if quick else None
+    overrides = (f"preprocessing.size={QUICK_SIZE}",) if quick else ()
     scene.heading("2. Pretrain a small backbone on the surfaces, from random weights")
     with scene.display() as listener:
         train(
@@ -91,6 +103,7 @@ def _train(out: Path, scene: Scene, *, epochs: int | None) -> Model:
             model=DEFAULT_FROM_SCRATCH,
             weights="none",
             epochs=epochs,
+            overrides=overrides,
             overwrite=True,
             listener=listener,
             command="taxon demo",
@@ -115,7 +128,7 @@ def _train(out: Path, scene: Scene, *, epochs: int | None) -> Model:
             weights=out / "backbone" / WEIGHTS_FILE,
             recipe="staged",
             epochs=epochs,
-            overrides=TINY_STAGES,
+            overrides=(*TINY_STAGES, *overrides),
             overwrite=True,
             listener=listener,
             command="taxon demo",

@@ -14,6 +14,7 @@ from taxon.api.reporting import write_evaluation_report
 from taxon.api.scored import ALL, choose_pictures, default_folder
 from taxon.api.slicing import extra_columns, slice_columns
 from taxon.bundle import Bundle, read_bundle
+from taxon.bundle.hub import local_folder, require_changeable, require_out
 from taxon.bundle.layout import METRICS_FILE, REPORT_FILE, REPORT_FOLDER
 from taxon.core.errors import CheckFailed, ConfigError, nearest
 from taxon.core.files import remove_file, require_free, require_writable, write_json
@@ -88,7 +89,7 @@ def evaluate(
     brightness, sharpness and resolution in any case.
 
     Args:
-        path: the model folder.
+        path: the model folder, or `hf:user/name[@revision]`, which needs `data` and `out`.
         data: a labelled data set; None takes the part `split` of the model's own manifest.
             Pictures that the run trained, selected or calibrated on are left out and counted.
         split: `test`, `val` (`validation`), `calibration`, `train` or `all`. Without `data`
@@ -120,6 +121,7 @@ def evaluate(
     slice_by = (slice_by,) if isinstance(slice_by, str) else slice_by
     plan = _plan(path, data, split, out, ordered, slice_by, gate, overwrite)
     if refit is not None:
+        require_changeable(plan.bundle.path, path)
         from taxon.api.refitting import refit_policy
 
         refit_policy(plan.bundle.path, overrides=refit, listener=listener)
@@ -170,7 +172,10 @@ def _plan(
             f"unknown part '{split}'; allowed: {', '.join(allowed)}.{nearest(split, allowed)}"
         )
     source = None if data is None else data_path(data)
-    bundle = read_bundle(Path(path))
+    model = local_folder(path)
+    if out is None:
+        require_out(model, path)
+    bundle = read_bundle(model)
     class_order(bundle.spec.label_space, ordered)
     bounds = bounds_of(gate, bundle.spec.label_space)
     extra = extra_columns(slice_by, bundle.path, data)

@@ -12,12 +12,13 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from taxon.api.pictures import own_manifest
 from taxon.bundle import Bundle
-from taxon.bundle.layout import MANIFEST_FILE
 from taxon.core.cores import available_cores
 from taxon.core.errors import DataError
 from taxon.core.predictions import ImageBatch
-from taxon.data import Columns, Manifest, Record, load_manifest, read_manifest
+from taxon.data import Columns, Manifest, Record, load_manifest
+from taxon.data.manifest import Split
 from taxon.data.presence import is_unchanged
 from taxon.exporters.job import Labelled
 from taxon.preprocessing import decode, prepare
@@ -56,13 +57,13 @@ class OwnPictures:
 
     def training(self) -> ImageBatch:
         """Pictures of the training part, classes in turn; of `data` where those are gone."""
-        own = _in_turn(self._own.part("train").records)
+        own = _in_turn(self._records("train"))
         records = _there(own, CALIBRATION_PICTURES)
         return self._prepare(records or self._named_or_refused(own, CALIBRATION_PICTURES))
 
     def validation(self) -> Labelled:
         """Pictures of the validation and calibration parts; of `data` where those are gone."""
-        own = self._own.part("validation", "calibration").records
+        own = self._records("validation", "calibration")
         records = _there(_spread_first(own, VALIDATION_PICTURES), VALIDATION_PICTURES)
         return self._labelled(records or self._named_or_refused(own, VALIDATION_PICTURES))
 
@@ -75,9 +76,9 @@ class OwnPictures:
         if self._data is not None:
             records = self._named_or_refused((), COMPARED_PICTURES)
         else:
-            held_out = self._own.part("test", "validation", "calibration").records
+            held_out = self._records("test", "validation", "calibration")
             # The difference that the resize makes is told of the test part, where there is one.
-            test = self._own.part("test").records if self._frame is not None else ()
+            test = self._records("test") if self._frame is not None else ()
             records = _there(_spread_first(test or held_out, COMPARED_PICTURES), COMPARED_PICTURES)
         if not records:
             return None
@@ -107,8 +108,12 @@ class OwnPictures:
         )
 
     @cached_property
-    def _own(self) -> Manifest:
-        return read_manifest(self._bundle.path / MANIFEST_FILE)
+    def _own(self) -> Manifest | None:
+        return own_manifest(self._bundle.path)
+
+    def _records(self, *parts: Split) -> Sequence[Record]:
+        """The run's own pictures of some parts; none where it was published without them."""
+        return () if self._own is None else self._own.part(*parts).records
 
     @cached_property
     def _named(self) -> Sequence[Record]:
@@ -122,7 +127,7 @@ class OwnPictures:
     @property
     def proves_its_choice(self) -> bool:
         """Whether pictures by which layers are chosen are among those that are compared."""
-        return self._data is None or not _there(self._own.part("validation").records, 1)
+        return self._data is None or not _there(self._records("validation"), 1)
 
     def _named_or_refused(self, own: Sequence[Record], most: int) -> list[Record]:
         if self._named:

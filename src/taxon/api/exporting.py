@@ -17,6 +17,7 @@ from taxon.api.export_pictures import OwnPictures
 from taxon.api.export_records import artefact_info, refresh_report, speed_notes
 from taxon.bundle import ArtefactInfo, Bundle, read_bundle
 from taxon.bundle.artefact import artefact_folder, artefact_name, read_artefact
+from taxon.bundle.hub import local_folder, require_out
 from taxon.bundle.layout import ARTEFACT_FILE
 from taxon.core.errors import (
     BundleError,
@@ -66,6 +67,7 @@ def export(
     as far as they are still there; speed is measured in turns with a rival.
 
     Args:
+        path: the model folder, or `hf:user/name[@revision]`, which needs `out`.
         formats: one or several of `taxon.exporters.FORMATS`.
         out: a folder that gets one sub-folder a format; None is the bundle's `artefacts`.
         data: labelled pictures to compare on in place of the run's own; calibration falls back on
@@ -88,8 +90,11 @@ def export(
     wanted = wanted_formats([formats] if isinstance(formats, str) else formats, frame)
     options = ExportOptions(max_drop, frame, max_batch_size, max_delay_ms, instances)
     check_options(options)
+    folder = local_folder(path)
+    if out is None:
+        require_out(folder, path)
     require_torch_stack()
-    bundle = read_bundle(Path(path))
+    bundle = read_bundle(folder)
     named = None if data is None else data_path(data)
     own = OwnPictures(bundle, named, columns, frame=frame)
     with ExitStack() as stack:

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from taxon.bundle import Bundle
 from taxon.bundle.golden import read_golden, write_golden_outputs, write_golden_pictures
+from taxon.bundle.layout import GOLDEN_FOLDER
+from taxon.bundle.scope import read_bank
+from taxon.core.fingerprint import sha256_file
 from taxon.core.labels import Task
 from taxon.core.predictions import FloatArray, ImageBatch
 from taxon.data import Manifest, Record
@@ -58,6 +62,42 @@ def refresh_golden(bundle: Bundle, folder: Path, fitted: PolicyFit) -> None:
         spec.label_space.task,
         folder,
     )
+
+
+def write_stand_ins(bundle: Bundle, folder: Path) -> dict[str, str]:
+    """Write golden examples of generated pictures, for a folder without those of the user.
+
+    They check the preprocessing and the arithmetic as the user's own do.
+
+    Returns:
+        The sha256 of each file, by its name in the model folder.
+    """
+    spec = bundle.spec
+    files = write_golden_pictures(folder, _generated_pictures())
+    images = np.stack([prepare(data, spec.preprocessing) for data in files])
+    _write_outputs(
+        restore_classifier(bundle),
+        images,
+        spec.preprocessing,
+        spec.policy,
+        read_bank(bundle.path),
+        spec.label_space.task,
+        folder,
+    )
+    written = sorted((folder / GOLDEN_FOLDER).iterdir())
+    return {file.relative_to(folder).as_posix(): sha256_file(file) for file in written}
+
+
+def _generated_pictures() -> list[Image.Image]:
+    """Coloured patches of several sizes with soft edges, upright and lying, small and large."""
+    random = np.random.default_rng(0)
+    pictures = []
+    for place in range(GOLDEN_PICTURES):
+        width, height = ((160, 120), (100, 150), (256, 256), (48, 32))[place % 4]
+        rows, columns = 3 + 4 * place, 4 + 4 * place
+        patches = random.integers(0, 256, (rows, columns, 3), dtype=np.uint8)
+        pictures.append(Image.fromarray(patches).resize((width, height), Image.Resampling.BICUBIC))
+    return pictures
 
 
 def _write_outputs(

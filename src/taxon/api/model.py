@@ -11,6 +11,7 @@ from taxon.api.evaluation import Evaluation, evaluate
 from taxon.api.exporting import export
 from taxon.api.verifying import verify
 from taxon.bundle import ArtefactInfo, ModelSpec
+from taxon.bundle.hub import local_folder
 from taxon.core.predictions import Prediction
 from taxon.data import Columns
 from taxon.exporters import ParityReport
@@ -100,9 +101,13 @@ class Model:
 def load(path: str | Path, *, backend: BackendName = "auto", device: str = "cpu") -> Model:
     """Load a model folder or an exported artefact, and check it.
 
+    Args:
+        path: the folder or file, or `hf:user/name[@revision]`.
+
     Raises:
         BundleError: nothing there that can be loaded, or altered.
+        HubError: a model of the hub cannot be had.
     """
-    model = Model(Path(path), backend=backend, device=device)
+    model = Model(local_folder(path), backend=backend, device=device)
     _ = model.predictor
     return model

@@ -10,16 +10,31 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from taxon.bundle.layout import MANIFEST_FILE
 from taxon.core.errors import DataError, ImageError
-from taxon.data import Manifest, Record
+from taxon.data import Manifest, Record, read_manifest
 from taxon.data.presence import is_unchanged
 from taxon.preprocessing import Preprocessing, decode
 from taxon.preprocessing.decode import read_picture
 
 SEEN = "pictures that a run has seen are scored: they flatter it"
 THUMBNAIL_SIDE = 128
+UNKNOWN = (
+    "it is not known on which pictures the model was trained, as it has no manifest: it may have "
+    "seen those that are scored"
+)
 # Large JPEGs are decoded at a fraction of their size, and damaged ones shown as far as they go.
 _SMALL = Preprocessing(jpeg_dct_scaling=True, truncated="fill")
+
+
+def own_manifest(run: Path) -> Manifest | None:
+    """The pictures that a run was trained and tested on; None where it was published without.
+
+    Raises:
+        DataError: damaged.
+    """
+    file = run / MANIFEST_FILE
+    return read_manifest(file) if file.is_file() else None
 
 
 def still_there(manifest: Manifest, *, hint: str) -> tuple[Manifest, list[str]]:

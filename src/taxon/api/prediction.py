@@ -28,7 +28,7 @@ def predict(
     cannot be read.
 
     Args:
-        path: a model folder, an artefact's folder or an .onnx file.
+        path: a model folder, an artefact's folder, an .onnx file, or `hf:user/name[@revision]`.
         pictures: one or several files, folders (searched below), glob patterns, tables with a
             column of paths and tar shards; paths or URLs.
         path_column, base: of tables; see `taxon.batch.listing.list_items`.
@@ -36,9 +36,10 @@ def predict(
     Raises:
         BundleError: the model cannot be loaded.
         DataError: a folder, pattern, table or shard without pictures.
+        HubError: a model of the hub cannot be had.
     """
     names = [pictures] if isinstance(pictures, str | Path) else pictures
-    predictor = load_predictor(Path(path), backend=backend, device=device)
+    predictor = load_predictor(path, backend=backend, device=device)
     items = list(list_items([str(name) for name in names], path_column=path_column, base=base))
     if not items:
         raise DataError("no pictures were found; name files, folders or patterns")

@@ -12,6 +12,7 @@ from taxon.api.exporting import export_own_onnx
 from taxon.api.references import write_calibration_reference
 from taxon.bundle import Bundle, read_bundle
 from taxon.bundle.artefact import artefact_folder
+from taxon.bundle.hub import local_folder, require_changeable
 from taxon.bundle.layout import (
     ARTEFACTS_FOLDER,
     BUNDLE_FILE,
@@ -62,7 +63,9 @@ def refit_policy(
         CheckFailed: a promise that cannot be kept; nothing was changed.
     """
     # Resolved: `.` and a link to a folder cannot be put in the place of themselves.
-    bundle = read_bundle(Path(path).resolve())
+    folder = local_folder(path).resolve()
+    require_changeable(folder, path)
+    bundle = read_bundle(folder)
     trained = TrainConfig.model_validate(bundle.info.provenance.config)
     config = with_overrides(trained, overrides, only="decision")
     require_decidable(config.decision, bundle.spec.label_space)

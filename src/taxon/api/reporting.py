@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taxon.api.pictures import count_groups, thumbnails_of
+from taxon.api.pictures import count_groups, own_manifest, thumbnails_of
 from taxon.bundle import Bundle
 from taxon.bundle.artefact import own_artefacts
-from taxon.bundle.layout import MANIFEST_FILE
 from taxon.core.predictions import ImageBatch, PredictionTable
-from taxon.data import Manifest, Record, read_manifest
+from taxon.data import Manifest, Record
 from taxon.inference import Predictor
 from taxon.preprocessing.decode import read_picture
 
@@ -67,7 +66,9 @@ def write_evaluation_report(
 def _data_facts(bundle: Bundle) -> DataFacts:
     from taxon.evaluation.report import DataFacts
 
-    manifest = read_manifest(bundle.path / MANIFEST_FILE)
+    manifest = own_manifest(bundle.path)
+    if manifest is None:
+        return DataFacts(parts={}, notes=bundle.info.provenance.notes)
     return DataFacts(
         parts=manifest.split_counts(),
         groups=count_groups(manifest.records),

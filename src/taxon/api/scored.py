@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from taxon.api.pictures import SEEN
+from taxon.api.pictures import SEEN, UNKNOWN, own_manifest
 from taxon.bundle import Bundle
-from taxon.bundle.layout import EVALUATIONS_FOLDER, MANIFEST_FILE, METRICS_FILE
+from taxon.bundle.layout import EVALUATIONS_FOLDER, METRICS_FILE
 from taxon.core.errors import DataError
 from taxon.core.files import numbered
-from taxon.data import Columns, Manifest, load_manifest, read_manifest
+from taxon.data import Columns, Manifest, load_manifest
 from taxon.data.manifest import SPLIT_WORDS
 
 ALL = "all"
@@ -50,8 +50,14 @@ def choose_pictures(
     Raises:
         DataError: there is none.
     """
-    seen = read_manifest(bundle.path / MANIFEST_FILE)
+    seen = own_manifest(bundle.path)
+    if data is None and seen is None:
+        raise DataError(
+            f"{bundle.info.name} has no manifest of its own pictures, as models that were "
+            "published: name a data set (taxon evaluate RUN DATA)"
+        )
     if data is None:
+        assert seen is not None
         split = split or "test"
         manifest = seen if split == ALL else seen.part(SPLIT_WORDS[split])
         if not len(manifest):
@@ -70,7 +76,9 @@ def choose_pictures(
     )
     unusable = sum(row.kind != "plan" for row in manifest.skipped)
     notes = [f"{unusable} pictures or rows cannot be used"] if unusable else []
-    known = {record.sha256 for record in seen.records if record.split != "test"}
+    records = () if seen is None else seen.records
+    notes += [UNKNOWN] if seen is None else []
+    known = {record.sha256 for record in records if record.split != "test"}
     if split == ALL:
         seen_ones = any(record.sha256 in known for record in manifest.records)
         return manifest, [*notes, *([SEEN] if seen_ones else [])]

@@ -10,8 +10,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from taxon.api.serving_models import AUTO, BackendChoice, is_model, open_engine
+from taxon.api.serving_models import AUTO, TORCH, BackendChoice, is_model, open_engine
 from taxon.api.serving_worker import worker_command
+from taxon.bundle.hub import PREFIX, local_folder
 from taxon.bundle.layout import BUNDLE_FILE
 from taxon.bundle.reference import read_reference
 from taxon.core.cores import available_cores
@@ -45,7 +46,8 @@ def serve(
 
     Args:
         paths: model folders with an ONNX artefact, artefacts' folders, .onnx files, pointers to
-            one, or folders with several (see `taxon.serving.models.places`).
+            one, or folders with several (see `taxon.serving.models.places`); or
+            `hf:user/name[@revision]`, of the state that it has when the server starts.
         host, port: where to listen; port 0 takes a free one.
         grpc_port: where the Open Inference Protocol is served over gRPC too; None: nowhere.
         backend, device: what computes; see `BackendChoice`.
@@ -59,6 +61,7 @@ def serve(
         BundleError: nothing there that can be served.
         CheckFailed: an artefact does not give the golden outputs on this machine.
         ConfigError: a choice that cannot be.
+        HubError: a model of the hub cannot be had.
         InputError: the address cannot be used, or there is no model.
         MissingDependencyError: `grpc_port` is given without `taxon-vision[grpc]`.
     """
@@ -67,12 +70,8 @@ def serve(
         settings = replace(settings, max_buffered_bytes=settings.max_buffered_bytes // 2)
     choice = BackendChoice(backend, device)
     named = [paths] if isinstance(paths, str | Path) else list(paths)
-    if not named:
-        raise InputError("no models; name at least one folder that `taxon train` wrote")
-
-    look = Places([str(each) for each in named], is_model)
     pool = _pool(settings, choice, workers, log_format) if workers else None
-    table = ModelTable(look, partial(_open, settings=settings, choice=choice, pool=pool))
+    table = model_table([str(each) for each in named], choice, settings, pool)
     run_server(
         table,
         host=host,
@@ -82,6 +81,39 @@ def serve(
         pool=pool,
         on_ready=on_ready,
     )
+
+
+def _at_hand(typed: str, choice: BackendChoice) -> str:
+    """A name with the path of the snapshot in place of `hf:`; any other as it is."""
+    name, separator, rest = typed.partition("=")
+    name, model = (f"{name}=", rest) if separator and rest.startswith(PREFIX) else ("", typed)
+    if not model.startswith(PREFIX):
+        return typed
+    artefact = "onnx" if choice.name in (AUTO, TORCH) else choice.name
+    folder = local_folder(model, (artefact,))
+    _log.info("%s is taken from %s", model, folder)
+    return f"{name}{folder}"
+
+
+def model_table(
+    named: Sequence[str],
+    choice: BackendChoice,
+    settings: ServingSettings,
+    pool: WorkerPool | None = None,
+) -> ModelTable:
+    """Make the table of the models that a server has, none of them opened yet.
+
+    Args:
+        named: as in `serve`.
+        pool: the processes that compute; None: this one does.
+
+    Raises:
+        InputError: none are named.
+    """
+    if not named:
+        raise InputError("no models; name at least one folder that `taxon train` wrote")
+    look = Places([_at_hand(each, choice) for each in named], is_model)
+    return ModelTable(look, partial(_open, settings=settings, choice=choice, pool=pool))
 
 
 def _pool(
@@ -99,7 +131,9 @@ async def _open(
     """Open the model at a place and start what computes it."""
     engine: Engine
     if pool is None:
-        engine = await asyncio.to_thread(open_engine, place.folder, choice, settings)
+        engine = await asyncio.to_thread(
+            open_engine, place.folder, choice, settings, choice.threads
+        )
     else:
         engine = WorkerEngine(pool, place.folder, settings)
     is_bundle = (place.folder / BUNDLE_FILE).is_file()

@@ -152,6 +152,24 @@ def _open(
         )
         check(predictor.backend, None)
         return predictor, None
+    folder, info = chosen_artefact(bundle, choice)
+    if choice.name == AUTO:
+        backend, reason = open_faster(
+            folder, info, choice.threads, check=lambda each: check(each, info)
+        )
+        _log.info("%s is computed by %s", bundle.spec.name, reason)
+    else:
+        backend = open_artefact(folder, info, choice.threads)
+        check(backend, info)
+    return Predictor(bundle.spec, backend, frame=info.frame), info
+
+
+def chosen_artefact(bundle: Bundle, choice: BackendChoice) -> tuple[Path, ArtefactInfo]:
+    """Return the artefact of a model folder that is to be served, and its folder.
+
+    Raises:
+        BundleError: it is absent, altered, of another state of the model, or was rejected.
+    """
     name = "onnx" if choice.name == AUTO else choice.name
     folder = artefact_folder(bundle.path, name)
     if not (folder / ARTEFACT_FILE).is_file():
@@ -163,12 +181,4 @@ def _open(
     info = read_artefact(folder)
     require_fresh(info, bundle)
     require_accepted(info, folder)
-    if choice.name == AUTO:
-        backend, reason = open_faster(
-            folder, info, choice.threads, check=lambda each: check(each, info)
-        )
-        _log.info("%s is computed by %s", bundle.spec.name, reason)
-    else:
-        backend = open_artefact(folder, info, choice.threads)
-        check(backend, info)
-    return Predictor(bundle.spec, backend, frame=info.frame), info
+    return folder, info

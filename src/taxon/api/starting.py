@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
+from taxon.bundle.hub import is_hub_name
 from taxon.config import TrainConfig
 from taxon.core.licences import duty
 from taxon.models.backbones import Backbone, create_backbone, preprocessing_of
+from taxon.models.hub import hub_backbone
 from taxon.models.weights import load_pretrained
 from taxon.models.zoo import default_backbone, find
 from taxon.preprocessing import Preprocessing
@@ -54,14 +56,20 @@ def choose_start(
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
     name, reason = config.model, reason or "as asked"
+    origin = hub_backbone(name) if name is not None and is_hub_name(name) else None
     if name is None:
         name, reason = default_backbone(device, pretrained=config.weights != "none")
     size = config.preprocessing.size
     fixed = (size, size) if isinstance(size, int) else None
-    backbone = create_backbone(name, input_size=fixed)
-    backbone, weights = load_pretrained(
-        backbone, _weights_in(folder, config.weights), trust_pickle=trust_pickle
-    )
+    named: str | Path = _weights_in(folder, config.weights)
+    if origin is None:
+        backbone = create_backbone(name, input_size=fixed)
+    else:
+        backbone = create_backbone(origin.name, input_size=fixed or origin.size)
+        named = origin.weights if named == "hub" else named
+    backbone, weights = load_pretrained(backbone, named, trust_pickle=trust_pickle)
+    if origin is not None and named == origin.weights:
+        weights["source"] = origin.pinned
     preprocessing = _adjust(preprocessing_of(backbone.settings), config)
     entry = find(name)
     known = f", {entry.top1:.1f} % top-1 on ImageNet" if entry and config.weights == "hub" else ""
@@ -76,6 +84,17 @@ def choose_start(
     for note in notes:
         listener(Note(note))
     return Start(device, backbone, preprocessing, weights, notes)
+
+
+def pinned(config: TrainConfig) -> TrainConfig:
+    """The configuration with the commit of a model of the hub, so that it stays the same.
+
+    Raises:
+        HubError: it cannot be had.
+    """
+    if config.model is None or not is_hub_name(config.model):
+        return config
+    return config.model_copy(update={"model": hub_backbone(config.model).pinned})
 
 
 def _weights_in(folder: Path, weights: str) -> str:

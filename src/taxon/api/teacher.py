@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from taxon.api.workspace import Workspace
+from taxon.bundle.hub import is_hub_name, local_folder
 from taxon.bundle.layout import BUNDLE_FILE, MANIFEST_FILE
 from taxon.config import TrainConfig
 from taxon.core.errors import BundleError, ConfigError, Interrupted, OutputError
@@ -95,7 +96,7 @@ def open_teacher(workspace: Workspace, space: LabelSpace, device: str) -> Teache
     teacher = request.config.distillation.teacher
     if teacher is None or _file(workspace).is_file():
         return None
-    path = request.folder / teacher
+    path = local_folder(teacher) if is_hub_name(teacher) else request.folder / teacher
     if path.resolve().is_relative_to(workspace.run.resolve()):
         raise OutputError(
             f"the model folder {workspace.run} would replace its teacher; choose another --out"
@@ -205,8 +206,10 @@ def _seen(teacher: Teacher, manifest: Manifest) -> str:
     """Which held-out pictures of this run the teacher was trained on, in words."""
     file = teacher.path / MANIFEST_FILE
     if not file.is_file():
+        published = (teacher.path / BUNDLE_FILE).is_file()
+        kind = "a published model" if published else "an artefact alone"
         return (
-            "teacher: an artefact alone does not tell which pictures it was trained on; if some "
+            f"teacher: {kind} does not tell which pictures it was trained on; if some "
             "are held out here, the student's scores will be too good"
         )
     seen = {record.sha256 for record in read_manifest(file).part("train").records}

@@ -76,7 +76,8 @@ def train(
         data: a folder with one sub-folder a class (nested: a taxonomy), a table, an archive, or a
             manifest that `split` wrote.
         out: the model folder to write; None makes `runs/DATA-DATE`.
-        model: a name of `taxon models` or any timm name; None takes the default for the device.
+        model: a name of `taxon models`, any timm name, or `hf:user/name[@revision]`: the backbone
+            of a model of taxon or of timm on the hub; None takes the default for the device.
         weights: `hub`, `none`, or a file in the own names of the backbone's library.
         recipe: `auto`, `staged`, `probe`, `finetune` or `scratch`; None takes `auto`, without
             pretrained weights `scratch`, and with a teacher `staged`.
@@ -127,6 +128,9 @@ def train(
     require_torch_stack()
     require_task(settings, listing.label_space())
     settings, reason = with_budget(settings, budget_ms, listener)
+    from taxon.api.starting import pinned
+
+    settings = pinned(settings)
     request = Request(
         data=source.absolute(),
         folder=Path.cwd(),

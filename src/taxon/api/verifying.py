@@ -15,6 +15,7 @@ from taxon.bundle.artefact import (
     read_artefact,
     read_info,
 )
+from taxon.bundle.hub import local_folder
 from taxon.core.errors import BundleError, CheckFailed
 from taxon.data import Columns, Manifest, data_path, load_manifest
 from taxon.exporters import ParityReport, artefact_reports, compare_backends
@@ -37,6 +38,7 @@ def verify(
     """Compare an artefact with the model: on the golden pictures, and on `data` where given.
 
     Args:
+        path: the model folder, or `hf:user/name[@revision]`.
         artefact: an artefact's folder or the file in it; None is the bundle's own ONNX.
         data: a labelled folder or table.
         columns: the columns of a table.
@@ -47,7 +49,7 @@ def verify(
         CheckFailed: the artefact was altered, comes from another model or another state of it,
             or carries other class names, preprocessing or thresholds.
     """
-    bundle = read_bundle(Path(path))
+    bundle = read_bundle(local_folder(path))
     opened = _open(bundle, Path(artefact) if artefact is not None else None)
     manifest = None
     if data is not None:

@@ -76,6 +76,11 @@ ENTRIES = frozenset(
 )
 
 
+def is_golden(name: str) -> bool:
+    """Whether a file, named relative to the model folder, is one of the golden examples."""
+    return name.startswith(f"{GOLDEN_FOLDER}/")
+
+
 class Provenance(BaseModel):
     """Where a model comes from: enough to make it again.
 
@@ -117,6 +122,9 @@ class BundleInfo(BaseModel):
         pooling: `last`, the backbone's own pooled features, or `blocks`, statistics of all blocks,
             or `all`: both.
         files: sha256 of every file that the answers depend on.
+        stand_ins: where the golden pictures were left out when the folder was published: sha256 of
+            the files under `golden/` that are there in their place. `files`, and with them the
+            fingerprint, stay those of the model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -127,7 +135,16 @@ class BundleInfo(BaseModel):
     head: HeadKind
     pooling: Pooling = "last"
     files: dict[str, str]
+    stand_ins: dict[str, str] = {}
     provenance: Provenance
+
+    @property
+    def present(self) -> dict[str, str]:
+        """The sha256 of every hashed file that must be there."""
+        if not self.stand_ins:
+            return self.files
+        others = {name: each for name, each in self.files.items() if not is_golden(name)}
+        return others | self.stand_ins
 
     @property
     def fingerprint(self) -> str:

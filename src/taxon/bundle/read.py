@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -18,6 +18,7 @@ from taxon.bundle.layout import (
     PREPROCESSING_FILE,
     BundleInfo,
     ModelSpec,
+    is_golden,
 )
 from taxon.core.errors import BundleError
 from taxon.core.fingerprint import sha256_file
@@ -43,12 +44,9 @@ def read_bundle(path: Path) -> Bundle:
     Raises:
         BundleError: not a bundle, of a newer format, a file absent, unreadable or altered.
     """
-    info = _read_info(path)
-    missing = sorted(set(HASHED_FILES) - info.files.keys())
-    if missing:
-        raise BundleError(f"{path / BUNDLE_FILE} is damaged: it states no sha256 of {missing[0]}")
-    for name, expected in info.files.items():
-        _check_file(path, name, expected)
+    info = read_bundle_info(path)
+    for name, expected in info.present.items():
+        check_file(path, name, expected)
     spec = ModelSpec(
         name=info.name,
         fingerprint=info.fingerprint,
@@ -76,7 +74,12 @@ def read_model(path: Path, kind: type[Model]) -> Model:
         raise BundleError(f"{path} is damaged: {place}: {first['msg']}") from error
 
 
-def _read_info(path: Path) -> BundleInfo:
+def read_bundle_info(path: Path) -> BundleInfo:
+    """Read bundle.json, and nothing else.
+
+    Raises:
+        BundleError: absent, damaged, or of a newer format.
+    """
     file = path / BUNDLE_FILE
     if not file.is_file():
         raise BundleError(
@@ -92,10 +95,32 @@ def _read_info(path: Path) -> BundleInfo:
             f"{file} has format version {version}, this taxon reads up to {FORMAT_VERSION}; "
             "upgrade with `pip install --upgrade taxon-vision`"
         )
-    return read_model(file, BundleInfo)
+    info = read_model(file, BundleInfo)
+    _require_covered(info, file)
+    return info
 
 
-def _check_file(folder: Path, name: str, expected: str) -> None:
+def _require_covered(info: BundleInfo, file: Path) -> None:
+    """Refuse hashes that do not cover the model, and names that lead out of its folder."""
+    missing = sorted(set(HASHED_FILES) - info.present.keys())
+    if missing:
+        raise BundleError(f"{file} is damaged: it states no sha256 of {missing[0]}")
+    # By the rules of Windows, which knows all separators and more ways to name another place.
+    paths = {name: PureWindowsPath(name) for name in (*info.files, *info.stand_ins)}
+    elsewhere = [name for name, path in paths.items() if path.anchor or ".." in path.parts]
+    if elsewhere:
+        raise BundleError(f"{file} is damaged: '{elsewhere[0]}' leads out of the model folder")
+    strange = [name for name in info.stand_ins if not is_golden(name)]
+    if strange:
+        raise BundleError(f"{file} is damaged: {strange[0]} is no golden example")
+
+
+def check_file(folder: Path, name: str, expected: str) -> None:
+    """Compare a file of a model folder with the sha256 that bundle.json states.
+
+    Raises:
+        BundleError: absent, unreadable or altered.
+    """
     file = folder / name
     if not file.is_file():
         raise BundleError(f"{file} is missing; the model folder is not complete")

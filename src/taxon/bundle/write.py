@@ -59,5 +59,11 @@ def seal(
         provenance=provenance,
     )
     write_history(folder, provenance.history, label_space.task)
-    write_json(folder / BUNDLE_FILE, info.model_dump(mode="json"))
+    write_info(folder / BUNDLE_FILE, info)
     return info
+
+
+def write_info(file: Path, info: BundleInfo) -> None:
+    """Write bundle.json; of what most models do not have, nothing."""
+    left_out = set() if info.stand_ins else {"stand_ins"}
+    write_json(file, info.model_dump(mode="json", exclude=left_out))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from taxon.cli import options
+from taxon.cli import completion, options
 from taxon.core.errors import CheckFailed
 from taxon.core.text import counted
 
@@ -65,7 +65,13 @@ def command(
             show_default="hub, if it can be reached",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            help="auto, cpu, cuda or mps.",
+            autocompletion=completion.one_of("auto", "cpu", "cuda", "mps"),
+        ),
+    ] = "auto",
     seed: Annotated[int, typer.Option(help="Of the folds and samples.")] = 0,
     fail_on: Annotated[
         FailOn, typer.Option(help="End with 3 when there is a finding this severe.")

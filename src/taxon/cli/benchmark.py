@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from taxon.cli import completion
 from taxon.core.errors import ConfigError
 
 # That of taxon.api.benchmarking, whose import would make every command start later.
@@ -20,8 +21,10 @@ def command(
         list[str],
         typer.Argument(
             metavar="RUN_OR_MODEL...",
-            help="Model folders, or backbones of `taxon models` (with random weights).",
+            help="Model folders, hf:USER/NAME[@REVISION], or backbones of `taxon models` (with "
+            "random weights).",
             show_default=False,
+            autocompletion=completion.backbones,
         ),
     ],
     formats: Annotated[
@@ -30,6 +33,7 @@ def command(
             metavar="FORMAT[,FORMAT...]",
             help="pytorch, torch.compile, and those of `taxon export` that run here. What is not "
             "exported yet is exported for this, into a temporary folder.",
+            autocompletion=completion.several_of(FORMATS),
         ),
     ] = FORMATS,
     batch: Annotated[str, typer.Option(metavar="N[,N...]", help="Pictures a call.")] = "1,8,32",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from taxon.cli import options
+from taxon.cli import completion, options
 from taxon.core.errors import CheckFailed
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ def command(
         Path,
         typer.Argument(
             metavar="RUN_A",
-            help="The model to compare with: a model folder, or an exported artefact alone.",
+            help="The model to compare with: a model folder, an exported artefact alone, or "
+            "hf:USER/NAME[@REVISION].",
             show_default=False,
         ),
     ],
@@ -45,6 +46,7 @@ def command(
             help="Part to compare on: test, val, calibration, train or all. With DATA, pictures "
             "that a run has seen are left out, unless this is all.",
             show_default="test; with DATA, all that neither has seen",
+            autocompletion=completion.one_of("test", "val", "calibration", "train", "all"),
         ),
     ] = None,
     out: Annotated[

@@ -13,7 +13,12 @@ def command(
         Path, typer.Option(help="Folder for the demo's data and models.", readable=False)
     ] = Path("demo"),
     quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer epochs: a check of the installation.")
+        bool,
+        typer.Option(
+            "--quick",
+            help="Few and small pictures, few epochs: a check of the installation in about a "
+            "minute, whose figures mean nothing.",
+        ),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier demo.")

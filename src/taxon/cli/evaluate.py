@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from taxon.cli import decisions, options
+from taxon.cli import completion, decisions, options
 from taxon.core.errors import CheckFailed, ConfigError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def command(
             help="Part to score: test, val, calibration, train or all. With DATA, pictures that "
             "the run has seen are left out, unless this is all.",
             show_default="test; with DATA, all that the run has not seen",
+            autocompletion=completion.one_of("test", "val", "calibration", "train", "all"),
         ),
     ] = None,
     out: Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from taxon.cli import options
+from taxon.cli import completion, options
 from taxon.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def command(
             metavar="FORMAT[,FORMAT...]",
             help=f"Formats, separated by commas: {FORMATS}.",
             show_default=False,
+            autocompletion=completion.several_of(FORMATS),
         ),
     ],
     out: Annotated[

@@ -15,13 +15,16 @@ from taxon.cli import (
     audit,
     benchmark,
     compare,
+    completion,
     demo,
+    deploy,
     doctor,
     embed,
     evaluate,
     export,
     models,
     predict,
+    push,
     sample_data,
     search,
     serve,
@@ -41,7 +44,7 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="taxon",
     no_args_is_help=True,
-    add_completion=True,
+    add_completion=False,  # `taxon completion` names the shell
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Turn a folder of images into a classifier that a team can trust and run.",
@@ -84,9 +87,12 @@ app.command("suggest")(suggest.command)
 app.command("embed")(embed.command)
 app.command("export")(export.command)
 app.command("verify")(verify.command)
+app.command("push")(push.command)
 app.command("serve")(serve.command)
+app.add_typer(deploy.app, name="deploy")
 app.command("models")(models.command)
 app.command("doctor")(doctor.command)
+app.command("completion")(completion.command)
 
 
 def main() -> None:
@@ -107,6 +113,9 @@ def run(arguments: list[str]) -> int:
         return 0  # torchrun started several; the first does it
     debug = DEBUG in arguments
     arguments = [argument for argument in arguments if argument != DEBUG]
+    if completion.is_asked():
+        app(args=[], prog_name="taxon", standalone_mode=False)
+        return 0
     if not arguments:
         app(args=["--help"], prog_name="taxon", standalone_mode=False)
         return InputError.exit_code

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from taxon.cli import completion
 from taxon.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def command(
             metavar="[NAME...]",
             help="Backbones; any timm name can be measured.",
             show_default="all of the list",
+            autocompletion=completion.backbones,
         ),
     ] = None,
     measure: Annotated[
@@ -42,7 +44,8 @@ def command(
     device: Annotated[
         str,
         typer.Option(
-            help="Measure on the cpu (ONNX Runtime) or on cuda (PyTorch, half precision)."
+            help="Measure on the cpu (ONNX Runtime) or on cuda (PyTorch, half precision).",
+            autocompletion=completion.one_of("cpu", "cuda"),
         ),
     ] = "cpu",
 ) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from taxon.cli import completion
 from taxon.core.errors import ConfigError
 from taxon.core.limits import LARGEST_PICTURE
 
@@ -16,14 +17,17 @@ if TYPE_CHECKING:
 RunArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="RUN", help="The model folder that `taxon train` wrote.", show_default=False
+        metavar="RUN",
+        help="The model folder that `taxon train` wrote, or hf:USER/NAME[@REVISION].",
+        show_default=False,
     ),
 ]
 ModelArgument = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
-        help="The model folder that `taxon train` wrote, or an exported artefact alone.",
+        help="The model folder that `taxon train` wrote, an exported artefact alone, or "
+        "hf:USER/NAME[@REVISION], a model of the Hugging Face Hub.",
         show_default=False,
     ),
 ]
@@ -93,7 +97,10 @@ Teacher = Annotated[
 ]
 Truncated = Annotated[
     str,
-    typer.Option(help="Files that end early: refuse, or fill what is missing with grey (JPEG)."),
+    typer.Option(
+        help="Files that end early: refuse, or fill what is missing with grey (JPEG).",
+        autocompletion=completion.one_of("refuse", "fill"),
+    ),
 ]
 MaxPixels = Annotated[
     int | None,

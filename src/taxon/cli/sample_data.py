@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from taxon.cli import completion
+
 
 def command(
     kind: Annotated[
@@ -16,6 +18,7 @@ def command(
             help="defects: one class a picture, imbalanced; tags: several a picture; taxonomy: "
             "classes in two levels.",
             show_default=False,
+            autocompletion=completion.one_of("defects", "tags", "taxonomy"),
         ),
     ],
     out: Annotated[

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from taxon.cli import completion
+
 LIMITS = "Limits"
 ACCESS = "Access and logs"
 
@@ -18,8 +20,8 @@ def command(
         typer.Argument(
             metavar="RUN...",
             help="Model folders, artefacts, pointers to one (a link, or a text file with its "
-            "path), or folders with several (NAME or NAME/VERSION in it). NAME=RUN gives another "
-            "name.",
+            "path), folders with several (NAME or NAME/VERSION in it), or "
+            "hf:USER/NAME[@REVISION]. NAME=RUN gives another name.",
             show_default=False,
         ),
     ],
@@ -43,7 +45,13 @@ def command(
             "and faster here; torch; or an artefact of the model folder, such as onnx-int8."
         ),
     ] = "auto",
-    device: Annotated[str, typer.Option(help="For torch: cpu, cuda or mps.")] = "cpu",
+    device: Annotated[
+        str,
+        typer.Option(
+            help="For torch: cpu, cuda or mps.",
+            autocompletion=completion.one_of("cpu", "cuda", "mps"),
+        ),
+    ] = "cpu",
     workers: Annotated[
         int,
         typer.Option(
@@ -134,7 +142,14 @@ def command(
             rich_help_panel=ACCESS,
         ),
     ] = False,
-    log_format: Annotated[str, typer.Option(help="text or json.", rich_help_panel=ACCESS)] = "text",
+    log_format: Annotated[
+        str,
+        typer.Option(
+            help="text or json.",
+            rich_help_panel=ACCESS,
+            autocompletion=completion.one_of("text", "json"),
+        ),
+    ] = "text",
     access_log: Annotated[
         bool,
         typer.Option("--access-log", help="Log a line for each request.", rich_help_panel=ACCESS),

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from taxon.cli import options
+from taxon.cli import completion, machines, options
 from taxon.cli.next_steps import show_next_steps
+
+if TYPE_CHECKING:
+    from taxon.api.model import Model
+    from taxon.scale.training import Job
+
+_BESIDE_RESUME = (
+    *("resume", "trust_pickle", "quiet", "json_log"),
+    *("engine", "workers", "cpus_per_worker", "address", "retries"),
+)
 
 
 def command(
@@ -32,8 +43,10 @@ def command(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Backbone: a name of `taxon models` or any timm name.",
+            help="Backbone: a name of `taxon models`, any timm name, or hf:USER/NAME[@REVISION]: "
+            "that of a model of taxon or timm on the Hugging Face Hub.",
             show_default="chosen for the device",
+            autocompletion=completion.backbones,
         ),
     ] = None,
     budget_ms: Annotated[
@@ -52,6 +65,7 @@ def command(
             help="Pretrained weights: hub (downloads timm's), none (random), or a safetensors "
             "file in timm's names.",
             show_default="hub",
+            autocompletion=completion.one_of("hub", "none"),
         ),
     ] = None,
     trust_pickle: Annotated[
@@ -68,6 +82,7 @@ def command(
             help="auto (chosen by probes on the training part), staged (head, last 2 blocks, all), "
             "probe (the head alone, in seconds), finetune (the head, then all) or scratch.",
             show_default="auto; scratch with --weights none, staged with --teacher",
+            autocompletion=completion.recipes,
         ),
     ] = None,
     epochs: Annotated[
@@ -82,7 +97,12 @@ def command(
         typer.Option(help="Same seed, same machine: same model.", show_default="0"),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto")
+        str | None,
+        typer.Option(
+            help="auto, cpu, cuda or mps.",
+            show_default="auto",
+            autocompletion=completion.one_of("auto", "cpu", "cuda", "mps"),
+        ),
     ] = None,
     imbalance: Annotated[
         str | None,
@@ -91,6 +111,7 @@ def command(
             "class-weights, oversample, balanced-softmax or logit-adjust; focal may be joined "
             "with one that samples or weighs, say focal,class-weights.",
             show_default="auto",
+            autocompletion=completion.strategies,
         ),
     ] = None,
     teacher: options.Teacher = None,
@@ -120,6 +141,7 @@ def command(
             help="Watch the run in tensorboard or mlflow; may be given for both. Files go to "
             "tracking/ beside the model folder, MLflow's to MLFLOW_TRACKING_URI where it is set.",
             show_default=False,
+            autocompletion=completion.one_of("tensorboard", "mlflow"),
         ),
     ] = None,
     show_batch: Annotated[
@@ -164,6 +186,11 @@ def command(
     json_log: Annotated[
         bool, typer.Option("--json-log", help="Log as JSON, one object a line.")
     ] = False,
+    engine: machines.Engine = "local",
+    workers: machines.Workers = None,
+    cpus_per_worker: machines.CpusPerWorker = None,
+    address: machines.Address = None,
+    retries: machines.Retries = None,
     path_column: options.PathColumn = "path",
     label_column: options.LabelColumn = None,
     tag_columns: options.TagColumns = None,
@@ -183,10 +210,10 @@ def command(
 
     if quiet and json_log:
         raise ConfigError("--quiet and --json-log exclude each other; choose one")
+    job = machines.ray_job(engine, workers, cpus_per_worker, address, retries, device)
     if resume is not None:
         _require_alone(context)
-        from taxon.api import resume as go_on
-
+        go_on = _resumer(job)
         with training_display(quiet=quiet, json_log=json_log) as listener:
             run = go_on(resume, trust_pickle=trust_pickle, listener=listener).path
             show_next_steps(run, quiet=quiet, json_log=json_log)
@@ -250,9 +277,7 @@ def command(
                 **choices,
             )
         else:
-            from taxon.api import train
-
-            out = train(
+            out = _trainer(job)(
                 data,
                 out=out,
                 budget_ms=budget_ms,
@@ -269,6 +294,28 @@ def command(
         typer.echo(show_batch)
 
 
+def _trainer(job: Job | None) -> Callable[..., Model]:
+    """What trains: this process, or a job of Ray's."""
+    if job is None:
+        from taxon.api import train
+
+        return train
+    from taxon.api.ray_training import train_on_ray
+
+    return partial(train_on_ray, job)
+
+
+def _resumer(job: Job | None) -> Callable[..., Model]:
+    """What goes on with a training."""
+    if job is None:
+        from taxon.api import resume
+
+        return resume
+    from taxon.api.ray_training import resume_on_ray
+
+    return partial(resume_on_ray, job)
+
+
 def _require_alone(context: typer.Context) -> None:
     """An interrupted run goes on as it was asked for: other options would be ignored."""
     from taxon.core.errors import ConfigError
@@ -277,9 +324,7 @@ def _require_alone(context: typer.Context) -> None:
     given = [
         name
         for name, source in sources.items()
-        if source is not None
-        and source.name == "COMMANDLINE"
-        and name not in ("resume", "trust_pickle", "quiet", "json_log")
+        if source is not None and source.name == "COMMANDLINE" and name not in _BESIDE_RESUME
     ]
     if given:
         words = ", ".join("DATA" if name == "data" else f"--{name.strip('_')}" for name in given)

@@ -27,7 +27,8 @@ class TrainConfig(Config):
 
     Attributes:
         recipe: the recipe that it started from.
-        model: a name of `taxon models` or any timm name; null takes the default for the device.
+        model: a name of `taxon models`, any timm name, or `hf:user/name[@revision]`; null takes the
+            default for the device.
         weights: `hub`, `none`, or a file in the own names of the backbone's library.
         head: `mlp` (Linear 512, GELU, Dropout 0.3, Linear), `linear`, or `standardised` (a linear
             layer on features of mean 0 and deviation 1, as a logistic stage sets it).

@@ -8,6 +8,7 @@
     │   ├── DivergedError          training went to infinity under this configuration
     │   ├── WeightsError           pretrained weights: absent, unreachable, of another shape
     │   ├── BundleError            a model folder or artefact: absent, altered, of a newer format
+    │   ├── HubError               the Hugging Face Hub: out of reach, no such model, no permission
     │   ├── OutputError            an output path: exists, not writable, disk full
     │   └── MissingDependencyError an optional package, with the line that installs it
     ├── Interrupted                exit code 130: asked to stop; the state is saved
@@ -74,6 +75,10 @@ class WeightsError(InputError):
 
 class BundleError(InputError):
     """A model folder or artefact is absent, altered or of an unknown format."""
+
+
+class HubError(InputError):
+    """The Hugging Face Hub is out of reach, has no such model, or refuses."""
 
 
 class OutputError(InputError):

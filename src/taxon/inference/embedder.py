@@ -13,6 +13,7 @@ from taxon.bundle.artefact import (
     require_accepted,
     require_fresh,
 )
+from taxon.bundle.hub import local_folder
 from taxon.bundle.layout import ARTEFACT_FILE, BUNDLE_FILE
 from taxon.core.errors import BundleError
 from taxon.core.predictions import FloatArray, ImageBatch
@@ -61,18 +62,19 @@ class Embedder:
         return Head(self._backend.file)
 
 
-def load_embedder(path: Path, *, threads: int | None = None) -> Embedder:
+def load_embedder(path: str | Path, *, threads: int | None = None) -> Embedder:
     """Load what gives the features of a model.
 
     Args:
-        path: a model folder, whose artefact `onnx-features` is taken; or such an artefact alone,
-            its folder or the file in it.
+        path: a model folder, or `hf:user/name[@revision]`, whose artefact `onnx-features` is
+            taken; or such an artefact alone, its folder or the file in it.
         threads: that compute one batch; None: one a core.
 
     Raises:
         BundleError: there is none, it gives no features, it was altered or rejected, or it was
             exported from another state of the model.
     """
+    path = local_folder(path, (FEATURES_FORMAT,))
     if (path / BUNDLE_FILE).is_file():
         return _open(_of_bundle(path), threads)
     folder = folder_of(path)

@@ -13,6 +13,7 @@ from taxon.bundle.artefact import (
     require_accepted,
     require_fresh,
 )
+from taxon.bundle.hub import local_folder
 from taxon.bundle.layout import ARTEFACT_FILE, BUNDLE_FILE
 from taxon.core.errors import BundleError, ConfigError
 from taxon.inference.artefacts import open_artefact
@@ -23,7 +24,7 @@ BackendName = Literal["auto", "onnx", "torch"]
 
 
 def load_predictor(
-    path: Path,
+    path: str | Path,
     *,
     backend: BackendName = "auto",
     device: str = "cpu",
@@ -32,6 +33,7 @@ def load_predictor(
     """Load a model folder, an artefact (its folder, or the file in it) or an .onnx file alone.
 
     Args:
+        path: one of these, or `hf:user/name[@revision]`.
         backend: `auto` takes the ONNX artefact where there is one, else PyTorch.
         device: for PyTorch: `cpu`, `cuda` or `mps`.
         threads: that compute one batch, of PyTorch in the whole process; None: one a core.
@@ -39,7 +41,9 @@ def load_predictor(
     Raises:
         BundleError: nothing there that can be loaded, or altered, or exported from another
             state of the model.
+        HubError: a model of the hub cannot be had.
     """
+    path = local_folder(path)
     if (path / BUNDLE_FILE).is_file():
         return _from_bundle(path, backend, device, threads)
     if path.is_file() and path.suffix == ".onnx":  # it carries all that is needed

@@ -1,1 +1,1 @@
-"""Many machines, by Ray: batches, a Ray Serve application, a Ray Train job; an extra."""
+"""Many machines, by Ray, an optional extra: batch inference, Ray Serve, a Ray Train job."""

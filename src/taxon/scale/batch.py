@@ -95,11 +95,12 @@ def _stream(ray: Any, opened: OpenJob, task: Task, shipped: Any, parts: Sequence
     context.execution_options.preserve_order = True
     job, on_gpu = opened.job, task.opening.device != "cpu"
     available = ray.cluster_resources()
-    workers = max(1, int(available.get("GPU" if on_gpu else "CPU", 1)))
+    pieces = _pieces(opened, parts)
+    workers = max(1, min(len(pieces), int(available.get("GPU" if on_gpu else "CPU", 1))))
     # Where a part is written: other machines need not see this one's disk.
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     return (
-        ray_data.from_arrow(_pieces(opened, parts))
+        ray_data.from_arrow(pieces)
         .map_batches(
             partial(_decode, preparation=task.preparation),
             batch_size=1,

@@ -11,32 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from taxon.core.errors import ConfigError, MissingDependencyError, TaxonError
-from taxon.core.versions import DISTRIBUTION
+from taxon.core.errors import ConfigError, TaxonError
+from taxon.scale.extra import require_ray
 
 _ANSWER_SECONDS = 10.0
 _LOGGERS = ("ray", "ray.data", "ray.train", "ray.serve")
-
-
-def import_ray() -> Any:
-    """Import Ray.
-
-    Raises:
-        MissingDependencyError: it is not installed.
-    """
-    # Nothing is reported to anybody.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Its core writes to standard error past all loggers, also what is none (that an actor which is
-    # started anew must find its arguments).
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the engine 'ray' needs Ray, not installed here ({error}); "
-            f"type: pip install '{DISTRIBUTION}[ray]'"
-        ) from error
-    return ray
 
 
 def quieten() -> None:
@@ -81,18 +60,21 @@ def _without_greeting() -> Iterator[None]:
 
 
 @contextmanager
-def connected(address: str | None, tell: Callable[[str], None]) -> Iterator[Any]:
+def connected(
+    address: str | None, tell: Callable[[str], None], *, store_bytes: int | None = None
+) -> Iterator[Any]:
     """Yield Ray, connected; a cluster that was connected before stays so.
 
     Args:
         address: of a cluster (`auto`, `HOST:PORT`); None: the one that RAY_ADDRESS names, else one
             that is started on this machine, open to this machine alone.
+        store_bytes: of the object store of one that is started; None: as Ray chooses.
 
     Raises:
         ConfigError: nothing answers at the address.
         MissingDependencyError: Ray is not installed.
     """
-    ray = import_ray()
+    ray = require_ray()
     if ray.is_initialized():
         yield ray
         return
@@ -105,7 +87,13 @@ def connected(address: str | None, tell: Callable[[str], None]) -> Iterator[Any]
         with _without_greeting():
             if address is None:
                 # By itself Ray would join whatever cluster was started here last.
-                ray.init(address="local", include_dashboard=False, **options)
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    object_store_memory=store_bytes,
+                    _node_ip_address="127.0.0.1",
+                    **options,
+                )
             else:
                 ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:

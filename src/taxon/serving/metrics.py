@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -35,10 +35,13 @@ class ServerMetrics:
     | `taxon_rejected_total` | refused requests by reason |
     | `taxon_queue_depth` | pictures admitted and not yet answered |
     | `taxon_drift_index` | population stability index against the calibration pictures |
+
+    Args:
+        labels: that every one of them bears beside its own.
     """
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+    def __init__(self, labels: Mapping[str, str] | None = None) -> None:
+        self.registry = _Registry(labels or {})
         own = self.registry
         self._requests = Counter(
             "taxon_requests", "Answered requests", ("route", "status"), registry=own
@@ -165,6 +168,22 @@ class ServerMetrics:
         self._pictures.labels(model, result).inc()
         for label in prediction.labels:
             self._predictions.labels(model, label).inc()
+
+
+class _Registry(CollectorRegistry):
+    """A registry that puts further labels on what it hands out."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        super().__init__()
+        self._labels = labels
+
+    def collect(self) -> Iterator[Metric]:
+        for family in super().collect():
+            family.samples = [
+                sample._replace(labels={**self._labels, **sample.labels})
+                for sample in family.samples
+            ]
+            yield family
 
 
 class _Read(Collector):

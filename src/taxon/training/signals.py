@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType, TracebackType
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ELSEWHERE: ContextVar[Callable[[], bool] | None] = ContextVar("elsewhere", default=None)
+
+
+@contextmanager
+def stopped_elsewhere(asked: Callable[[], bool]) -> Iterator[None]:
+    """Have stop requests heard too that reach this process in another way than by a signal."""
+    token = _ELSEWHERE.set(asked)
+    try:
+        yield
+    finally:
+        _ELSEWHERE.reset(token)
 
 
 class StopSignals:
@@ -18,11 +32,12 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._asked = False
+        self._elsewhere = _ELSEWHERE.get()
         self._before: dict[signal.Signals, Any] = {}
 
     def __call__(self) -> bool:
         """Whether somebody asked for a stop."""
-        return self._asked
+        return self._asked or (self._elsewhere is not None and self._elsewhere())
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():

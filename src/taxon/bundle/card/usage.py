@@ -43,6 +43,34 @@ def usage_lines(facts: CardFacts) -> list[str]:
     ]
 
 
+def for_hub(card: str, name: str, repository: str, revision: str | None) -> str:
+    """Return a card whose commands and code take the model from the hub, in place of a folder.
+
+    What people changed in them stays as it is.
+
+    Args:
+        name: of the model, as `usage_lines` has it.
+        repository: `user/name`.
+    """
+    at = "" if revision is None else f"@{revision}"
+    quoted, hub = shlex.quote(name), f"hf:{repository}{at}"
+    head = f'hf_hub_download({_text(repository)}, "head.safetensors"'
+    head += ")" if revision is None else f", revision={_text(revision)})"
+    for here, there in (
+        (f"taxon predict {quoted} PICTURE", f"taxon predict {hub} PICTURE"),
+        (f"taxon serve {quoted}\n", f"taxon serve {hub}\n"),
+        (f"taxon.load({_text(name)})", f"taxon.load({_text(hub)})"),
+        (_text(f"local-dir:{name}"), _text(f"hf-hub:{repository}{at}")),
+        (f"load_file({_text(f'{name}/head.safetensors')})", f"load_file({head})"),
+        (
+            "import torch\nfrom PIL import Image\n",
+            "import torch\nfrom huggingface_hub import hf_hub_download\nfrom PIL import Image\n",
+        ),
+    ):
+        card = card.replace(here, there)
+    return card
+
+
 def _timm(facts: CardFacts) -> list[str]:
     if facts.library != "timm":
         return [
