@@ -118,8 +118,9 @@ def _connected(job: Job) -> Iterator[dict[str, float]]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if job.address is None:
-            # Its ports are open to this machine alone.
+            # Its ports are open to this machine alone; RAY_ADDRESS may name another cluster.
             ray.init(
+                address="local",
                 include_dashboard=False,
                 object_store_memory=_STORE_BYTES,
                 _node_ip_address="127.0.0.1",
