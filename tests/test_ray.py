@@ -43,7 +43,7 @@ def _free_port() -> int:
 
 
 def _until(condition: Callable[[], bool], what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline, what()
         time.sleep(0.05)
