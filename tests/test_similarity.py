@@ -153,7 +153,8 @@ def test_every_method_chooses_different_rows_and_the_same_ones_again(
         np.testing.assert_array_equal(more[: len(chosen)], chosen)
 
 
-def test_the_default_takes_what_is_unsure_and_differs() -> None:
+@pytest.mark.parametrize("method", ["clusters", "weighted"])
+def test_what_is_unsure_and_differs_is_taken(method: str) -> None:
     rng = np.random.default_rng(0)
     alike = np.repeat(rng.standard_normal((1, 16)), 60, axis=0)  # copies of the most uncertain
     others = 3 * rng.standard_normal((30, 16))
@@ -161,7 +162,7 @@ def test_the_default_takes_what_is_unsure_and_differs() -> None:
     features = np.concatenate([alike, others, sure]).astype(np.float32)
     unsure = np.repeat([1.0, 0.8, 0.0], [60, 30, 60]).astype(np.float32)
     own = probabilities_of(150)
-    chosen = select(features, own, unsure, 20, method="weighted")
+    chosen = select(features, own, unsure, 20, method=method)  # type: ignore[arg-type]
     assert (chosen < 60).sum() == 1 and (chosen < 90).all()
     assert (select(features, own, unsure, 20, method="margin") < 60).all()
 
@@ -177,7 +178,7 @@ def test_gradients_are_those_of_the_last_layer() -> None:
 
 def test_choices_are_checked() -> None:
     features, own = features_of(5), probabilities_of(5)
-    with pytest.raises(ConfigError, match="unknown method 'best'; allowed: weighted, clusters"):
+    with pytest.raises(ConfigError, match="unknown method 'best'; allowed: clusters, weighted"):
         select(features, own, own[:, 0], 2, method="best")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="1 or more, not 0"):
         select(features, own, own[:, 0], 0, method="margin")
