@@ -9,7 +9,8 @@ IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # of the many processes of the tests would compile torch anew, which takes longer than its import.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test coverage lint format test-backbones test-long export-matrix test-triton docs docs-serve lock clean
+.PHONY: help demo test coverage lint format test-backbones test-long export-matrix test-triton \
+	test-packaging test-minimum test-newest dist docs docs-serve lock clean
 
 help:
 	@echo "make demo            set up and run the whole path on generated pictures"
@@ -19,6 +20,10 @@ help:
 	@echo "make test-long       what is too long for each change: more formats, guides, interruptions"
 	@echo "make export-matrix   all of them in all formats: writes docs/export-matrix.md, takes hours"
 	@echo "make test-triton     a real Triton server on an exported model: REPOSITORY=exported/triton"
+	@echo "make test-packaging  the wheel in a clean environment, plain and with each extra: EXTRAS='grpc heic'"
+	@echo "make test-minimum    tests with the oldest versions that pyproject.toml allows"
+	@echo "make test-newest     tests with the newest versions that there are"
+	@echo "make dist            what a release uploads: sdist and wheel in dist/, built and checked"
 	@echo "make lint            format check, lint, types, layers"
 	@echo "make format          format the code"
 	@echo "make docs            the documentation as a site, in site/; needs no network"
@@ -88,6 +93,24 @@ docs: $(READY)
 docs-serve: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8001
 
+# Environments of their own, by uv, in .packaging and .versions; an hour for all extras on two cores.
+test-packaging: $(READY)
+	$(BIN)/python scripts/try_packaging.py $(EXTRAS)
+
+test-minimum: $(READY)
+	$(BIN)/python scripts/try_versions.py minimum
+
+test-newest: $(READY)
+	$(BIN)/python scripts/try_versions.py newest
+
+# The sdist from the tree, the wheel from the sdist. Only what is committed may be released.
+dist: $(READY)
+	@test -z "$$(git status --porcelain)" || { echo "commit or remove first:"; git status --short; exit 1; }
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m pytest -q tests/test_packaging.py
+	cd dist && sha256sum * | tee SHA256SUMS
+
 lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -104,4 +127,5 @@ lock: $(READY)
 	   $(BIN)/python -m pip freeze --exclude-editable; } > constraints.txt
 
 clean:
-	rm -rf $(VENV) .matrix demo runs dist build site .mypy_cache .ruff_cache .pytest_cache .coverage
+	rm -rf $(VENV) .matrix .packaging .versions demo runs dist build site .mypy_cache .ruff_cache \
+		.pytest_cache .coverage

@@ -52,6 +52,8 @@ def run_in(environment: Path, command: str | Sequence[str], folder: Path, log: P
         "TAXON_CACHE": str(log.parent / "cache"),
         "YOLO_CONFIG_DIR": str(log.parent / "cache"),
         "HF_HUB_OFFLINE": "1",
+        # An environment that is made anew at the same place finds torch compiled.
+        "PYTHONPYCACHEPREFIX": str(environment.parent / "compiled"),
     }
     with log.open("a", encoding="utf-8") as stream:
         print(f"\n$ {shlex.join(words)}", file=stream, flush=True)

@@ -1,14 +1,13 @@
 """Install the wheel into a clean environment, plain and with each extra alone, and use it.
 
-    python scripts/try_packaging.py [NAME ...] [--pip] [--once] [--keep]
+    python scripts/try_packaging.py [NAME ...] [--pip] [--once]
 
 NAME is `plain` or an extra; without one, all. Each gets a virtual environment of its own, for which
 `taxon-vision[NAME]` is resolved from nothing, and an empty folder, in which run: `pip check`,
 `taxon doctor`, `taxon demo --quick`, and what CHECKS says of the extra. uv installs: its files are
 links into its cache, so that torch costs no seconds and no disk each time. With --pip it is pip,
-as most people have it: a minute and 6 GB each. With --once the demo runs in the first environment
-alone, and the others use its model. Environments are removed before the next one is made. Ends with
-1 where one failed.
+as most people have it: a minute and 6 GB each. With --once the demo runs in the plain environment
+alone, and the others use its model. Ends with 1 where one failed.
 """
 
 from __future__ import annotations
@@ -151,19 +150,19 @@ def build(out: Path) -> Path:
     return wheel
 
 
-def try_one(
-    name: str, wheel: Path, folder: Path, uv: Path | None, demo: Path | None, *, keep: bool
-) -> Outcome:
-    """Install one, by uv or else by pip, use it, and remove its environment.
+def try_one(name: str, wheel: Path, work: Path, uv: Path | None, demo: Path | None) -> Outcome:
+    """Install one, by uv or else by pip, and use it.
 
     Args:
         demo: of another environment, which is copied; None: it runs in this one.
     """
+    folder = work / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     if demo is not None:
         shutil.copytree(demo, folder / "demo")
-    environment, log = folder / "venv", folder / "log.txt"
+    environment, log = work / "environment", folder / "log.txt"
+    shutil.rmtree(environment, ignore_errors=True)
     times, problem = [0.0, 0.0, 0.0], ""
     path = () if demo is not None else ("taxon demo --quick",)
     steps = ((*HEALTH, "taxon doctor", *path), CHECKS[name].commands)
@@ -180,8 +179,6 @@ def try_one(
     except (Failed, subprocess.CalledProcessError) as error:
         problem = str(error)
     packages = len(list(environment.glob("lib/*/site-packages/*.dist-info")))
-    if not keep:
-        shutil.rmtree(environment, ignore_errors=True)
     return Outcome(name, problem, *times, packages)
 
 
@@ -226,8 +223,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / ".packaging")
     parser.add_argument("--dist", type=Path, help="with the wheel; without it, both are built")
     parser.add_argument("--pip", action="store_true", help="install with pip, and not with uv")
-    parser.add_argument("--once", action="store_true", help="run the demo only once")
-    parser.add_argument("--keep", action="store_true", help="keep the environments")
+    parser.add_argument("--once", action="store_true", help="run the demo in the plain one alone")
     given = parser.parse_args()
     unknown = sorted(set(given.names) - set(known))
     if unknown:
@@ -236,11 +232,11 @@ def main() -> None:
     wheel = next(given.dist.resolve().glob("*.whl")) if given.dist else build(work / "dist")
     uv = None if given.pip else own_uv(work)
     outcomes: list[Outcome] = []
-    demo = None
     for name in given.names or known:
-        outcomes.append(try_one(name, wheel, work / name, uv, demo, keep=given.keep))
+        demo = work / PLAIN / "demo" if given.once and name != PLAIN else None
+        outcomes.append(try_one(name, wheel, work, uv, demo))
         print(table(outcomes[-1:]).splitlines()[-1], flush=True)
-        demo = demo or (work / name / "demo" if given.once else None)
+    shutil.rmtree(work / "environment")
     (work / "results.json").write_text(json.dumps([asdict(each) for each in outcomes], indent=2))
     print(f"\n{table(outcomes)}")
     failed = [each.name for each in outcomes if each.problem]

@@ -53,6 +53,7 @@ TINY_BACKBONE = "test_convnext"
 LONG = (
     "test_tflite.py",
     "test_cli.py",
+    "test_ray.py",
     "test_distributed.py",
     "test_resume.py",
     "test_readme.py",

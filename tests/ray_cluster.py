@@ -12,9 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 _STORE_BYTES = 200 * 2**20
-_SECONDS = 180  # for processes that each import Ray, on a busy machine
+_SECONDS = 300  # for processes that each import Ray, on a busy machine
+# Where a proxy takes longer to start than this, Ray Serve ends it and starts another one.
+_PATIENT = {
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "120",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 
 
 @contextmanager
@@ -22,13 +29,17 @@ def ray_cluster(cores: int = 2) -> Iterator[str]:
     """Start a cluster of this process's own, and yield its address."""
     import ray
 
-    context = ray.init(
-        num_cpus=cores,
-        include_dashboard=False,
-        logging_level="ERROR",
-        log_to_driver=False,
-        object_store_memory=_STORE_BYTES,
-    )
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in _PATIENT.items():
+            patched.setenv(name, value)
+        context = ray.init(
+            address="local",
+            num_cpus=cores,
+            include_dashboard=False,
+            logging_level="ERROR",
+            log_to_driver=False,
+            object_store_memory=_STORE_BYTES,
+        )
     try:
         yield context.address_info["gcs_address"]
     finally:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -121,6 +122,11 @@ class TestSources:
         assert items[4].name == f"tar://1.png::{tmp_path}/s-09.tar"
         assert [item.read() for item in items] == [*pictures.values()] * 3
         assert list(list_items([str(tmp_path)])) == items
+        assert list(list_items([f"file://{tmp_path}"])) == [
+            replace(item, archive=f"file://{item.archive}") for item in items
+        ]
+        (tmp_path / "a.jpg").write_bytes(b"x")  # beside pictures an archive is something else
+        assert self.names(tmp_path) == [str(tmp_path / "a.jpg")]
 
     def test_a_damaged_shard_is_named_before_anything_is_computed(self, tmp_path: Path) -> None:
         shard = write_shard(tmp_path / "s.tar", {"1.png": encode(pattern(90, 80, 1))})
@@ -459,8 +465,6 @@ class TestFaults:
     def test_a_process_that_computes_something_else_is_refused(
         self, run: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from dataclasses import replace
-
         from taxon.api.batch_model import OpenModel
         from taxon.batch.compute import Task
 

@@ -6,8 +6,10 @@ No container is built or run here: what the Dockerfile says is held against the 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -66,8 +68,18 @@ def deployment() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def dockerfile() -> list[tuple[str, str]]:
-    """The instructions of the Dockerfile, in order."""
-    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    """The instructions of the server's Dockerfile, in order."""
+    return _instructions("Dockerfile")
+
+
+@pytest.fixture(scope="module")
+def trainer() -> list[tuple[str, str]]:
+    """The instructions of the Dockerfile for training, in order."""
+    return _instructions("Dockerfile.train")
+
+
+def _instructions(name: str) -> list[tuple[str, str]]:
+    text = (DEPLOY / name).read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ").splitlines()
     return [(line.split()[0], line.split(maxsplit=1)[1].strip()) for line in joined]
@@ -94,22 +106,31 @@ def test_the_last_stage_runs_as_a_numbered_user_and_without_a_shell(
     assert not any(name == "RUN" for name, _ in _last_stage(dockerfile))  # nothing is installed
 
 
-def test_what_is_copied_is_there_and_is_let_through(dockerfile: list[tuple[str, str]]) -> None:
-    ignored = (ROOT / ".dockerignore").read_text().splitlines()
-    let_through = {line.removeprefix("!") for line in ignored if line.startswith("!")}
-    copied = {
+def _copied(instructions: list[tuple[str, str]]) -> set[str]:
+    return {
         source
-        for name, rest in dockerfile
+        for name, rest in instructions
         if name == "COPY" and not rest.startswith("--from")
         for source in rest.split()[:-1]
     }
-    assert copied == let_through
-    assert all((ROOT / source).exists() for source in copied)
 
 
-def test_the_version_on_the_label_is_that_of_the_project(dockerfile: list[tuple[str, str]]) -> None:
+def test_what_is_copied_is_there_and_is_let_through(
+    dockerfile: list[tuple[str, str]], trainer: list[tuple[str, str]]
+) -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    let_through = {line.removeprefix("!") for line in ignored if line.startswith("!")}
+    assert _copied(dockerfile) == let_through
+    assert _copied(trainer) == let_through - {"requirements/serve.txt"}
+    assert all((ROOT / source).exists() for source in let_through)
+
+
+def test_the_version_on_the_label_is_that_of_the_project(
+    dockerfile: list[tuple[str, str]], trainer: list[tuple[str, str]]
+) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert ("ARG", f"VERSION={project['version']}") in _last_stage(dockerfile)
+    for instructions in (dockerfile, trainer):
+        assert ("ARG", f"VERSION={project['version']}") in _last_stage(instructions)
     assert _one("kubernetes/kustomization.yaml", "Kustomization")["images"] == [
         {
             "name": "taxon-serve",
@@ -128,6 +149,58 @@ def test_the_health_check_asks_for_what_the_server_answers(
     (url,) = re.findall(r"http://127\.0\.0\.1:(\d+)(/[\w/]+)", words[2])
     assert url == (_value(dockerfile, "EXPOSE"), "/v2/health/ready")
     assert url[0] == _option(json.loads(_value(dockerfile, "ENTRYPOINT")), "--port")
+
+
+def test_the_image_for_training_has_a_user_a_cache_and_taxon(
+    trainer: list[tuple[str, str]],
+) -> None:
+    assert re.fullmatch(r"[1-9]\d*:0", _value(trainer, "USER"))
+    assert json.loads(_value(trainer, "ENTRYPOINT")) == ["taxon"]
+    cache, variables = _value(trainer, "VOLUME"), _value(trainer, "ENV")
+    assert f"TAXON_CACHE={cache}/" in variables and f"HF_HOME={cache}/" in variables
+    owner = _value(trainer, "USER").partition(":")[0]
+    made = _value(trainer, "RUN").split()
+    assert made[:2] == ["install", "--directory"]
+    assert made[made.index("--owner") + 1] == owner
+    assert {cache, _value(trainer, "WORKDIR")} == set(made[-2:])
+    # Nothing is installed as root after the copy of what was built.
+    assert "pip" not in " ".join(rest for _, rest in _last_stage(trainer))
+
+
+@pytest.mark.parametrize(
+    ("torch", "code", "said"),
+    [("cuda", 0, ""), ("cpu", 0, "--index-url INDEX"), ("gpu", 1, "TORCH is cuda or cpu, not gpu")],
+)
+def test_the_image_for_training_takes_torch_for_a_gpu_or_none(
+    trainer: list[tuple[str, str]], tmp_path: Path, torch: str, code: int, said: str
+) -> None:
+    """The line of the build runs as it is, with a pip that says what it was asked for."""
+    (line,) = (rest for name, rest in trainer if name == "RUN" and "torch.txt" in rest)
+    assert ("ARG", "TORCH=cuda") in trainer
+    shutil.copy(ROOT / "constraints.txt", tmp_path)
+    done = subprocess.run(
+        ["sh", "-c", f'pip() {{ echo "$@"; }}\n{line}'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"], "TORCH": torch, "TORCH_INDEX": "INDEX"},
+    )
+    assert done.returncode == code
+    assert said in (done.stderr if code else done.stdout)
+    assert ("--index-url" in done.stdout) == (torch == "cpu")
+    if not code:
+        wanted = [Requirement(line) for line in (tmp_path / "torch.txt").read_text().splitlines()]
+        assert [each.name for each in wanted] == ["torch", "torchvision"]
+
+
+def test_the_image_for_training_knows_its_extras(trainer: list[tuple[str, str]]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (extras,) = (rest for name, rest in trainer if name == "ARG" and rest.startswith("EXTRAS="))
+    names = extras.partition("=")[2].split(",")
+    assert set(names) <= set(project["optional-dependencies"]) - {
+        "dev",
+        "yolo",
+    }  # AGPL is asked for
 
 
 def _extras(dockerfile: list[tuple[str, str]], wanted: str) -> subprocess.CompletedProcess[str]:
@@ -182,7 +255,10 @@ def test_the_server_imports_only_what_the_image_installs() -> None:
 
 
 def _imported(statement: str) -> dict[str, set[str]]:
-    """The modules of others that an import brings, with the distributions that have them."""
+    """The modules of others that an import brings, with the distributions that have them.
+
+    But for what uvicorn imports where it happens to be installed.
+    """
     done = subprocess.run(
         [
             *(sys.executable, "-c"),

@@ -43,7 +43,7 @@ def _free_port() -> int:
 
 
 def _until(condition: Callable[[], bool], what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline, what()
         time.sleep(0.05)
@@ -264,6 +264,7 @@ def _after_first_epoch(process: subprocess.Popen[str], run: Path) -> None:
     _until(begun, lambda: list(run.rglob("*")))
 
 
+@pytest.mark.slow
 def test_ray_trains_with_two_processes(cluster: str, few: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = [word if word != str(EPOCHS) else "1" for word in _options(run)]

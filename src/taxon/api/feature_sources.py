@@ -33,13 +33,13 @@ class FeatureBatch:
     Attributes:
         paths: where they lie.
         features: float32 [N, F].
-        probabilities: float32 [N, C], calibrated.
+        probabilities: float32 [N, C], calibrated; None where the features were stored.
         hashes: sha256 of the files; None where the files were not read.
     """
 
     paths: tuple[str, ...]
     features: FloatArray
-    probabilities: FloatArray
+    probabilities: FloatArray | None = None
     hashes: tuple[str, ...] | None = None
 
 
@@ -150,9 +150,7 @@ class FeatureSource:
                 "`taxon embed`"
             )
         features = values.reshape(count, self._embedder.size).astype(np.float32)
-        probabilities = self._embedder.head.run(features).probabilities
-        paths = tuple(names[row] for row in np.flatnonzero(there).tolist())
-        return FeatureBatch(paths, features, probabilities)
+        return FeatureBatch(tuple(names[row] for row in np.flatnonzero(there).tolist()), features)
 
     def _require_same_model(self, batch: FeatureBatch, file: Path) -> None:
         """Compute one picture's features again, if it can be read: two models may be of a size."""

@@ -53,7 +53,7 @@ class LabelledContents:
         return FeatureBatch(
             tuple(batch.paths[row] for row in kept.tolist()),
             batch.features[kept],
-            batch.probabilities[kept],
+            None if batch.probabilities is None else batch.probabilities[kept],
         )
 
     def _is_known(self, path: str) -> bool:

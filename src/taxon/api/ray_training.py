@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from taxon.api.model import Model
+from taxon.api.reading import require_task
 from taxon.api.settings import TrainingOptions, training_settings
 from taxon.api.training import default_run, resume, train
 from taxon.api.workspace import is_unfinished, require_apart
 from taxon.bundle.layout import BUNDLE_FILE
 from taxon.core.fingerprint import sha256_file
-from taxon.data import data_path
+from taxon.data import Columns, data_path, read_source
 from taxon.scale.training import Job, run_job
 from taxon.training import Listener, silent
 
@@ -44,11 +45,13 @@ def train_on_ray(
         MissingDependencyError: Ray is not installed.
     """
     source = data_path(data)
-    # What is cheap and can fail comes before a cluster; the first process does it again.
-    training_settings(**{name: options[name] for name in _SETTINGS if name in options})
     # Named here: where processes are started again, they must find it.
     run = (Path(out) if out is not None else default_run(source)).absolute()
+    # What is cheap and can fail comes before a cluster; the first process does it again.
+    settings = training_settings(**{name: options[name] for name in _SETTINGS if name in options})
     require_apart(run, data=source)
+    columns = options.get("columns") or Columns()
+    require_task(settings, read_source(source, columns.absolute()).label_space())
     return _run(job, _Work(run, {"data": data, "out": run, **options}), listener)
 
 

@@ -23,8 +23,7 @@ from taxon.preprocessing import Preprocessing
 from taxon.preprocessing.decode import read_picture
 from taxon.similarity import METHODS, Method, margin_uncertainty, select, tag_uncertainty
 
-DEFAULT_METHOD: Method = "weighted"  # chosen by benchmarks/suggest.py (docs/adr/0028)
-_LEAST_SPARE = 20  # chosen beyond what is wanted: some are near-duplicates
+DEFAULT_METHOD: Method = "clusters"  # chosen by benchmarks/suggest.py (docs/adr/0028)
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,10 @@ def suggest(
     pool = Pool()
     for batch in source:
         new = labelled.left_out(batch)
-        pool.add(new, uncertainty_of(new.probabilities, spec.label_space.task))
+        answers = new.probabilities
+        if answers is None:
+            answers = embedder.head.run(new.features).probabilities
+        pool.add(new, answers, uncertainty_of(answers, spec.label_space.task))
     if not len(pool):
         raise DataError(_nothing_new(labelled.count, source.failures))
     chosen = _Chooser(pool, spec.preprocessing, method, seed).choose(count)
@@ -149,20 +151,20 @@ class _Chosen:
 
 
 class _Chooser:
-    """Chooses more than is wanted, and drops what looks like one that was chosen before."""
+    """Chooses, drops what looks like one that was chosen before, and chooses more in its place."""
 
     def __init__(self, pool: Pool, spec: Preprocessing, method: Method, seed: int) -> None:
         self._pool, self._spec, self._method, self._seed = pool, spec, method, seed
         self._looks: dict[int, Look | None] = {}
 
     def choose(self, count: int) -> _Chosen:
-        wanted = count + count // 4 + _LEAST_SPARE
+        wanted = count
         while True:
             order = self._order(wanted)
             kept = self._distinct(order)
             if len(kept) >= count or wanted >= len(self._pool):
                 break
-            wanted *= 2
+            wanted += 2 * (wanted - len(kept))
         rows = tuple(kept[:count])
         passed = order[: order.index(rows[-1]) + 1] if len(kept) >= count else order
         unseen = sum(self._looks[row] is None for row in rows)

@@ -7,7 +7,7 @@ import numpy as np
 from taxon.api.feature_sources import FeatureBatch
 from taxon.core.predictions import FloatArray
 
-LARGEST = 50_000  # with 1,024 features 200 MB
+LARGEST = 20_000  # with 1,024 features 80 MB
 
 
 class Pool:
@@ -26,13 +26,13 @@ class Pool:
     def __len__(self) -> int:
         return len(self._paths)
 
-    def add(self, batch: FeatureBatch, uncertainty: FloatArray) -> None:
-        """Add pictures; `uncertainty` is float32 [N]."""
+    def add(self, batch: FeatureBatch, probabilities: FloatArray, uncertainty: FloatArray) -> None:
+        """Add pictures, with probabilities, float32 [N, C], and uncertainty, float32 [N]."""
         if not len(batch.paths):
             return
         self.seen += len(batch.paths)
         self._paths += batch.paths
-        self._parts.append((batch.features, batch.probabilities, uncertainty))
+        self._parts.append((batch.features, probabilities, uncertainty))
         if len(self) > 2 * self._largest:
             self._thin()
 

@@ -52,6 +52,8 @@ class Item:
         Raises:
             ImageError: it cannot be read.
         """
+        if self.size > MAXIMUM_FILE_BYTES:
+            raise ImageError(self.name, "larger than 1 GiB", kind="too-large")
         place = self.archive or self.path
         if is_url(place):
             return _read_url(self, place)
@@ -90,7 +92,7 @@ def _read_url(item: Item, url: str) -> bytes:
             time.sleep(wait)
             wait *= 2
     if len(data) > MAXIMUM_FILE_BYTES:
-        raise ImageError(item.name, "the file is larger than 1 GiB", kind="too-large")
+        raise ImageError(item.name, "larger than 1 GiB", kind="too-large")
     return data
 
 

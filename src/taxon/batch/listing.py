@@ -8,9 +8,9 @@ from __future__ import annotations
 import glob
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,8 +23,8 @@ from taxon.data.sources.folders import files_below
 from taxon.data.sources.table_files import READERS, read_table_file
 from taxon.preprocessing.decode import SUFFIXES
 
+T = TypeVar("T")
 _PATH_COLUMNS = ("path", "file_name")
-_LISTED = frozenset(SUFFIXES) | SHARD_SUFFIXES
 # `shard-{000..123}.tar`, as WebDataset's users write it.
 _NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -35,8 +35,9 @@ def list_items(
     """Yield the pictures of all sources, in order.
 
     Args:
-        sources: pictures, folders (searched below), glob patterns, tables with a column of paths
-            (CSV, TSV, JSON, JSONL, Parquet) and tar shards; each a path or a URL.
+        sources: pictures, folders (all pictures below; where there are none, the shards), glob
+            patterns, tables with a column of paths (CSV, TSV, JSON, JSONL, Parquet) and tar
+            shards; each a path or a URL.
             `shard-{000..123}.tar` stands for 124 names.
         path_column: of the tables; None: `path` or `file_name`.
         base: the folder or URL that paths in tables count from; None: the table's own folder.
@@ -82,7 +83,7 @@ def _items_of(name: str, path_column: str | None, base: str | None) -> Iterator[
         return
     path = Path(name)
     if path.is_dir():
-        for file in files_below(path, _LISTED):
+        for file in _pictures_or_shards(lambda suffixes: files_below(path, suffixes)):
             yield from _of_file(str(file), path_column, base)
     elif not path.exists() and glob.has_magic(name):
         matches = sorted(glob.glob(name, recursive=True))
@@ -97,6 +98,16 @@ def _items_of(name: str, path_column: str | None, base: str | None) -> Iterator[
         yield from _of_file(name, path_column, base)
 
 
+def _pictures_or_shards(listed: Callable[[Collection[str]], Iterable[T]]) -> Iterator[T]:
+    """The pictures of a folder; of one without any its tar shards. A stray archive is none."""
+    any_picture = False
+    for file in listed(SUFFIXES):
+        any_picture = True
+        yield file
+    if not any_picture:
+        yield from listed(SHARD_SUFFIXES)
+
+
 def _urls_of(url: str) -> Iterator[str]:
     """The files that a URL stands for: itself, those that match it, or those below it."""
     filesystem, path = filesystem_of(url)
@@ -107,8 +118,14 @@ def _urls_of(url: str) -> Iterator[str]:
                 raise DataError(f"nothing matches the pattern '{url}'")
             found = [match for match in matches if filesystem.isfile(match)]
         elif filesystem.isdir(path):
-            below = filesystem.find(path)
-            found = sorted(file for file in below if Path(file).suffix.lower() in _LISTED)
+            below = sorted(filesystem.find(path))
+            found = list(
+                _pictures_or_shards(
+                    lambda suffixes: (
+                        file for file in below if Path(file).suffix.lower() in suffixes
+                    )
+                )
+            )
         else:
             found = [path]
     except DataError:

@@ -18,14 +18,14 @@ from taxon.cli.picture_lists import (
 from taxon.core.text import counted
 
 # Those of taxon.similarity, whose import would make every command start later.
-METHODS = "weighted, clusters, badge, margin, k-center, typical, random"
+METHODS = "clusters, weighted, badge, margin, k-center, typical, random"
 
 
 def command(
     run: options.ModelArgument,
     source: SourceArgument,
     count: Annotated[int, typer.Option("-n", min=1, help="How many pictures to suggest.")] = 200,
-    method: Annotated[str, typer.Option(help=f"How to choose: {METHODS}.")] = "weighted",
+    method: Annotated[str, typer.Option(help=f"How to choose: {METHODS}.")] = "clusters",
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
     format_: FormatOption = Format.table,
     out: OutOption = None,

@@ -106,6 +106,7 @@ def _stream(ray: Any, opened: OpenJob, task: Task, shipped: Any, parts: Sequence
             batch_size=1,
             batch_format="pyarrow",
             zero_copy_batch=True,
+            compute=ray_data.TaskPoolStrategy(size=max(1, int(available.get("CPU", 1)))),
             num_cpus=_DECODE_CPUS,
         )
         .map_batches(

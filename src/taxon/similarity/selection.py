@@ -11,11 +11,11 @@ from taxon.core.errors import ConfigError
 from taxon.core.predictions import FloatArray
 from taxon.similarity.neighbours import Rows, unit_rows
 
-Method = Literal["weighted", "clusters", "badge", "margin", "k-center", "typical", "random"]
+Method = Literal["clusters", "weighted", "badge", "margin", "k-center", "typical", "random"]
 METHODS: tuple[Method, ...] = get_args(Method)
 _SHARE = 10  # of `clusters`: so many times what is wanted are clustered
 _TYPICAL_NEIGHBOURS = 20
-_TYPICAL_ROWS = 20_000  # every row is compared with every other one
+_TYPICAL_ROWS = 5_000  # every row may be compared with every other one: 100 MB
 
 
 def select(
@@ -27,15 +27,16 @@ def select(
     method: Method,
     seed: int = 0,
 ) -> Rows:
-    """Choose rows, in the order in which they are worth labelling: a part of it is a choice too.
+    """Choose rows, in the order in which they are worth labelling.
 
     Methods:
+        clusters: the most uncertain, ten times as many as are wanted, are clustered by k-means
+            weighed by uncertainty, and of each cluster the row nearest to its centre is taken
+            (Zhdanov 2019, Diverse mini-batch active learning); the most uncertain of them first.
         badge: k-means++ on the gradients that the head's last layer would get if the model were
             right: long where it is unsure, in another direction where the picture is another one
             (Ash et al. 2020, BADGE). The gradients, [N, C * F], are never written down.
         weighted: k-means++ on the features' directions, each weighed by its uncertainty.
-        clusters: the most uncertain, ten times as many as are wanted, are clustered by k-means
-            weighed by uncertainty, and each cluster's nearest is taken (Zhdanov 2019).
         margin: the most uncertain alone.
         k-center: the farthest from all chosen so far, whatever the model says (Sener & Savarese
             2018), beginning with the most uncertain.

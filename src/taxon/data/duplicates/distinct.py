@@ -9,7 +9,7 @@ import numpy as np
 from taxon.core.predictions import FloatArray
 from taxon.data.duplicates.hamming import count_bits
 from taxon.data.duplicates.near_duplicates import Matching
-from taxon.data.duplicates.perceptual import profiles_of_thumbnails
+from taxon.data.duplicates.perceptual import SIDE, profiles_of_thumbnails
 from taxon.data.look import Look
 
 
@@ -28,7 +28,7 @@ def distinct(
     matching = matching or Matching()
     hashes = np.array([look.hash for look in looks], np.uint64)
     thumbnails = np.frombuffer(b"".join(look.thumbnail for look in looks), np.uint8)
-    profiles = profiles_of_thumbnails(thumbnails.reshape(len(looks), -1)).values.astype(np.float32)
+    profiles = profiles_of_thumbnails(thumbnails.reshape(-1, SIDE * SIDE)).values.astype(np.float32)
     unit = None
     if features is not None:
         lengths = np.linalg.norm(features, axis=1, keepdims=True)
