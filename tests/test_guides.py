@@ -40,7 +40,7 @@ LONG = (
     *("android", "deploy", "edge", "latency", "phone", "serving", "torchserve", "triton"),
     *("content-filter", "hub", "many-machines", "many-pictures", "production-defects"),
     *("training", "rare-classes", "nested-classes", "small-from-large", "compare", "export"),
-    *("decisions", "evaluate", "look-first"),
+    *("decisions", "evaluate", "find-by-example", "look-first"),
 )
 # Pages with commands that no test can run: fences of `console`. Whoever adds one says why.
 NOT_RUN = {
