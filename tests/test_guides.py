@@ -49,6 +49,7 @@ NOT_RUN = {
     "docs/install.md": "downloads; test_packaging.py builds and runs the wheel",
     "docs/guides/deploy.md": "needs Docker and a cluster; test_deploy.py reads the manifests",
     "docs/guides/edge.md": "needs a small computer; test_runner.py has a bare Python",
+    "docs/guides/find-by-example.md": "downloads FAISS, which test_similarity.py has",
     "docs/guides/many-machines.md": "needs machines and a cluster; test_ray.py has one",
     "docs/guides/many-pictures.md": "needs a cluster; test_batch_ray.py has one",
     "docs/guides/serving.md": "needs other clients; test_serving*.py and test_triton*.py ask so",
