@@ -371,7 +371,7 @@ def test_a_training_that_waits_for_others_says_so_and_can_be_stopped(
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=300)
     ray.kill(other)
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert said.strip().splitlines()[-1] == "interrupted: nothing had begun"
     assert not (tmp_path / "run").exists()
 
