@@ -196,11 +196,12 @@ def test_replicas_come_under_load_and_one_that_is_killed_is_replaced(
             assert load.refused == []  # none was lost as the second one came
 
             first.kill()
+            # Its successor is a process, and at work.
             _until(
                 lambda: (
-                    _replicas("inspector") == ["RUNNING"] * 2
-                    and first.pid
-                    not in [each.pid for each in _processes("ServeReplica:inspector:")]
+                    len({each.pid for each in _processes("ServeReplica:inspector:")} - {first.pid})
+                    == 2
+                    and _replicas("inspector") == ["RUNNING"] * 2
                 ),
                 lambda: _replicas("inspector"),
             )
@@ -348,6 +349,31 @@ def test_a_stop_saves_and_resume_goes_on(
     assert done.returncode == 0, done.stderr
     assert "continued after epoch" in done.stderr
     require_same_run(run, by_torchrun)
+
+
+@pytest.mark.slow
+def test_a_training_that_waits_for_others_says_so_and_can_be_stopped(
+    cluster: str, few: Path, tmp_path: Path
+) -> None:
+    import ray
+
+    class Other:
+        def here(self) -> None:
+            """Have what was asked for."""
+
+    other = ray.remote(num_cpus=2)(Other).remote()
+    ray.get(other.here.remote())
+    process = _training(few, tmp_path / "run", cluster)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "wait until there are enough" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=300)
+    ray.kill(other)
+    assert process.returncode == 130, said
+    assert said.strip().splitlines()[-1] == "interrupted: nothing had begun"
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

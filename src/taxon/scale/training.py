@@ -84,16 +84,15 @@ def run_job(job: Job, work: Work, listener: Listener) -> Path:
         MissingDependencyError: Ray Train is not installed.
     """
     require_ray("train")
-    with _connected(job, listener) as resources, open_post() as post:
+    with _connected(job, listener) as resources, open_post() as post, StopSignals() as asked:
         gpus = _with_gpus(job, resources)
         _say_what_is_awaited(job, listener)
         fitting = _Fitting(job, gpus, _Worker(work, post, Path.cwd()))
-        with StopSignals() as asked:
-            while not fitting.wait(0.0):
-                for event in post.heard():
-                    listener(event)
-                if asked():
-                    _stop(post)
+        while not fitting.wait(0.0):
+            for event in post.heard():
+                listener(event)
+            if asked():
+                _stop(post)
         for event in post.heard():
             listener(event)
         failure = post.failure()
