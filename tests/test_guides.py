@@ -31,7 +31,7 @@ GUIDES = Path(__file__).parents[1] / "docs" / "guides"
 # Their commands are run by `make test-long`: what they use is tested by itself too.
 LONG = (
     *("android", "deploy", "edge", "latency", "phone", "serving", "torchserve", "triton"),
-    *("content-filter", "production-defects"),
+    *("content-filter", "find-by-example", "production-defects"),
 )
 SHORT = ("--weights", "none", "--recipe", "scratch", "--model", TINY_BACKBONE, "--epochs", "1")
 SMALL = ("--set", "preprocessing.size=32")
@@ -91,7 +91,7 @@ def test_guide(
 def test_there_are_guides_and_the_readme_names_them() -> None:
     readme = (GUIDES.parents[1] / "README.md").read_text()
     names = [path.name for path in GUIDES.glob("*.md")]
-    assert len(names) == 12
+    assert len(names) == 13
     assert all(f"(docs/guides/{name})" in readme for name in names)
 
 
