@@ -1,6 +1,6 @@
 """An index over features that is asked many times: FAISS where it is installed and pays.
 
-Measured on 2 cores with 512 features a row (benchmarks/RESULTS.md): FAISS's exact (flat) index is
+Measured on a busy machine with 512 features a row (docs/adr/0028): FAISS's exact (flat) index is
 no faster than a matrix product; HNSW takes minutes to build where inverted lists take seconds, for
 the same recall. So there are two kinds: exact by NumPy, and inverted lists. These must be built,
 which costs as much as thousands of exact queries.
@@ -18,7 +18,8 @@ from taxon.core.versions import DISTRIBUTION, installed_version
 from taxon.similarity.neighbours import Nearest, Neighbours, nearest, unit_rows
 
 Kind = Literal["exact", "ivf"]
-# From so many rows and queries on, building the lists takes less time than they save.
+# From so many rows and queries on, building the lists takes less time than they save; reckoned from
+# measurements at 20,000 and 100,000 rows.
 PAYS_FROM_ROWS, PAYS_FROM_QUERIES = 100_000, 2_000
 _LISTS = 4  # times the square root of the rows
 _SHARE_PROBED = 32  # of the lists one in so many is looked into, and 16 at least
