@@ -41,8 +41,8 @@ KSERVE = {
     "serving-runtime.yaml": "V1alpha1ServingRuntime",
     "inference-service.yaml": "V1beta1InferenceService",
 }
-# What uvicorn imports where it is there; Ray Serve brings it here.
-_WHERE_INSTALLED = ("watchfiles",)
+# What uvicorn and Ray import where it is there.
+IF_THERE = ("watchfiles", "grpc_health", "grpc_reflection", "grpc_status", "grpc_tools")
 # Resources of others, which Kubernetes' own schema does not have.
 FOREIGN = ("kustomization.yaml", "service-monitor.yaml")
 
@@ -257,7 +257,7 @@ def test_the_server_imports_only_what_the_image_installs() -> None:
 def _imported(statement: str) -> dict[str, set[str]]:
     """The modules of others that an import brings, with the distributions that have them.
 
-    But for what uvicorn imports where it happens to be installed.
+    But for what uvicorn and grpc import where it happens to be installed.
     """
     done = subprocess.run(
         [
@@ -275,7 +275,7 @@ def _imported(statement: str) -> dict[str, set[str]]:
     return {
         module: {_normal(owner) for owner in owners[module]}
         for module in done.stdout.split()
-        if module in owners and module not in ("taxon", *_WHERE_INSTALLED)
+        if module in owners and module not in ("taxon", *IF_THERE)
     }
 
 

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from taxon.client import AsyncClient, Client, ServerError
     from taxon.core.errors import CheckFailed, InputError, TaxonError
 
+    __version__: str
+
 __all__ = [
     "AsyncClient",
     "BatchResult",
@@ -83,25 +85,27 @@ _CLIENT = ("AsyncClient", "Client", "ServerError")
 _ERRORS = ("CheckFailed", "InputError", "TaxonError")
 
 
-def __getattr__(name: str) -> Any:
-    # Loaded on first use: `taxon --help` and the server must not wait for what they don't need.
-    if name == "__version__":
-        from taxon.core.versions import taxon_version
+if not TYPE_CHECKING:  # else a checker would take any name for one of these
 
-        return taxon_version()
-    if name in _ERRORS:
-        from taxon.core import errors
+    def __getattr__(name: str) -> Any:
+        # Loaded on first use: `taxon --help` and the server must not wait for what they don't need.
+        if name == "__version__":
+            from taxon.core.versions import taxon_version
 
-        return getattr(errors, name)
-    if name in _CLIENT:
-        from taxon import client
+            return taxon_version()
+        if name in _ERRORS:
+            from taxon.core import errors
 
-        return getattr(client, name)
-    if name in __all__:
-        from taxon import api
+            return getattr(errors, name)
+        if name in _CLIENT:
+            from taxon import client
 
-        return getattr(api, name)
-    raise AttributeError(f"module 'taxon' has no attribute '{name}'")
+            return getattr(client, name)
+        if name in __all__:
+            from taxon import api
+
+            return getattr(api, name)
+        raise AttributeError(f"module 'taxon' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
