@@ -83,6 +83,8 @@ def run_job(job: Job, work: Work, listener: Listener) -> Path:
         LostProcessError: processes died more often than there are retries.
         MissingDependencyError: Ray Train is not installed.
     """
+    # The thread that waits for Ray must not start a cluster by itself when this one has ended.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     require_ray("train")
     with _connected(job, listener) as resources, open_post() as post, StopSignals() as asked:
         gpus = _with_gpus(job, resources)
