@@ -39,8 +39,8 @@ KSERVE = {
     "serving-runtime.yaml": "V1alpha1ServingRuntime",
     "inference-service.yaml": "V1beta1InferenceService",
 }
-# What uvicorn imports where it is there; Ray Serve brings it here.
-_WHERE_INSTALLED = ("watchfiles",)
+# What uvicorn and grpc import where it is there; extras bring it here.
+_WHERE_INSTALLED = ("watchfiles", "grpc_reflection")
 # Resources of others, which Kubernetes' own schema does not have.
 FOREIGN = ("kustomization.yaml", "service-monitor.yaml")
 
