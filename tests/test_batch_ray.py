@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from batches import parts_of, require_same_parts, wait_for, write_many, write_sh
 from conftest import Once
 
 import taxon as library
+from taxon.data.look import Look, look_into
+from taxon.preprocessing import Preprocessing
 
 MANY, BROKEN = 150, (7, 64)
 SIZES: dict[str, Any] = {"part_size": 16, "batch_size": 4}
@@ -131,8 +134,6 @@ class TestCluster:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        from dataclasses import replace
-
         from taxon.api.batch_model import OpenModel
         from taxon.batch.compute import Task
 
@@ -145,6 +146,53 @@ class TestCluster:
         monkeypatch.setattr(OpenModel, "task", other)
         with pytest.raises(library.CheckFailed, match="computes something else"):
             on_ray(run, sources, tmp_path / "out")
+
+    def test_an_audit_finds_the_same(
+        self,
+        cluster: Any,
+        features_run: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        from taxon.data import build
+
+        here: list[str] = []
+
+        def counted(data: bytes, spec: Preprocessing, source: str) -> Look:
+            here.append(source)
+            return look_into(data, spec, source)
+
+        monkeypatch.setattr(build, "look_into", counted)
+        data = tmp_path / "data"
+        for part in ("train", "test"):
+            write_many(data / part / "a", 40, broken=(3,))
+            write_many(data / part / "b", 40)
+        reports = []
+        for engine in ("local", "ray"):
+            monkeypatch.setenv("TAXON_CACHE", str(tmp_path / engine))
+            here.clear()
+            report = library.audit(data, features=features_run, engine=engine)
+            reports.append(report.model_dump(mode="json", exclude={"ran"}))
+        # What cannot be read there is looked into here, and nothing else.
+        assert sorted(here) == ["test/a/00003.jpg", "train/a/00003.jpg"]
+        assert reports[0] == reports[1]
+        assert reports[0]["findings"]
+
+    def test_a_machine_that_decodes_otherwise_is_refused(
+        self, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from taxon.scale import looks
+
+        def other(data: bytes, spec: Preprocessing, source: str) -> Look:
+            look = look_into(data, spec, source)
+            return replace(look, hash=look.hash ^ 1)
+
+        monkeypatch.setattr(looks, "look_into", other)
+        monkeypatch.setenv("TAXON_CACHE", str(tmp_path / "cache"))
+        for folder in ("a", "b"):
+            write_many(tmp_path / "data" / folder, 4)
+        with pytest.raises(library.CheckFailed, match="decoded differently"):
+            library.audit(tmp_path / "data", weights="none", engine="ray")
 
 
 def test_a_driver_that_is_killed_leaves_whole_parts_and_either_engine_goes_on(

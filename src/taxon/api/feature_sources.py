@@ -117,14 +117,14 @@ class FeatureSource:
             total = sum(pq.read_metadata(file).num_rows for file in self._parts)
             for file in self._parts:
                 with pq.ParquetFile(file) as part:
-                    _require_columns(part.schema_arrow.names, file)
+                    require_columns(part.schema_arrow.names, file)
                     columns = ["path", "features", "error"]
                     for batch in part.iter_batches(_STORED_ROWS, columns=columns):
                         done += len(batch)
                         self._progress("pictures", done, total)
                         read = self._of_table(batch, file)
                         if len(read.paths) and not compared:
-                            self._require_same_model(read, file)
+                            require_same_model(self._embedder, read.paths, read.features, file)
                             compared = True
                         yield read
         except (OSError, pa.ArrowException) as error:
@@ -152,23 +152,6 @@ class FeatureSource:
         features = values.reshape(count, self._embedder.size).astype(np.float32)
         return FeatureBatch(tuple(names[row] for row in np.flatnonzero(there).tolist()), features)
 
-    def _require_same_model(self, batch: FeatureBatch, file: Path) -> None:
-        """Compute one picture's features again, if it can be read: two models may be of a size."""
-        for path, stored in zip(batch.paths[:BATCH], batch.features, strict=False):
-            try:
-                image = self._load(Item(path)).image
-            except ImageError:
-                continue
-            computed = self._embedder.run(image[None])[0].astype(np.float64)
-            lengths = float(np.linalg.norm(stored)) * float(np.linalg.norm(computed))
-            if float(stored @ computed) < _SAME_MODEL * lengths:
-                raise DataError(
-                    f"the features in {file} are not those that this model gives for {path}: they "
-                    "are of another model, or the picture was changed; write them anew with "
-                    "`taxon embed`"
-                )
-            return
-
 
 @dataclass(frozen=True)
 class _Loaded:
@@ -187,7 +170,44 @@ def _parts(sources: Sequence[str]) -> list[Path]:
     return sorted(Path(folders[0]).glob(PARTS)) if folders else []
 
 
-def _require_columns(names: Sequence[str], file: Path) -> None:
+def require_same_model(
+    embedder: Embedder, paths: Sequence[str], features: FloatArray, place: Path
+) -> None:
+    """Compute one picture's features again, if it can be read: two models may be of a size.
+
+    Args:
+        features: float32 [N, F], which lie in `place`.
+
+    Raises:
+        DataError: they are others, or of another length.
+    """
+    if features.shape[1] != embedder.size:
+        raise DataError(
+            f"{place} holds {features.shape[1]} features a picture, and this model gives "
+            f"{embedder.size}: they are of another model; write them anew with `taxon embed`"
+        )
+    for path, stored in zip(paths[:BATCH], features, strict=False):
+        try:
+            image = embedder.prepare(Item(path).read(), path)
+        except ImageError:
+            continue
+        computed = embedder.run(image[None])[0].astype(np.float64)
+        lengths = float(np.linalg.norm(stored)) * float(np.linalg.norm(computed))
+        if float(stored @ computed) < _SAME_MODEL * lengths:
+            raise DataError(
+                f"the features in {place} are not those that this model gives for {path}: they "
+                "are of another model, or the picture was changed; write them anew with "
+                "`taxon embed`"
+            )
+        return
+
+
+def require_columns(names: Sequence[str], file: Path) -> None:
+    """Refuse what is no part.
+
+    Raises:
+        DataError: a column is missing.
+    """
     missing = [name for name in ("path", "features", "error") if name not in names]
     if missing:
         raise DataError(

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from taxon.api.audit_features import (
+    Embedding,
+    Engines,
+    Progress,
+    embed_with_backbone,
+    embed_with_model,
+    embed_with_parts,
+    embed_with_run,
+    part_of,
+)
+from taxon.api.batching import Engine, Told
+from taxon.api.stored_features import holds_parts
 from taxon.bundle.layout import BUNDLE_FILE, MANIFEST_FILE
-from taxon.core.errors import ConfigError, OutputError, WeightsError
+from taxon.core.errors import ConfigError, OutputError
 from taxon.core.files import require_free, require_writable, write_json
 from taxon.core.limits import require_seed
 from taxon.data import Columns, Manifest, data_path, load_manifest
@@ -17,30 +28,10 @@ from taxon.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from taxon.auditing import AuditReport
-    from taxon.core.predictions import FloatArray
+    from taxon.data.build import Looker
 
 REPORT_FILE = "audit.json"
 PAGE_FILE = "audit.html"
-
-# Called with what is being done, and (done, total) of it.
-Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """Features of a data set's pictures, and the preprocessing they came through.
-
-    Attributes:
-        features: float32 [N, F], or None where there is no backbone at hand.
-        source: which backbone made them, or why there are none.
-        spec: the preprocessing that a model would use.
-        probabilities: float32 [N, C] of a model that never saw the pictures; None without one.
-    """
-
-    features: FloatArray | None
-    source: str
-    spec: Preprocessing | None = None
-    probabilities: FloatArray | None = None
 
 
 def audit(
@@ -50,6 +41,9 @@ def audit(
     fix: str | Path | None = None,
     model: str | None = None,
     weights: str | Path | None = None,
+    features: str | Path | None = None,
+    engine: Engine = "local",
+    address: str | None = None,
     device: str = "auto",
     columns: Columns | None = None,
     seed: int = 0,
@@ -57,11 +51,13 @@ def audit(
     max_pixels: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    tell: Told | None = None,
 ) -> AuditReport:
     """Look into every picture of a data set and say what is wrong with it.
 
-    Label issues, drift and the second look at near-duplicates need features of a pretrained
-    backbone; where there is none at hand the report lists them as not run, with the reason.
+    Label issues, drift and the second look at near-duplicates need features: of a pretrained
+    backbone, or those that `features` names; where there are none the report lists the checks as
+    not run, with the reason.
 
     Args:
         data: a data set, or a model folder, whose own data are then looked at with its backbone.
@@ -70,15 +66,26 @@ def audit(
             with `split`.
         model, weights: the backbone, as in `train`. With both None timm's published weights are
             used if they can be had; `weights="none"` leaves features out.
+        features: in place of the backbone: a model (folder, artefact) whose features are computed
+            by the engine, or a folder of parts that `embed` wrote of the same files; for a model
+            folder as `data` only its parts. By them look-alikes that hashes miss are found too.
+        engine: what looks into pictures that no earlier command looked into, and computes the
+            features of a model that `features` names: `local`, or `ray`, whose machines must see
+            the files under the same paths. The findings are the same.
+        address: of the Ray cluster, as in `batch_predict`.
         truncated, max_pixels: what counts as readable, as in `train`'s preprocessing.
         overwrite: replace what an earlier audit wrote to `out` and `fix`.
+        tell: told in words what is done.
 
     Raises:
-        ConfigError: a seed or outputs that cannot be used.
-        DataError: no data set there.
+        BundleError: `features` names a model that gives none.
+        CheckFailed: a machine of the cluster decodes or computes something else than this one.
+        ConfigError: a seed, options or outputs that cannot be used; nothing at the address.
+        DataError: no data set there, or parts that cannot be used.
+        MissingDependencyError: `ray` is not installed.
         WeightsError: `weights` names a file that cannot be used.
     """
-    from taxon.auditing import NextCommands, run_audit, write_page
+    from taxon.auditing import CHECKS, LOOK_ALIKES, NextCommands, run_audit, write_page
 
     require_seed(seed)
     folder = None if out is None else Path(out)
@@ -86,15 +93,22 @@ def audit(
     _require_outputs(folder, plan_file, overwrite)
     source = data_path(data)
     is_run = (source / BUNDLE_FILE).is_file()
-    if is_run and (model is not None or weights is not None):
-        raise ConfigError(f"{source} is a model: its own backbone is used; leave the options out")
+    stored = None if features is None else data_path(features)
+    _require_one_backbone(source if is_run else None, model, weights, stored)
     listed = source / MANIFEST_FILE if is_run else source
     decoding = decoding_spec(truncated, max_pixels)
-    manifest = load_manifest(listed, columns, spec=decoding, progress=_part(progress, "pictures"))
+    manifest = load_manifest(
+        listed,
+        columns,
+        spec=decoding,
+        progress=part_of(progress, "pictures"),
+        looker=_ray_looker(address, tell) if engine == "ray" else None,
+    )
+    engines = Engines(engine, address, device, progress, tell)
     if is_run:
-        embedding = _embed_with_run(source, manifest, device, seed, progress)
+        embedding = embed_with_run(source, manifest, seed, engines, stored)
     else:
-        embedding = _embed(manifest, model, weights, device, decoding, progress)
+        embedding = _embedding(manifest, model, weights, stored, decoding, engines)
     report = run_audit(
         manifest,
         features=embedding.features,
@@ -102,6 +116,7 @@ def audit(
         spec=embedding.spec,
         probabilities=embedding.probabilities,
         seed=seed,
+        checks=tuple(CHECKS) if stored is None else (*CHECKS, LOOK_ALIKES),
     )
     commands = NextCommands(
         audited=str(data),
@@ -110,6 +125,7 @@ def audit(
         decoding=decoding,
         model=model,
         weights=None if weights is None else str(weights),
+        features=None if features is None else str(features),
         plan=plan_file,
         resplit=report.leaks,
     )
@@ -122,6 +138,55 @@ def audit(
         write_json(folder / REPORT_FILE, report.model_dump(mode="json"))
         write_page(report, manifest, folder / PAGE_FILE, commands)
     return report
+
+
+def _embedding(
+    manifest: Manifest,
+    model: str | None,
+    weights: str | Path | None,
+    stored: Path | None,
+    decoding: Preprocessing,
+    engines: Engines,
+) -> Embedding:
+    """Features for a data set, of what was named."""
+    if stored is None:
+        return embed_with_backbone(manifest, model, weights, decoding, engines)
+    if holds_parts(stored):
+        return embed_with_parts(stored, manifest)
+    return embed_with_model(stored, manifest, engines)
+
+
+def _require_one_backbone(
+    run: Path | None, model: str | None, weights: str | Path | None, features: Path | None
+) -> None:
+    """Refuse two sources of features.
+
+    Args:
+        run: the model folder whose own data are looked at.
+    """
+    backbone = model is not None or weights is not None
+    if run is not None and backbone:
+        raise ConfigError(f"{run} is a model: its own backbone is used; leave the options out")
+    if features is not None and backbone:
+        raise ConfigError(
+            f"--features {features} takes the place of a backbone; leave out --model and --weights"
+        )
+    if run is not None and features is not None and not holds_parts(features):
+        raise ConfigError(
+            f"{run} is a model: its own features are used; --features names parts that "
+            f"`taxon embed` wrote with it, received {features}"
+        )
+
+
+def _ray_looker(address: str | None, tell: Told | None) -> Looker:
+    # Imported here: Ray is an extra.
+    from taxon.scale.looks import looks_on_ray
+
+    return partial(looks_on_ray, address=address, tell=tell or _quiet)
+
+
+def _quiet(_text: str) -> None:
+    """Say nothing."""
 
 
 def decoding_spec(truncated: Literal["refuse", "fill"], max_pixels: int | None) -> Preprocessing:
@@ -150,83 +215,3 @@ def _require_outputs(folder: Path | None, plan_file: Path | None, overwrite: boo
                 f"refused to replace {plan_file}: it cannot be read as a plan; choose another --fix"
             )
     require_writable(plan_file)
-
-
-def _embed(
-    manifest: Manifest,
-    model: str | None,
-    weights: str | Path | None,
-    device: str,
-    decoding: Preprocessing,
-    progress: Progress | None,
-) -> Embedding:
-    """Features of a pretrained backbone, where there is one."""
-    if str(weights) == "none":
-        return Embedding(None, "no backbone was wanted (--weights none)")
-    from taxon.models.backbones import create_backbone, preprocessing_of
-    from taxon.models.features import extract_features
-    from taxon.models.weights import load_pretrained
-    from taxon.models.zoo import default_backbone
-    from taxon.training.device import choose_device
-
-    where = choose_device(device)
-    name = model or default_backbone(where, pretrained=True)[0]
-    backbone = create_backbone(name)
-    try:
-        backbone, _ = load_pretrained(backbone, weights or "hub")
-    except WeightsError as error:
-        if weights is not None:
-            raise
-        return Embedding(None, f"no pretrained backbone at hand ({error})")
-    same = {"truncated": decoding.truncated, "max_pixels": decoding.max_pixels}
-    spec = preprocessing_of(backbone.settings).model_copy(update=same)
-    # The whole picture counts here, not only its centre.
-    features = extract_features(
-        backbone,
-        manifest.records,
-        spec.model_copy(update={"resize": "squash"}),
-        device=where,
-        progress=_part(progress, "features"),
-    )
-    return Embedding(features, backbone.name, spec)
-
-
-def _embed_with_run(
-    run: Path, manifest: Manifest, device: str, seed: int, progress: Progress | None
-) -> Embedding:
-    """Features of a trained model, and probabilities that judge its labels.
-
-    Held-out pictures are judged by the model itself, training pictures by a probe on its features
-    that never saw them. The backbone did see them: what it learnt by heart stays hidden.
-    """
-    import numpy as np
-
-    from taxon.auditing import out_of_fold_probabilities
-    from taxon.bundle import read_bundle
-    from taxon.inference import load_predictor
-    from taxon.inference.table import predict_table
-    from taxon.models.features import extract_features
-    from taxon.models.restore import restore_classifier
-    from taxon.training.device import choose_device
-
-    bundle = read_bundle(run)
-    spec = bundle.spec.preprocessing
-    features = extract_features(
-        restore_classifier(bundle).spec,
-        manifest.records,
-        spec,
-        device=choose_device(device),
-        progress=_part(progress, "features"),
-    )
-    probabilities = out_of_fold_probabilities(manifest, features, seed=seed)
-    unseen = [i for i, record in enumerate(manifest.records) if record.split != "train"]
-    if unseen:
-        table = predict_table(load_predictor(run), [manifest.records[i] for i in unseen])
-        probabilities[np.array(unseen)] = table.probabilities
-    return Embedding(features, f"{run.name} ({bundle.info.backbone})", spec, probabilities)
-
-
-def _part(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
-    if progress is None:
-        return None
-    return lambda done, total: progress(what, done, total)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from taxon.api.inspection import Progress, decoding_spec
+from taxon.api.audit_features import Progress
+from taxon.api.inspection import decoding_spec
 from taxon.api.split_output import FIRST_FOLD, WRITERS, require_output
 from taxon.bundle.layout import BUNDLE_FILE, MANIFEST_FILE
 from taxon.config import SplitConfig

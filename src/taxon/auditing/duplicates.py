@@ -73,7 +73,7 @@ def _contradict(one: Record, other: Record) -> bool:
     )
 
 
-def _differ(group: Group) -> bool:
+def differ(group: Group) -> bool:
     """Whether any two contradict each other."""
     named = {label for record in group for label in record.labels}
     return any(named.difference(record.labels, record.unknown) for record in group)
@@ -106,7 +106,7 @@ def _equal(groups: Sequence[Group], evidence: Evidence) -> list[Finding]:
 def _superfluous(groups: Iterable[Group]) -> Iterable[Drop]:
     """All copies but one; where labels differ, a person decides."""
     for group in groups:
-        if not _differ(group):
+        if not differ(group):
             kept, *others = sorted(
                 group, key=lambda record: (_KEPT_FIRST[record.split], len(record.unknown))
             )
@@ -145,7 +145,7 @@ def _near(groups: Sequence[Group], evidence: Evidence) -> list[Finding]:
 
 
 def _contradicting(groups: Sequence[Group], evidence: Evidence) -> list[Finding]:
-    groups = [group for group in groups if _differ(group)]
+    groups = [group for group in groups if differ(group)]
     if not groups:
         return []
     one, other = _first_two(groups[0])
@@ -193,7 +193,7 @@ def _to_the_others(groups: Iterable[Group]) -> Iterable[Relabel]:
 
 def _contradicting_alike(groups: Sequence[Group], evidence: Evidence) -> list[Finding]:
     """Near-duplicates under different labels."""
-    groups = [group for group in groups if _differ(group)]
+    groups = [group for group in groups if differ(group)]
     if not groups:
         return []
     one, other = _first_two(groups[0])

@@ -21,6 +21,7 @@ class NextCommands:
         data: the data set that was looked at: of a model folder its manifest.
         columns, decoding: how the data are read.
         model, weights: the backbone that was asked for; None where none was.
+        features: the model or the parts whose features were asked for in its place.
         plan: the file with the plan, written by the audit; None where it wrote none.
         resplit: the split that the data bring leaks, and another is to be made.
     """
@@ -31,6 +32,7 @@ class NextCommands:
     decoding: Preprocessing = field(default_factory=Preprocessing)
     model: str | None = None
     weights: str | None = None
+    features: str | None = None
     plan: Path | None = None
     resplit: bool = False
 
@@ -60,6 +62,8 @@ class NextCommands:
         backbone = self._backbone()
         if self.weights == "none":
             backbone += ["--weights", "none"]
+        if self.features is not None:
+            backbone += ["--features", self.features]
         return _command(
             "audit",
             self.audited,

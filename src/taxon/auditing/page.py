@@ -46,6 +46,8 @@ _TITLES = {
     "leaked_files": "Leaked files",
     "leaked_groups": "Leaked groups",
     "leaked_near_duplicates": "Leaked near-duplicates",
+    "look_alikes": "Alike to the model",
+    "look_alikes_across_parts": "Alike to the model, in different parts",
     "mixed_modes": "Mixed kinds of pixels",
     "near_duplicates": "Near-duplicates",
     "similar_class_names": "One class, several spellings",
@@ -56,8 +58,10 @@ _TITLES = {
     "unusable_names": "Unusable file names",
     "wrong_suffix": "Wrong file suffix",
 }
-_SHARES = "leaked_ blurred constant enlarged extreme_aspect filled label_issues mixed_modes tiny"
-_SHARES += " very_ wrong_suffix"
+_SHARES = (
+    "leaked_ blurred constant enlarged extreme_aspect filled label_issues look_alikes mixed_modes"
+)
+_SHARES += " tiny very_ wrong_suffix"
 # How a check's name starts -> its score in words; a score that merely counts pictures has none.
 _FIGURES: dict[str, Callable[[Finding], str]] = {
     **dict.fromkeys(_SHARES.split(), lambda found: f"{percent(found.score)} of all"),

@@ -14,6 +14,7 @@ from taxon.auditing.finding import Finding, NotRun
 from taxon.auditing.label_issues import check_label_issues
 from taxon.auditing.label_names import check_label_names
 from taxon.auditing.leakage import check_leakage
+from taxon.auditing.look_alikes import check_look_alikes
 from taxon.auditing.quality import check_quality
 from taxon.auditing.report import AuditReport, make_report
 from taxon.auditing.shapes import check_shapes
@@ -38,9 +39,20 @@ CHECKS: dict[str, Check] = {
     "shortcuts": check_shortcuts,
     "drift": check_drift,
 }
+# Run where they are asked for. Look-alikes: of features of few dimensions it finds too many.
+LOOK_ALIKES = "look-alikes"
+FURTHER: dict[str, Check] = {LOOK_ALIKES: check_look_alikes}
 QUICK = ("files", "label names", "shapes", "quality", "duplicates", "leakage", "balance")
 # Which of them look at near-duplicates, or must know what is independent of what.
-_SEARCHING = {"duplicates", "leakage", "balance", "label issues", "shortcuts", "drift"}
+_SEARCHING = {
+    "duplicates",
+    "leakage",
+    LOOK_ALIKES,
+    "balance",
+    "label issues",
+    "shortcuts",
+    "drift",
+}
 
 
 def run_audit(
@@ -58,14 +70,14 @@ def run_audit(
 
     Args:
         features: float32 [N, F] of a frozen backbone, in the order of the records; with them
-            labels are judged, and near-duplicates and drift are seen better.
+            labels are judged, look-alikes found, and near-duplicates and drift seen better.
         features_from: the backbone's name, for the report; without features, why there are
             none, for what could not run.
         probabilities: float32 [N, C] of a model that never saw the pictures; labels are judged
             by them in place of a probe on the features.
         spec: the preprocessing that the pictures are meant for; None takes the usual one.
         seed: the same seed and data give the same report.
-        checks: names of `CHECKS`; None runs them all.
+        checks: names of `CHECKS` and `FURTHER`; None runs all of `CHECKS`.
         listener: told the name of each check before it runs.
 
     Raises:
@@ -73,11 +85,11 @@ def run_audit(
         ValueError: not one row of features, or of probabilities, for each record.
     """
     chosen = tuple(CHECKS) if checks is None else tuple(checks)
+    every = CHECKS | FURTHER
     for name in chosen:
-        if name not in CHECKS:
+        if name not in every:
             raise ConfigError(
-                f"there is no check '{name}'; there are: {', '.join(CHECKS)}."
-                f"{nearest(name, CHECKS)}"
+                f"there is no check '{name}'; there are: {', '.join(every)}.{nearest(name, every)}"
             )
     spec = spec or Preprocessing()
     ran: dict[str, float] = {}
@@ -98,7 +110,7 @@ def run_audit(
         if listener is not None:
             listener(name)
         start = time.perf_counter()
-        result = CHECKS[name](evidence) if len(manifest) or name == "files" else []
+        result = every[name](evidence) if len(manifest) or name == "files" else []
         if isinstance(result, NotRun):
             not_run[name] = result.reason
         else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from taxon.cli import completion, options
+from taxon.cli.batch_options import AddressOption, Engine, EngineOption, tell
 from taxon.core.errors import CheckFailed
 from taxon.core.text import counted
 
@@ -65,6 +66,15 @@ def command(
             show_default="hub, if it can be reached",
         ),
     ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MODEL_OR_PARTS",
+            help="In place of the backbone: a trained model, or a folder that `taxon embed` wrote "
+            "of the same files. Finds look-alikes that hashes miss.",
+            show_default="the backbone's",
+        ),
+    ] = None,
     device: Annotated[
         str,
         typer.Option(
@@ -89,11 +99,13 @@ def command(
     weight_column: options.WeightColumn = "weight",
     image_root: options.ImageRoot = None,
     parents: options.Parents = None,
+    engine: EngineOption = Engine.local,
+    address: AddressOption = None,
 ) -> None:
     """Look into every picture, and say what is wrong with the data before training starts.
 
-    Unreadable and odd files, copies and near-duplicates, leaks between the parts, class balance,
-    label issues, shortcuts, drift. The pictures are never touched.
+    Unreadable and odd files, copies, near-duplicates, look-alikes, leaks between the parts, class
+    balance, label issues, shortcuts, drift. The pictures are never touched.
     """
     from taxon.api import audit
     from taxon.api.inspection import PAGE_FILE
@@ -117,6 +129,9 @@ def command(
             fix=fix,
             model=model,
             weights=weights,
+            features=features,
+            engine=engine.value,
+            address=address,
             device=device,
             columns=columns,
             seed=seed,
@@ -124,6 +139,7 @@ def command(
             max_pixels=max_pixels,
             overwrite=overwrite,
             progress=progress,
+            tell=tell,
         )
     for line in text_lines(report):
         typer.echo(line)

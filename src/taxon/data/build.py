@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from taxon.preprocessing import Preprocessing
 from taxon.preprocessing.decode import read_picture
 
 Progress = Callable[[int, int], None]
+# Looks into files elsewhere: yields their positions and looks, in any order; None for one that
+# cannot be read there.
+Looker = Callable[[Sequence[Path], Preprocessing], Iterator[tuple[int, Look | None]]]
 
 
 def load_manifest(
@@ -30,6 +34,7 @@ def load_manifest(
     label_space: LabelSpace | None = None,
     spec: Preprocessing | None = None,
     progress: Progress | None = None,
+    looker: Looker | None = None,
 ) -> Manifest:
     """Read a data set and look into every picture, on all cores; see `build_manifest`.
 
@@ -37,7 +42,9 @@ def load_manifest(
         DataError: nothing usable there, or classes that `label_space` does not have.
     """
     listing = read_source(path, columns)
-    return build_manifest(listing, label_space=label_space, spec=spec, progress=progress)
+    return build_manifest(
+        listing, label_space=label_space, spec=spec, progress=progress, looker=looker
+    )
 
 
 def build_manifest(
@@ -46,6 +53,7 @@ def build_manifest(
     label_space: LabelSpace | None = None,
     spec: Preprocessing | None = None,
     progress: Progress | None = None,
+    looker: Looker | None = None,
 ) -> Manifest:
     """Make the manifest of a listing; pictures that cannot be read are listed as skipped.
 
@@ -56,6 +64,8 @@ def build_manifest(
         label_space: the classes of a trained model; None makes them from the data.
         spec: its decoding (pixel limit, truncated files) decides what can be read.
         progress: called with (done, total).
+        looker: looks into what the cache does not know, on other machines say; None: this
+            machine's cores do. The manifest is the same.
 
     Raises:
         DataError: nothing usable there, or classes that `label_space` does not have.
@@ -65,7 +75,7 @@ def build_manifest(
     rows, unannotated = within(listing, space)
     spec = spec or Preprocessing()
     with LookCache(listing.root, spec) as cache:
-        results = _inspect_all(rows, spec, cache, progress)
+        results = _inspect_all(rows, spec, cache, progress, looker)
     notes = listing.notes
     if cache.problem is not None:
         notes += (f"the next run looks into every picture again: {cache.problem}",)
@@ -104,11 +114,19 @@ def with_looks(manifest: Manifest, spec: Preprocessing | None = None) -> Manifes
 
 
 def _inspect_all(
-    rows: Sequence[Row], spec: Preprocessing, cache: LookCache, progress: Progress | None
+    rows: Sequence[Row],
+    spec: Preprocessing,
+    cache: LookCache,
+    progress: Progress | None,
+    looker: Looker | None = None,
 ) -> list[Record | Skipped]:
     """What is known from before first, then the rest on all cores; in the order of the rows."""
     results = [_inspect(row, cache, None) for row in rows]
     unknown = [position for position, result in enumerate(results) if result is None]
+    if looker is not None and unknown:
+        _look_elsewhere(
+            [rows[position].path for position in unknown], spec, cache, progress, looker
+        )
     with ThreadPoolExecutor(available_cores()) as pool:
         looked = pool.map(lambda position: _inspect(rows[position], cache, spec), unknown)
         for done, (position, result) in enumerate(zip(unknown, looked, strict=True), start=1):
@@ -116,6 +134,27 @@ def _inspect_all(
             if progress is not None:
                 progress(len(rows) - len(unknown) + done, len(rows))
     return [result for result in results if result is not None]
+
+
+def _look_elsewhere(
+    paths: Sequence[Path],
+    spec: Preprocessing,
+    cache: LookCache,
+    progress: Progress | None,
+    looker: Looker,
+) -> None:
+    """Put into the cache what a looker finds; what it could not read is left to this machine."""
+    stamps: list[Stamp] = []
+    for path in dict.fromkeys(os.path.abspath(path) for path in paths):
+        with suppress(ImageError):  # gone meanwhile: it is named later
+            # Before any look: a file that changes after this is another one.
+            stamps.append(stamp_of(Path(path)))
+    for done, (position, look) in enumerate(looker([Path(s.path) for s in stamps], spec), start=1):
+        # One of another size is another file, which only has the same name there.
+        if look is not None and look.file_size == stamps[position].size:
+            cache.put(stamps[position], look)
+        if progress is not None:
+            progress(done, len(stamps))
 
 
 def _inspect(row: Row, cache: LookCache, spec: Preprocessing | None) -> Record | Skipped | None:

@@ -130,7 +130,7 @@ class LookCache:
         Raises:
             ImageError: it found that the picture cannot be read.
         """
-        found = self._known.get(stamp)
+        found = self._used.get(stamp) or self._known.get(stamp)
         if found is not None:
             self._used[stamp] = found
         if isinstance(found, _Failure):

@@ -25,7 +25,7 @@ from taxon.batch.plan import items_table, pieces_of, table_items
 from taxon.core.errors import ImageError, TaxonError
 from taxon.preprocessing.preparation import Preparation
 from taxon.scale.cluster import connected, own_error, quieten
-from taxon.scale.shipping import open_packed, packed
+from taxon.scale.shipping import open_packed, packed, packed_table, unpacked_table
 
 # Shares of a core, by which Ray places work; each core has an actor and decodes beside it. An
 # actor's is small, so that those of a lost machine find room on the others.
@@ -141,7 +141,7 @@ def _pieces(opened: OpenJob, parts: Sequence[int]) -> list[pa.Table]:
                 "part": [part],
                 "piece": [number],
                 "last": [piece.stop == len(items)],
-                "content": [_packed_table(items_table(items[piece]))],
+                "content": [packed_table(items_table(items[piece]))],
             }
             tables.append(pa.table(row, _ROW))
     return tables
@@ -167,7 +167,7 @@ _DECODED = pa.schema(
 def _decode(batch: pa.Table, preparation: Preparation) -> Iterator[pa.Table]:
     """Pictures -> their pixels, those of all that can be read one after the other."""
     for row in batch.to_batches(max_chunksize=1):
-        items = table_items(_unpacked_table(row.column("content")[0]))
+        items = table_items(unpacked_table(row.column("content")[0]))
         images = prepare_items(items, preparation)
         readable = [image for image in images if not isinstance(image, ImageError)]
         pixels = np.stack(readable) if readable else np.zeros(0, np.uint8)
@@ -208,7 +208,7 @@ class _Computing:
             ]
             table = self._opened.rows(names, images, self._task.batch_size)
             columns = [row.column(name) for name in ("part", "piece", "last")]
-            yield pa.table([*columns, pa.array([_packed_table(table)], pa.large_binary())], _ROW)
+            yield pa.table([*columns, pa.array([packed_table(table)], pa.large_binary())], _ROW)
 
 
 def _write(batch: pa.Table, place: Place, fingerprint: str) -> pa.Table:
@@ -218,7 +218,7 @@ def _write(batch: pa.Table, place: Place, fingerprint: str) -> pa.Table:
     found = [batch.column(name).to_pylist() for name in ("part", "piece", "last")]
     if found != [[part] * len(batch), list(range(len(batch))), ends]:
         raise RuntimeError(f"the pieces of part {part} did not come together: {found}")
-    tables = [_unpacked_table(content) for content in batch.column("content")]
+    tables = [unpacked_table(content) for content in batch.column("content")]
     errors = write_part(place, part, fingerprint, tables)
     pictures = sum(map(len, tables))
     return pa.table({"part": [part], "pictures": [pictures], "errors": [errors]})
@@ -229,15 +229,3 @@ def _large_binary(pixels: Any) -> pa.Array:
     offsets = pa.py_buffer(np.array([0, pixels.nbytes], np.int64))
     values = pa.py_buffer(np.ascontiguousarray(pixels).reshape(-1))
     return pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, values])
-
-
-def _packed_table(table: pa.Table) -> bytes:
-    stream = pa.BufferOutputStream()
-    with pa.ipc.new_stream(stream, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(stream.getvalue())
-
-
-def _unpacked_table(content: Any) -> pa.Table:
-    with pa.ipc.open_stream(content.as_buffer()) as reader:
-        return reader.read_all()

@@ -1,4 +1,4 @@
-"""A model as bytes, for machines that do not share a disk with the one that has it."""
+"""A model as bytes, for machines that do not share a disk with the one that has it; and tables."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
 
 from taxon.batch.compute import Computer, Task
 from taxon.bundle import read_bundle
@@ -62,3 +65,17 @@ def open_packed(task: Task, data: bytes) -> Computer:
             archive.extractall(scratch)
         (path,) = Path(scratch).iterdir()
         return replace(task, opening=replace(task.opening, model=path)).open()
+
+
+def packed_table(table: pa.Table) -> bytes:
+    """A table as bytes, for a cell of another one."""
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(stream.getvalue())
+
+
+def unpacked_table(content: Any) -> pa.Table:
+    """The table in such a cell, an Arrow scalar."""
+    with pa.ipc.open_stream(content.as_buffer()) as reader:
+        return reader.read_all()

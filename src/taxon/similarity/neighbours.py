@@ -14,6 +14,7 @@ from taxon.core.predictions import FloatArray
 _VALUES = 4_000_000  # of a block of features, and of its similarities: 16 MB each
 # Sums of float32 differ by how a block was cut; what is this near to the limit is summed exactly.
 _ROUNDING = 1e-5
+_MANY = 4  # times those that are wanted
 
 Rows = npt.NDArray[np.int64]
 
@@ -120,12 +121,13 @@ class Nearest:
 
     def _merge(self, query: int, unit: FloatArray, rough: FloatArray) -> None:
         """Take what may be among the nearest out of a block; its sums are made anew, exactly."""
-        limit = -np.inf
-        if len(rough) > self._count:
-            limit = float(np.partition(rough, len(rough) - self._count)[-self._count])
-        if len(self._rows[query]) == self._count:
-            limit = max(limit, float(self._similarities[query][-1]))
+        full = len(self._rows[query]) == self._count
+        limit = float(self._similarities[query][-1]) if full else -np.inf
         near = np.flatnonzero(rough >= limit - _ROUNDING)
+        if len(near) > _MANY * self._count:
+            # Most blocks bring few that are nearer than what was found: sorting them all is rare.
+            limit = float(np.partition(rough[near], len(near) - self._count)[-self._count])
+            near = near[rough[near] >= limit - _ROUNDING]
         exact = (unit[near].astype(np.float64) * self._queries[query]).sum(axis=1)
         rows = np.concatenate([self._rows[query], near + self._seen])
         similarities = np.concatenate([self._similarities[query], exact])
