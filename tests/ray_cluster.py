@@ -29,6 +29,7 @@ def ray_cluster(cores: int = 2) -> Iterator[str]:
     """Start a cluster of this process's own, and yield its address."""
     import ray
 
+    handler = signal.getsignal(signal.SIGTERM)  # which Ray changes
     with pytest.MonkeyPatch.context() as patched:
         for name, value in _PATIENT.items():
             patched.setenv(name, value)
@@ -44,6 +45,7 @@ def ray_cluster(cores: int = 2) -> Iterator[str]:
         yield context.address_info["gcs_address"]
     finally:
         ray.shutdown()
+        signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as dataset
 import pyarrow.parquet as pq
 import pytest
 from batches import (
@@ -38,6 +39,7 @@ from pictures import encode, pattern
 import taxon as library
 from taxon.api.prediction import predict
 from taxon.batch import processes
+from taxon.batch.compute import Expected
 from taxon.batch.items import Item
 from taxon.batch.listing import list_items
 from taxon.batch.plan import Plan, pieces_of, write_plan
@@ -103,6 +105,9 @@ class TestSources:
             ("s3://shopping/a.jpg", "s3://shop"),
             ("s3://shop/../other/a.jpg", "s3://shop"),
             ("../a.jpg", "s3://shop"),
+            ("%2e%2e/a.jpg", "s3://shop"),
+            ("//host/share/a.jpg", None),
+            ("\\\\host\\share\\a.jpg", None),
             ("/etc/passwd", "s3://shop"),
         ],
     )
@@ -133,6 +138,20 @@ class TestSources:
         shard.write_bytes(shard.read_bytes()[:700])
         with pytest.raises(DataError, match=r"s\.tar"):
             list(list_items([str(shard)]))
+        three = {f"{number}.png": encode(pattern(90, 80, number)) for number in range(3)}
+        whole = write_shard(tmp_path / "three.tar", three).read_bytes()
+        second = next(
+            item for item in list_items([str(tmp_path / "three.tar")]) if item.offset > 600
+        )
+        for name, data in {
+            "header.tar": whole[: second.offset - 400] + b"x" * 8 + whole[second.offset - 392 :],
+            "cut-header.tar": whole[: second.offset - 300],
+            "cut-between.tar": whole[: second.offset - 512],
+            "joined.tar": whole + whole,
+        }.items():
+            (tmp_path / name).write_bytes(data)
+            with pytest.raises(DataError, match=name):
+                list(list_items([str(tmp_path / name)]))
         compressed = tmp_path / "z.tar"
         compressed.write_bytes(b"\x1f\x8b" + b"0" * 1000)
         with pytest.raises(DataError, match="compressed"):
@@ -237,7 +256,7 @@ class TestJob:
             assert row["error"] == other["error"]
             assert row["confidence"] == pytest.approx(other["confidence"], abs=1e-5)
         assert [number for number, row in enumerate(rows) if row["error"]] == list(BROKEN)
-        summary = json.loads((reference / "summary.json").read_text())
+        summary = json.loads((reference / "_summary.json").read_text())
         assert (summary["pictures"], summary["errors"], summary["parts"]) == (MANY, 2, 10)
 
     def test_several_processes_write_the_same_bytes(
@@ -312,6 +331,67 @@ class TestJob:
         job(run, many, tmp_path / "out", processes=1)
         result = job(run, many / "00001.jpg", tmp_path / "out", overwrite=True)
         assert (result.pictures, len(parts_of(tmp_path / "out"))) == (1, 1)
+
+    def test_what_is_replaced_stays_until_there_is_something_in_its_place(
+        self, run: Path, many: Path, reference: Path, tmp_path: Path
+    ) -> None:
+        shutil.copytree(reference, tmp_path / "out")
+        (tmp_path / "out/.mine").write_text("kept")
+        with pytest.raises(DataError, match="nothing matches"):
+            job(run, tmp_path / "absent-*" / "*.jpg", tmp_path / "out", overwrite=True)
+        require_same_parts(tmp_path / "out", reference)
+        job(run, many / "00001.jpg", tmp_path / "out", overwrite=True)
+        assert (tmp_path / "out/.mine").read_text() == "kept"
+
+    def test_whatever_reads_folders_of_parquet_reads_the_parts_alone(self, reference: Path) -> None:
+        assert dataset.dataset(reference).count_rows() == MANY
+        assert len(pq.read_table(reference)) == MANY
+
+    def test_another_artefact_in_the_same_folder_is_another_model(
+        self, run: Path, tags_run: Path, many: Path, tmp_path: Path
+    ) -> None:
+        both = shutil.copytree(run / "artefacts/onnx", tmp_path / "both")
+        shutil.copy(tags_run / "artefacts/onnx/model.onnx", both / "other.onnx")
+        job(both / "model.onnx", many / "00001.jpg", tmp_path / "out")
+        with pytest.raises(OutputError, match="another model"):
+            job(both / "other.onnx", many / "00001.jpg", tmp_path / "out")
+
+    def test_a_job_goes_on_only_where_the_model_gives_what_it_gave(
+        self, run: Path, many: Path, reference: Path, tmp_path: Path
+    ) -> None:
+        shutil.copytree(reference, tmp_path / "out")
+        file = tmp_path / "out/_expected.npz"
+        expected = Expected.from_bytes(file.read_bytes())
+        file.write_bytes(replace(expected, outputs=expected.outputs + 1).to_bytes())
+        with pytest.raises(library.CheckFailed, match="computes something else"):
+            job(run, many, tmp_path / "out")
+        file.write_bytes(b"damaged")
+        with pytest.raises(OutputError, match="damaged"):
+            job(run, many, tmp_path / "out")
+
+    def test_folders_of_any_name_do(
+        self, run: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("d[1]", os.fsdecode(b"caf\xe9")):
+            folder = tmp_path / name
+            folder.mkdir()
+            shutil.copy(many / "00001.jpg", folder)
+            monkeypatch.chdir(folder)
+            assert job(run, "*.jpg", tmp_path / f"out-{name[0]}").pictures == 1  # type: ignore[arg-type]
+            assert job(run, folder, folder / "out").pictures == 1
+
+    def test_nothing_is_imported_from_the_working_folder(
+        self, run: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "onnxruntime.py").write_text("raise SystemExit('imported')")
+        monkeypatch.chdir(tmp_path)
+        assert job(run, many, tmp_path / "out", processes=2).pictures == MANY
+
+    def test_a_device_is_not_forgotten(self, run: Path, many: Path, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="nonsense"):
+            job(run, many, tmp_path / "out", device="nonsense")
+        with pytest.raises(InputError, match="on the CPU"):
+            job(run, many, tmp_path / "out", device="cuda", backend="onnx")
 
     def test_a_second_call_at_the_same_time_is_refused(
         self, run: Path, many: Path, tmp_path: Path
@@ -446,7 +526,7 @@ class TestFaults:
 
         with pytest.raises(LostProcessError, match="the same command goes on"):
             job(run, many, tmp_path / "out", processes=2, progress=kill)
-        assert 0 < len(parts_of(tmp_path / "out")) + 1 < 10
+        assert len(parts_of(tmp_path / "out")) < 10
         job(run, many, tmp_path / "out", processes=1)
         require_same_parts(tmp_path / "out", reference)
 
@@ -457,7 +537,7 @@ class TestFaults:
         # The plan fits, the part does not.
         done = taxon_process(*arguments, "--batch-size", "4", largest_file=6000)
         require_failure(done, 2, "cannot write")
-        assert (tmp_path / "out/plan.parquet").is_file()
+        assert (tmp_path / "out/_plan.parquet").is_file()
         assert not parts_of(tmp_path / "out")
         job(run, many, tmp_path / "out", processes=1)
         assert rows_of(tmp_path / "out").equals(rows_of(reference))

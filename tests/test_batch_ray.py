@@ -57,10 +57,12 @@ def cluster() -> Iterator[Any]:
         initialize_head=True,
         head_node_args={"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False},
     )
+    handler = signal.getsignal(signal.SIGTERM)  # which Ray changes
     ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
     yield made
     ray.shutdown()
     made.shutdown()
+    signal.signal(signal.SIGTERM, handler)
 
 
 class Listener:
@@ -78,13 +80,11 @@ class Listener:
 
 
 def kill_an_actor() -> None:
-    actors = [each for each in psutil.process_iter(["name", "cmdline"]) if is_actor(each)]
+    """One of this test's cluster, whose processes are children of this one."""
+    ours = psutil.Process().children(recursive=True)
+    actors = [each for each in ours if " ".join(each.cmdline()).startswith(ACTOR)]
     assert actors
     actors[0].send_signal(signal.SIGKILL)
-
-
-def is_actor(process: psutil.Process) -> bool:
-    return " ".join(process.info["cmdline"] or []).startswith(ACTOR)
 
 
 def on_ray(run: Path, sources: list[Path], out: Path, **more: Any) -> library.BatchResult:

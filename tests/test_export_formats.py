@@ -385,7 +385,10 @@ def test_rejected_artefact_does_not_cost_the_others(
     def wrong(self: OpenVinoBackend, images: np.ndarray) -> object:
         outputs = honest(self, images)
         return SimpleNamespace(
-            logits=outputs.logits, probabilities=outputs.probabilities[:, ::-1], scope=outputs.scope
+            logits=outputs.logits,
+            probabilities=outputs.probabilities[:, ::-1],
+            scope=outputs.scope,
+            features=outputs.features,
         )
 
     monkeypatch.setattr(OpenVinoBackend, "run", wrong)

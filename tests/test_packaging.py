@@ -126,7 +126,7 @@ def test_the_wheel_of_the_sdist_is_that_of_the_tree(built: Path) -> None:
 def test_metadata(metadata: Message, built: Path) -> None:
     assert metadata["Name"] == PROJECT["name"] and metadata["Version"] == PROJECT["version"]
     assert metadata["License-Expression"] == "Apache-2.0"
-    assert metadata.get_all("License-File") == ["LICENSE"]
+    assert metadata.get_all("License-File") == ["LICENSE", "NOTICE"]
     licence = f"taxon_vision-{PROJECT['version']}.dist-info/licenses/LICENSE"
     assert _wheel(built)[licence] == (ROOT / "LICENSE").read_bytes()
     assert metadata["Requires-Python"] == PROJECT["requires-python"]

@@ -310,7 +310,7 @@ class TestBlocks:
         assert count_groups(grouped) == len(others) + 1
         assert count_groups(others) is None
         monkeypatch.setattr(
-            "taxon.api.reporting.read_manifest", lambda _: replace(manifest, records=grouped)
+            "taxon.api.reporting.own_manifest", lambda _: replace(manifest, records=grouped)
         )
         text = taxon.evaluate(run, out=tmp_path / "out", explain=False).report.read_text("utf-8")
         assert f"<dt>Groups</dt><dd>{len(others) + 1}</dd>" in text

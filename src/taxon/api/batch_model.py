@@ -94,7 +94,9 @@ def open_model(opening: Opening) -> OpenModel:
             _require_golden(computer.predictor, golden)
         pictures = golden.pictures
     pictures = pictures or (_noise(computer.preparation.shape),)
-    return OpenModel(opening, computer, expected_of(computer, pictures), _identity(opening))
+    return OpenModel(
+        opening, computer, expected_of(computer, pictures), _identity(opening, computer)
+    )
 
 
 def _require_golden(predictor: Predictor, golden: GoldenSet) -> None:
@@ -105,16 +107,16 @@ def _require_golden(predictor: Predictor, golden: GoldenSet) -> None:
         raise CheckFailed(f"refused to compute with this model: {report.sentence()}")
 
 
-def _identity(opening: Opening) -> str:
+def _identity(opening: Opening, computer: Computer) -> str:
     """Of the model, and of what computes it."""
     path = opening.model
     if (path / BUNDLE_FILE).is_file():
         content = read_bundle(path).spec.fingerprint
+    elif path.is_file() and path.suffix == ".onnx":  # which says all by itself
+        content = sha256_file(path)
     else:
-        folder = folder_of(path)
-        stated = folder / ARTEFACT_FILE
-        content = sha256_file(stated if stated.is_file() else path)
-    return sha256_json([content, opening.verb, opening.backend, opening.device])
+        content = sha256_file(folder_of(path) / ARTEFACT_FILE)
+    return sha256_json([content, opening.verb, computer.name, opening.device])
 
 
 def _noise(shape: tuple[int, int, int]) -> bytes:

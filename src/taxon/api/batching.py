@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -79,7 +80,8 @@ def batch_predict(
 
     Raises:
         BundleError: the model cannot be loaded.
-        CheckFailed: it does not give its golden outputs, here or on another machine.
+        CheckFailed: it does not give its golden outputs, or something else than where the job was
+            begun.
         DataError: the sources cannot be listed, or hold no picture.
         Interrupted: Ctrl-C; what is finished is kept.
         LostProcessError: a computing process was killed; what is finished is kept.
@@ -155,7 +157,15 @@ def _names(sources: str | Path | Sequence[str | Path]) -> list[str]:
 
 
 def _absolute(name: str) -> str:
-    return name if not name or is_url(name) else os.path.abspath(name)
+    if not name or is_url(name) or Path(name).is_absolute():
+        return name
+    if glob.has_magic(name) and not Path(name).exists():
+        return str(Path(glob.escape(str(Path.cwd()))) / name)
+    return os.path.abspath(name)
+
+
+def _escaped(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _run(
@@ -174,7 +184,7 @@ def _run(
     progress: Progress,
     tell: Told,
 ) -> BatchResult:
-    _require_sizes(processes, batch_size, part_size)
+    _require_sizes(processes, batch_size, part_size, opening.top)
     place = Place(_absolute(out))
     model = open_model(opening)
     per_picture = model.computer.preparation.picture_bytes
@@ -182,17 +192,22 @@ def _run(
     wanted = Job(
         verb=opening.verb,
         model=model.identity,
-        sources=tuple(sources),
+        sources=tuple(map(_escaped, sources)),
         path_column=path_column,
-        base=None if base is None else _absolute(base),
+        base=None if base is None else _escaped(_absolute(base)),
         top=opening.top,
         part_size=part_size,
         piece_size=min(part_size, batch * max(1, _PIECE_BYTES // (per_picture * batch))),
         batch_size=batch,
     )
-    listed = partial(list_items, sources, path_column=path_column, base=wanted.base)
+    listed = partial(
+        list_items,
+        sources,
+        path_column=path_column,
+        base=None if base is None else _absolute(base),
+    )
     with TemporaryDirectory(prefix="taxon-") as scratch, _locked(place), _goes_on(place):
-        opened = open_job(wanted, place, listed, Path(scratch), overwrite=overwrite)
+        opened = open_job(wanted, model.expected, place, listed, Path(scratch), overwrite=overwrite)
         _tell_of(opened, tell)
         started = time.perf_counter()
         task = model.task(opened.job.batch_size)
@@ -238,11 +253,12 @@ def _tell_of(opened: OpenJob, tell: Told) -> None:
         tell(f"{found}, batches of {opened.job.batch_size}")
 
 
-def _require_sizes(processes: int | None, batch_size: int | None, part_size: int) -> None:
+def _require_sizes(processes: int | None, batch_size: int | None, part_size: int, top: int) -> None:
     for name, value in (
         ("processes", processes),
         ("batch size", batch_size),
         ("part size", part_size),
+        ("number of classes", top),
     ):
         if value is not None and value < 1:
             raise ConfigError(f"the {name} must be 1 or more, received {value}")

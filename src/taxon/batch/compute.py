@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from taxon.batch.items import Item, prepare_items
-from taxon.core.errors import CheckFailed, ImageError
+from taxon.core.errors import CheckFailed, ImageError, OutputError
 from taxon.core.predictions import FloatArray, ImageBatch, Prediction
 from taxon.inference import Embedder, Predictor, load_embedder, load_predictor
 from taxon.inference.load import BackendName
@@ -44,6 +46,10 @@ class Computer(Protocol):
     """A model that makes rows of prepared pictures."""
 
     @property
+    def name(self) -> str:
+        """Of the runtime that computes."""
+
+    @property
     def schema(self) -> pa.Schema:
         """The columns: `path` first, `error` last."""
 
@@ -67,6 +73,7 @@ class PredictComputer:
 
     def __init__(self, predictor: Predictor, top: int) -> None:
         self.predictor = predictor
+        self.name = predictor.backend.name
         self._top = top
 
     @property
@@ -99,6 +106,8 @@ class PredictComputer:
 
 class EmbedComputer:
     """Features; `path`, `features` (float32, as many as the model has) and `error`."""
+
+    name = "onnxruntime"
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
@@ -170,6 +179,34 @@ class Expected:
     images: ImageBatch
     outputs: FloatArray
 
+    def to_bytes(self) -> bytes:
+        """As a NumPy archive, which holds no pickle."""
+        stream = io.BytesIO()
+        files = {
+            f"picture_{number}": np.frombuffer(data, np.uint8)
+            for number, data in enumerate(self.pictures)
+        }
+        np.savez(stream, images=self.images, outputs=self.outputs, **files)  # type: ignore[arg-type]
+        return stream.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Expected:
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            OutputError: it is damaged.
+        """
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                images, outputs = arrays["images"], arrays["outputs"]
+                pictures = [arrays[f"picture_{number}"] for number in range(len(images))]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise OutputError(
+                f"what the job expects of its model is damaged ({error}); begin anew with "
+                "--overwrite"
+            ) from error
+        return cls(tuple(picture.tobytes() for picture in pictures), images, outputs)
+
 
 @dataclass(frozen=True)
 class Task:
@@ -215,12 +252,22 @@ def require_same(computer: Computer, expected: Expected) -> None:
     Raises:
         CheckFailed: it does not.
     """
-    found = expected_of(computer, expected.pictures)
+    require_equal(expected_of(computer, expected.pictures), expected)
+
+
+def require_equal(found: Expected, expected: Expected) -> None:
+    """Check what was found of the same pictures elsewhere, or at another time.
+
+    Raises:
+        CheckFailed: it is something else.
+    """
     if not np.array_equal(found.images, expected.images):
         raise CheckFailed(
             "pictures are decoded differently here than where the job was begun: install the same "
             "versions of Pillow and its libraries on all machines"
         )
+    if found.outputs.shape != expected.outputs.shape:
+        raise CheckFailed("the model has other outputs here than where the job was begun")
     largest = float(np.abs(found.outputs - expected.outputs).max())
     if not largest <= _TOLERANCE * max(1.0, float(np.abs(expected.outputs).max())):
         raise CheckFailed(

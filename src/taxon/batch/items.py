@@ -91,6 +91,8 @@ def _read_url(item: Item, url: str) -> bytes:
                 raise ImageError(item.name, reason[:300], kind="missing") from error
             time.sleep(wait)
             wait *= 2
+    if item.archive is not None and len(data) != item.size:
+        raise ImageError(item.name, "the server did not send this part of the shard")
     if len(data) > MAXIMUM_FILE_BYTES:
         raise ImageError(item.name, "larger than 1 GiB", kind="too-large")
     return data

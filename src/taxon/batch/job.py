@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from taxon.batch.compute import Verb
+from taxon.batch.compute import Expected, Verb, require_equal
 from taxon.batch.items import Item
 from taxon.batch.parts import part_errors, part_name, part_number, require_place
 from taxon.batch.places import Place
@@ -18,10 +18,11 @@ from taxon.batch.plan import PLAN_FILE, Plan, write_plan
 from taxon.core.errors import OutputError
 from taxon.core.fingerprint import sha256_json
 
-JOB_FILE = "job.json"
-SUMMARY_FILE = "summary.json"
+JOB_FILE = "_job.json"
+SUMMARY_FILE = "_summary.json"
+EXPECTED_FILE = "_expected.npz"
 LOCK_FILE = ".lock"
-_KNOWN = {JOB_FILE, PLAN_FILE, SUMMARY_FILE, LOCK_FILE}
+_KNOWN = {JOB_FILE, PLAN_FILE, EXPECTED_FILE, SUMMARY_FILE, LOCK_FILE}
 
 
 class Job(BaseModel):
@@ -29,7 +30,8 @@ class Job(BaseModel):
 
     Attributes:
         model: the fingerprint of what is computed, its file's content included.
-        sources, path_column, base: as they were given, local paths absolute.
+        sources, path_column, base: as they were given, local paths absolute; bytes that are no
+            UTF-8 are escaped.
         top: how many classes a prediction lists.
         part_size: pictures in a file of the output.
         piece_size: pictures that are decoded and computed as one task, within a part.
@@ -89,6 +91,7 @@ class OpenJob:
 
 def open_job(
     wanted: Job,
+    expected: Expected,
     place: Place,
     list_items: Callable[[], Iterable[Item]],
     scratch: Path,
@@ -98,22 +101,23 @@ def open_job(
     """Begin a job, or go on with the one that lies in the place.
 
     Args:
+        expected: what the model gives here; a job that goes on must have begun with the same.
         list_items: lists the pictures, when a job begins; it is written down before anything is
             computed.
         scratch: a local folder for copies of what lies at a URL.
         overwrite: replace a job that lies there.
 
     Raises:
+        CheckFailed: the job was begun where pictures or the model gave something else.
         DataError: the sources cannot be listed, or have no picture.
         OutputError: the place holds another job, or what no job wrote.
     """
     names = place.names()
     require_place(place, names, _KNOWN)
-    if overwrite:
-        place.remove({name for name in names if name != LOCK_FILE})
-    elif JOB_FILE in names:
-        return _go_on(wanted, place, names, scratch)
-    elif any(part_number(name) is not None for name in names):
+    if JOB_FILE in names and not overwrite:
+        return _go_on(wanted, expected, place, names, scratch)
+    parts = {name for name in names if part_number(name) is not None}
+    if parts and not overwrite:
         raise OutputError(
             f"{place.address} holds parts but no {JOB_FILE}; name another folder with --out, or "
             "add --overwrite to replace them"
@@ -121,13 +125,20 @@ def open_job(
     with TemporaryDirectory(prefix="taxon-plan-", dir=scratch) as folder:
         file = Path(folder) / PLAN_FILE
         write_plan(list_items(), file, wanted.part_size)
+        # What is replaced goes when there is something to put in its place.
+        place.remove(names & {JOB_FILE, SUMMARY_FILE})
+        place.remove(parts)
         place.take(file, PLAN_FILE)
+    place.tidy()
+    place.write(EXPECTED_FILE, expected.to_bytes())
     # Last: with it the job counts as begun.
     place.write(JOB_FILE, wanted.model_dump_json(indent=2).encode())
     return OpenJob(wanted, place, _plan(place, scratch), {}, resumed=False)
 
 
-def _go_on(wanted: Job, place: Place, names: set[str], scratch: Path) -> OpenJob:
+def _go_on(
+    wanted: Job, expected: Expected, place: Place, names: set[str], scratch: Path
+) -> OpenJob:
     try:
         job = Job.model_validate_json(place.read(JOB_FILE))
     except ValidationError as error:
@@ -141,6 +152,7 @@ def _go_on(wanted: Job, place: Place, names: set[str], scratch: Path) -> OpenJob
             f"{place.address} holds a job of {' and '.join(other)}; name another folder with "
             "--out, or add --overwrite to replace it"
         )
+    require_equal(expected, Expected.from_bytes(place.read(EXPECTED_FILE)))
     place.tidy()
     plan = _plan(place, scratch)
     finished = {}
@@ -149,6 +161,8 @@ def _go_on(wanted: Job, place: Place, names: set[str], scratch: Path) -> OpenJob
             errors = part_errors(place, part, job.fingerprint, plan.part_length(part))
             if errors is not None:
                 finished[part] = errors
+    if len(finished) < plan.parts:
+        place.remove(names & {SUMMARY_FILE})  # it is not finished any more
     return OpenJob(job, place, plan, finished, resumed=True)
 
 

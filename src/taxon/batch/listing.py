@@ -1,16 +1,19 @@
 """What a job's sources hold: folders, patterns, tables of paths, tar shards; here or at a URL.
 
-Everything is listed in a fixed order and one picture at a time, so that millions need no memory.
+Everything is listed in a fixed order. Folders, Parquet tables and shards are listed one picture at
+a time, so that millions need no memory; patterns, listings at URLs and other tables are held whole.
 """
 
 from __future__ import annotations
 
 import glob
+import os
 import re
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +21,7 @@ import pyarrow.parquet as pq
 from taxon.batch.items import Item
 from taxon.batch.shards import SHARD_SUFFIXES, members_of
 from taxon.batch.urls import filesystem_of, is_url
-from taxon.core.errors import DataError
+from taxon.core.errors import DataError, InputError
 from taxon.data.sources.folders import files_below
 from taxon.data.sources.table_files import READERS, read_table_file
 from taxon.preprocessing.decode import SUFFIXES
@@ -91,7 +94,8 @@ def _items_of(name: str, path_column: str | None, base: str | None) -> Iterator[
             raise DataError(f"nothing matches the pattern '{name}'")
         for match in matches:
             if Path(match).is_file():
-                yield from _of_file(match, path_column, base)
+                if _is_meant(match, name):
+                    yield from _of_file(match, path_column, base)
             elif "**" not in name:  # which matches all that is in a folder, too
                 yield from _items_of(match, path_column, base)
     else:
@@ -108,17 +112,28 @@ def _pictures_or_shards(listed: Callable[[Collection[str]], Iterable[T]]) -> Ite
         yield from listed(SHARD_SUFFIXES)
 
 
+def _is_meant(file: str, pattern: str) -> bool:
+    """Whether a file that matches is what was meant: a picture, or what the pattern's end names."""
+    suffix = Path(file).suffix.lower()
+    return suffix in SUFFIXES or suffix == Path(pattern).suffix.lower()
+
+
+def _is_shown(file: str) -> bool:
+    return not file.rpartition("/")[2].startswith(".")
+
+
 def _urls_of(url: str) -> Iterator[str]:
     """The files that a URL stands for: itself, those that match it, or those below it."""
-    filesystem, path = filesystem_of(url)
     try:
+        filesystem, path = filesystem_of(url)
         if glob.has_magic(path):
             matches = sorted(filesystem.glob(path))
             if not matches:
                 raise DataError(f"nothing matches the pattern '{url}'")
-            found = [match for match in matches if filesystem.isfile(match)]
+            found = [match for match in matches if _is_meant(match, path)]
+            found = [match for match in found if filesystem.isfile(match)]
         elif filesystem.isdir(path):
-            below = sorted(filesystem.find(path))
+            below = [file for file in sorted(filesystem.find(path)) if _is_shown(file)]
             found = list(
                 _pictures_or_shards(
                     lambda suffixes: (
@@ -128,7 +143,7 @@ def _urls_of(url: str) -> Iterator[str]:
             )
         else:
             found = [path]
-    except DataError:
+    except InputError:
         raise
     except Exception as error:  # each protocol has errors of its own
         raise DataError(f"cannot list {url}: {type(error).__name__}: {error}") from error
@@ -149,7 +164,10 @@ def _of_file(name: str, path_column: str | None, base: str | None) -> Iterator[I
 
 
 def _of_table(name: str, path_column: str | None, base: str | None) -> Iterator[Item]:
-    root = base if base is not None else name.rpartition("/")[0]
+    if base is not None:
+        root = base
+    else:
+        root = name.rpartition("/")[0] if is_url(name) else str(Path(name).parent)
     for number, cell in enumerate(_paths_in(name, path_column), start=1):
         if not isinstance(cell, str) or not cell.strip():
             raise DataError(f"{name}, picture {number}: no path in the column of paths")
@@ -157,21 +175,32 @@ def _of_table(name: str, path_column: str | None, base: str | None) -> Iterator[
 
 
 def _joined(root: str, cell: str, table: str, number: int) -> str:
+    try:
+        os.fsencode(cell)
+    except UnicodeEncodeError as error:
+        raise DataError(f"{table}, picture {number}: no name that a file can have") from error
+    # As servers read it: `%2e%2e` is `..` too.
+    leads_out = ".." in unquote(cell).replace("\\", "/").split("/")
     if is_url(cell):
         prefix = root.rstrip("/") + "/"
-        if not is_url(root) or not cell.startswith(prefix) or "/../" in cell:
+        if not is_url(root) or not cell.startswith(prefix) or leads_out:
             raise DataError(
                 f"{table}, picture {number}: {cell} is not below {root or 'the working folder'}; "
                 "say with --base which place's URLs the table may name"
             )
         return cell
     if is_url(root):
-        if cell.startswith("/") or ".." in cell.split("/"):
+        if cell.startswith("/") or leads_out:
             raise DataError(
                 f"{table}, picture {number}: '{cell}' leads out of {root}; paths of a table at a "
                 "URL count from there"
             )
         return f"{root.rstrip('/')}/{cell}"
+    if cell.startswith(("//", "\\\\")):  # another machine's, on Windows
+        raise DataError(
+            f"{table}, picture {number}: '{cell}' lies on another machine; a table names files of "
+            "this one, or URLs below --base"
+        )
     return str(Path(root) / cell)
 
 
@@ -207,7 +236,7 @@ def _parquet_cells(table: Path, wanted: Sequence[str]) -> Iterator[object]:
             column = _column(file.schema_arrow.names, wanted, table)
             for batch in file.iter_batches(columns=[column]):
                 yield from _python(batch.column(0))
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{table} is not a Parquet table that can be read: {error}") from error
 
 

@@ -73,7 +73,8 @@ def _alone(
 ) -> Iterator[tuple[int, bool, pa.Table]]:
     """Compute in this process, while all cores decode the next piece."""
     prepare = partial(prepare_item, preparation=computer.preparation)
-    with ThreadPoolExecutor(available_cores(), thread_name_prefix="taxon-batch") as threads:
+    threads = ThreadPoolExecutor(available_cores(), thread_name_prefix="taxon-batch")
+    try:
         ahead: deque[tuple[Piece, list[Future[ImageBatch | ImageError]]]] = deque()
         remaining = iter(pieces)
         while True:
@@ -84,6 +85,9 @@ def _alone(
             (part, ends, items), prepared = ahead.popleft()
             images = [future.result() for future in prepared]
             yield part, ends, computer.rows([item.name for item in items], images, batch_size)
+    finally:
+        # What is still to be fetched is not waited for.
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _in_order(

@@ -37,10 +37,10 @@ class Place:
         Raises:
             OutputError: it cannot be listed.
         """
-        if not self.is_remote:
-            folder = Path(self.address)
-            return {file.name for file in folder.iterdir()} if folder.is_dir() else set()
-        with self._remote_errors():
+        with self._errors():
+            if not self.is_remote:
+                folder = Path(self.address)
+                return {file.name for file in folder.iterdir()} if folder.is_dir() else set()
             filesystem, path = filesystem_of(self.address)
             if not filesystem.isdir(path):
                 return set()
@@ -52,9 +52,9 @@ class Place:
         Raises:
             OutputError: it cannot be read.
         """
-        if not self.is_remote:
-            return (Path(self.address) / name).read_bytes()
-        with self._remote_errors():
+        with self._errors():
+            if not self.is_remote:
+                return (Path(self.address) / name).read_bytes()
             filesystem, path = filesystem_of(self.address)
             filesystem.invalidate_cache()
             return bytes(filesystem.cat_file(f"{path}/{name}"))
@@ -71,7 +71,7 @@ class Place:
             with atomic_file(Path(self.address) / name) as temporary:
                 temporary.write_bytes(data)
             return
-        with self._remote_errors():
+        with self._errors():
             filesystem, path = filesystem_of(self.address)
             filesystem.makedirs(path, exist_ok=True)
             filesystem.pipe_file(f"{path}/{name}", data)
@@ -87,7 +87,7 @@ class Place:
             with atomic_file(Path(self.address) / name) as temporary:
                 shutil.copyfile(file, temporary)
             return
-        with self._remote_errors():
+        with self._errors():
             filesystem, path = filesystem_of(self.address)
             filesystem.makedirs(path, exist_ok=True)
             filesystem.put_file(str(file), f"{path}/{name}")
@@ -100,7 +100,7 @@ class Place:
             yield Path(self.address) / name
             return
         copy = scratch / name
-        with self._remote_errors():
+        with self._errors():
             filesystem, path = filesystem_of(self.address)
             filesystem.get_file(f"{path}/{name}", str(copy))
         yield copy
@@ -111,11 +111,11 @@ class Place:
         Raises:
             OutputError: one cannot be removed.
         """
-        if not self.is_remote:
-            for name in names:
-                (Path(self.address) / name).unlink(missing_ok=True)
-            return
-        with self._remote_errors():
+        with self._errors():
+            if not self.is_remote:
+                for name in names:
+                    (Path(self.address) / name).unlink(missing_ok=True)
+                return
             filesystem, path = filesystem_of(self.address)
             for name in names:
                 filesystem.rm_file(f"{path}/{name}")
@@ -127,7 +127,7 @@ class Place:
             self.remove({name for name in self.names() if _LEFT_BEHIND.fullmatch(name)})
 
     @contextmanager
-    def _remote_errors(self) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
         try:
             yield
         except OutputError:

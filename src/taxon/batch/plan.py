@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from taxon.batch.items import Item
 from taxon.core.errors import DataError
 
-PLAN_FILE = "plan.parquet"
+PLAN_FILE = "_plan.parquet"  # what reads a folder of Parquet passes over such names
 # Names of files are bytes: not all are UTF-8.
 _SCHEMA = pa.schema(
     [

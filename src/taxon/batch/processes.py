@@ -31,7 +31,8 @@ class ComputingProcess:
 
     def __init__(self, task: Task) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "taxon.batch.worker"],
+            # -P: nothing is imported from the working folder, which may hold anything.
+            [sys.executable, "-P", "-m", "taxon.batch.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

@@ -34,12 +34,28 @@ def members_of(shard: str) -> Iterator[tuple[str, int, int]]:
                 if member.isfile() and is_picture:
                     yield member.name, member.offset_data, member.size
                 archive.members = []  # type: ignore[attr-defined]  # it would keep millions
+            _require_end(stream, archive.offset, shard)
     except (tarfile.TarError, EOFError) as error:
         raise DataError(
             f"{shard} is no tar that can be read: {error}; shards must not be compressed"
         ) from error
     except OSError as error:
         raise DataError(f"cannot read {shard}: {error.strerror or error}") from error
+
+
+def _require_end(stream: IO[bytes] | Any, offset: int, shard: str) -> None:
+    """A tar ends with zeros. At a damaged header, too, `tarfile` ends, and says nothing.
+
+    Raises:
+        DataError: there is something else, or nothing.
+    """
+    stream.seek(offset)
+    rest = stream.read(_READ_AHEAD)
+    if len(rest) < tarfile.BLOCKSIZE or rest.strip(b"\0"):
+        raise DataError(
+            f"{shard} is damaged at byte {offset:,}, or cut off there: what follows cannot be "
+            "listed; write it anew, or leave it out"
+        )
 
 
 def _opened(shard: str) -> IO[bytes] | Any:

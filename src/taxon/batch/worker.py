@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import sys
 
 from taxon.batch.compute import Computer, Task
 from taxon.batch.processes import receive, send
+from taxon.core.errors import TaxonError, reason_of
 
 
 def main() -> None:
@@ -35,7 +37,16 @@ def main() -> None:
         except BrokenPipeError:
             return
         except Exception as error:  # told to the engine, which asked
-            send(answers, error)
+            send(answers, _told(error))
+
+
+def _told(error: Exception) -> Exception:
+    """An error that can be sent."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever a library's error refuses with
+        return TaxonError(reason_of(error))
+    return error
 
 
 if __name__ == "__main__":

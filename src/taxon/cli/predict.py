@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from taxon.batch.urls import is_url
 from taxon.cli import options
 from taxon.cli.batch_options import (
     SOURCES_HELP,
@@ -124,6 +125,10 @@ def command(
             "--overwrite": overwrite,
         }
     )
+    if out is not None and is_url(out):
+        raise ConfigError("--out may be a URL with --format parts alone; name a file")
+    if sort_into is not None and any(is_url(name) or name.endswith(".tar") for name in names):
+        raise ConfigError("--sort-into copies files of this machine, not of URLs or shards")
     from taxon.api import predict
     from taxon.api.outputs import sort_copies, write_predictions
 

@@ -34,7 +34,8 @@ def load_predictor(
 
     Args:
         path: one of these, or `hf:user/name[@revision]`.
-        backend: `auto` takes the ONNX artefact where there is one, else PyTorch.
+        backend: `auto` takes the ONNX artefact where there is one and the device is the CPU, else
+            PyTorch.
         device: for PyTorch: `cpu`, `cuda` or `mps`.
         threads: that compute one batch, of PyTorch in the whole process; None: one a core.
 
@@ -78,7 +79,9 @@ def _require_own_runtime(path: Path, backend: BackendName, device: str) -> None:
 def _from_bundle(path: Path, backend: BackendName, device: str, threads: int | None) -> Predictor:
     bundle = read_bundle(path)
     folder = artefact_folder(path, "onnx")
-    if backend == "onnx" or (backend == "auto" and folder.is_dir()):
+    if backend == "onnx" and device != "cpu":
+        raise ConfigError(f"ONNX artefacts are computed on the CPU here, not on '{device}'")
+    if backend == "onnx" or (backend == "auto" and folder.is_dir() and device == "cpu"):
         if not folder.is_dir():
             raise BundleError(
                 f"{path} has no ONNX artefact; make one: taxon export {path} --to onnx"

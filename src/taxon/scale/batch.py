@@ -22,16 +22,15 @@ from taxon.batch.local import Progress
 from taxon.batch.parts import write_part
 from taxon.batch.places import Place
 from taxon.batch.plan import items_table, pieces_of, table_items
-from taxon.core.errors import ImageError, TaxonError
+from taxon.core.errors import ConfigError, ImageError, TaxonError
 from taxon.preprocessing.preparation import Preparation
-from taxon.scale.cluster import connected, own_error, quieten
+from taxon.scale.cluster import connected, ordered, own_error
 from taxon.scale.shipping import open_packed, packed, packed_table, unpacked_table
 
 # Shares of a core, by which Ray places work; each core has an actor and decodes beside it. An
 # actor's is small, so that those of a lost machine find room on the others.
 _ACTOR_CPUS = 0.2
 _DECODE_CPUS = 0.4
-_WRITE_CPUS = 0.1
 # Pieces of one stream: what Ray keeps of each, to do it again, must not grow without end.
 _ROUND = 8192
 
@@ -57,8 +56,13 @@ def run_on_ray(
         ConfigError: nothing answers at the address.
         OutputError: a part cannot be written.
     """
+    if address is not None and address.startswith("ray://") and not opened.place.is_remote:
+        raise ConfigError(
+            f"by {address} this machine is no part of the cluster, which could not write to "
+            f"{opened.place.address}; name a URL with --out, or give the command on a node"
+        )
     errors: dict[int, int] = {}
-    with connected(address, tell) as ray:
+    with connected(address, tell) as ray, ordered():
         # As one object, of which an actor that is started anew finds the reference.
         shipped = [ray.put((task, packed(task)))]
         for parts in _rounds(opened):
@@ -88,11 +92,6 @@ def _stream(ray: Any, opened: OpenJob, task: Task, shipped: Any, parts: Sequence
     """The stream of these parts, which begins when it is read; a row a part that was written."""
     import ray.data as ray_data
 
-    quieten()
-    context = ray_data.DataContext.get_current()
-    context.enable_progress_bars = False
-    # The pieces of a part follow each other, and are written together.
-    context.execution_options.preserve_order = True
     job, on_gpu = opened.job, task.opening.device != "cpu"
     available = ray.cluster_resources()
     pieces = _pieces(opened, parts)
@@ -125,7 +124,7 @@ def _stream(ray: Any, opened: OpenJob, task: Task, shipped: Any, parts: Sequence
             batch_size=-(-job.part_size // job.piece_size),
             batch_format="pyarrow",
             zero_copy_batch=True,
-            num_cpus=_WRITE_CPUS,
+            num_cpus=0,  # the machine of the command may be one that computes nothing
             label_selector=None if opened.place.is_remote else here,
         )
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +28,21 @@ def quieten() -> None:
         for handler in logger.handlers:
             if isinstance(handler, logging.StreamHandler):  # files of the session keep all
                 handler.setLevel(logging.ERROR)
+
+
+@contextmanager
+def ordered() -> Iterator[None]:
+    """Have the streams of Ray Data keep the order of their rows, and show nothing; for a time."""
+    data = require_ray("data")
+    quieten()
+    context = data.DataContext.get_current()
+    bars, options = context.enable_progress_bars, context.execution_options
+    kept = options.preserve_order
+    context.enable_progress_bars, options.preserve_order = False, True
+    try:
+        yield
+    finally:
+        context.enable_progress_bars, options.preserve_order = bars, kept
 
 
 def _require_answer(address: str) -> None:
@@ -83,6 +100,8 @@ def connected(
         _require_answer(address)
     quieten()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    # Ray puts its own in the place of what a command has for a stop request, and leaves it there.
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         with _without_greeting():
             if address is None:
@@ -105,6 +124,8 @@ def connected(
         yield ray
     finally:
         ray.shutdown()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def own_error(error: BaseException) -> TaxonError | None:

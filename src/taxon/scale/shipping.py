@@ -29,7 +29,7 @@ def packed(task: Task) -> bytes:
     """
     path = task.opening.model
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
         for file, name in _files(task, path):
             archive.write(file, f"{_NAME}/{name}" if name else f"{_NAME}{path.suffix}")
     return stream.getvalue()
@@ -38,7 +38,7 @@ def packed(task: Task) -> bytes:
 def _files(task: Task, path: Path) -> Iterator[tuple[Path, str]]:
     """Files, and their names below the model's folder; an empty name is the model itself."""
     if (path / BUNDLE_FILE).is_file():
-        names = [BUNDLE_FILE, *read_bundle(path).info.files]
+        names = [BUNDLE_FILE, *read_bundle(path).info.present]
         artefact = path / ARTEFACTS_FOLDER / _ARTEFACTS[task.opening.verb]
         inside = sorted(artefact.rglob("*")) if artefact.is_dir() else []
         names += [file.relative_to(path).as_posix() for file in inside if file.is_file()]
