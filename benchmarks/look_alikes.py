@@ -51,10 +51,8 @@ def measure(count: int, size: int, kind: str) -> None:
     seconds, computed = time.perf_counter() - start, time.process_time() - computed
     hits = int((found.rows[copies] == originals[:, None]).any(axis=1).sum())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        f"| {count:,} | {kind} | {seconds:.0f} | {computed:.0f} | {peak:.0f} | {hits:,} of {len(copies):,} |",
-        flush=True,
-    )
+    cells = (f"{count:,}", kind, f"{seconds:.0f}", f"{computed:.0f}", f"{peak:.0f}")
+    print(f"| {' | '.join(cells)} | {hits:,} of {len(copies):,} |", flush=True)
 
 
 def generated(count: int, size: int) -> tuple[FloatArray, FloatArray, FloatArray]:
