@@ -110,7 +110,12 @@ def exporter(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_server_logs() -> Iterator[None]:
-    """What `taxon serve` sets up in this process writes no lines among pytest's own."""
+    """What `taxon serve` sets up in this process writes no lines among pytest's own; and what a
+    library switched off in an earlier test of this process says something again."""
+    logging.disable(logging.NOTSET)
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and name.split(".")[0] == "taxon":
+            logger.disabled = False
     yield
     for name in ("", *SERVER_LOGGERS):
         logger = logging.getLogger(name)
