@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pyarrow.parquet as pq
 from PIL import Image
 
 from taxon.core.machine import machine, machine_sentence
@@ -48,11 +49,13 @@ class Measured:
         seconds: of the whole process, its start and end included.
         working: without what it takes to start (as the contender says it).
         memory: bytes, twice a second, of all shares.
+        steady: pictures a second from the first part to the last; of our engines.
     """
 
     seconds: list[float] = field(default_factory=list)
     working: list[float] = field(default_factory=list)
     memory: list[list[int]] = field(default_factory=list)
+    steady: list[float] = field(default_factory=list)
 
 
 def main() -> None:
@@ -121,12 +124,20 @@ def measure(name: str, run: Path, pictures: Path, out: Path, found: Measured) ->
     if process.returncode != 0:
         sys.exit(f"{name} failed: {stderr[-2000:]}")
     if name in ("local", "ray"):
-        working = float(json.loads((out / "summary.json").read_text())["seconds"])
+        found.steady.append(steady_rate(out))
+        working = float(json.loads((out / "_summary.json").read_text())["seconds"])
     else:
         working = float(json.loads(stdout.splitlines()[-1])["working"])
     found.seconds.append(seconds)
     found.working.append(working)
     found.memory.append(memory)
+
+
+def steady_rate(out: Path) -> float:
+    """Pictures a second from the first part that was written to the last one."""
+    parts = sorted(out.glob("part-*.parquet"))
+    rows = sum(pq.read_metadata(part).num_rows for part in parts[1:])
+    return rows / (parts[-1].stat().st_mtime - parts[0].stat().st_mtime)
 
 
 def watch(process_id: int, memory: list[int]) -> None:
@@ -172,11 +183,14 @@ def report(found: dict[str, Measured], count: int) -> None:
     ratios = [
         ray / local for ray, local in zip(found["ray"].working, found["local"].working, strict=True)
     ]
+    for name in ("local", "ray"):
+        rates = ", ".join(f"{rate:.0f}" for rate in found[name].steady)
+        print(f"\nFrom the first part to the last, {WORDS[name]}: {rates} pictures/s")
     print(f"\nRay beside local, working, share by share: {', '.join(f'{r:.2f}' for r in ratios)}")
     print("\nMemory in MB over the first share, a figure a tenth of the time:")
     for name, each in found.items():
         print(f"- {WORDS[name]}: {', '.join(map(str, tenths(each.memory[0])))}")
-    plan(count / sum(found["local"].working), count / sum(found["ray"].working))
+    plan(float(np.mean(found["local"].steady)), float(np.mean(found["ray"].steady)))
 
 
 def tenths(memory: Sequence[int]) -> list[int]:
