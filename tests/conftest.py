@@ -113,6 +113,7 @@ def no_server_logs() -> Iterator[None]:
     """What `taxon serve` sets up in this process writes no lines among pytest's own; and what a
     library switched off in an earlier test of this process says something again."""
     logging.disable(logging.NOTSET)
+    logging.root.setLevel(logging.WARNING)
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if isinstance(logger, logging.Logger) and name.split(".")[0] == "taxon":
             logger.disabled = False

@@ -392,6 +392,8 @@ class TestJob:
             job(run, many, tmp_path / "out", device="nonsense")
         with pytest.raises(InputError, match="on the CPU"):
             job(run, many, tmp_path / "out", device="cuda", backend="onnx")
+        with pytest.raises(InputError, match="unknown engine 'spark'"):
+            job(run, many, tmp_path / "out", engine="spark")
 
     def test_a_second_call_at_the_same_time_is_refused(
         self, run: Path, many: Path, tmp_path: Path

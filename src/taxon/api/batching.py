@@ -7,25 +7,25 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
-
-from filelock import FileLock, Timeout
+from typing import Literal, get_args
 
 from taxon.api.batch_model import open_model
 from taxon.api.features import ensure_features
 from taxon.batch.compute import Opening, Task
-from taxon.batch.job import LOCK_FILE, Job, OpenJob, open_job
+from taxon.batch.job import Job, OpenJob, open_job
 from taxon.batch.listing import list_items
 from taxon.batch.local import Progress, run_locally
+from taxon.batch.lock import locked
 from taxon.batch.places import Place
 from taxon.batch.summary import BatchResult, finish
 from taxon.batch.urls import is_url
 from taxon.bundle.hub import local_folder
 from taxon.core.cores import available_cores
-from taxon.core.errors import ConfigError, Interrupted, OutputError
+from taxon.core.errors import ConfigError, Interrupted
 from taxon.core.text import counted
 from taxon.inference.embedder import FEATURES_FORMAT
 from taxon.inference.load import BackendName
@@ -93,16 +93,18 @@ def batch_predict(
         opening,
         _names(sources),
         str(out),
-        engine=engine,
-        address=address,
-        processes=processes,
-        batch_size=batch_size,
-        part_size=part_size,
-        path_column=path_column,
-        base=base,
-        overwrite=overwrite,
-        progress=progress or _silent,
-        tell=tell or _quiet,
+        _Options(
+            engine=engine,
+            address=address,
+            processes=processes,
+            batch_size=batch_size,
+            part_size=part_size,
+            path_column=path_column,
+            base=base,
+            overwrite=overwrite,
+            progress=progress,
+            tell=tell,
+        ),
     )
 
 
@@ -137,16 +139,18 @@ def embed(
         Opening("embed", local_folder(run, (FEATURES_FORMAT,))),
         _names(sources),
         str(out),
-        engine=engine,
-        address=address,
-        processes=processes,
-        batch_size=batch_size,
-        part_size=part_size,
-        path_column=path_column,
-        base=base,
-        overwrite=overwrite,
-        progress=progress or _silent,
-        tell=tell,
+        _Options(
+            engine=engine,
+            address=address,
+            processes=processes,
+            batch_size=batch_size,
+            part_size=part_size,
+            path_column=path_column,
+            base=base,
+            overwrite=overwrite,
+            progress=progress,
+            tell=tell,
+        ),
     )
 
 
@@ -168,58 +172,63 @@ def _escaped(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _run(
-    opening: Opening,
-    sources: Sequence[str],
-    out: str,
-    *,
-    engine: Engine,
-    address: str | None,
-    processes: int | None,
-    batch_size: int | None,
-    part_size: int,
-    path_column: str | None,
-    base: str | None,
-    overwrite: bool,
-    progress: Progress,
-    tell: Told,
-) -> BatchResult:
-    _require_sizes(processes, batch_size, part_size, opening.top)
+@dataclass(frozen=True)
+class _Options:
+    """What both verbs may be told; see `batch_predict`."""
+
+    engine: Engine
+    address: str | None
+    processes: int | None
+    batch_size: int | None
+    part_size: int
+    path_column: str | None
+    base: str | None
+    overwrite: bool
+    progress: Progress | None
+    tell: Told | None
+
+
+def _run(opening: Opening, sources: Sequence[str], out: str, options: _Options) -> BatchResult:
+    _require_possible(options, opening.top)
+    tell, progress = options.tell or _quiet, options.progress or _silent
+    base = None if options.base is None else _absolute(options.base)
     place = Place(_absolute(out))
     model = open_model(opening)
     per_picture = model.computer.preparation.picture_bytes
-    batch = batch_size or model.batch_size()
+    batch = options.batch_size or model.batch_size()
     wanted = Job(
         verb=opening.verb,
         model=model.identity,
         sources=tuple(map(_escaped, sources)),
-        path_column=path_column,
-        base=None if base is None else _escaped(_absolute(base)),
+        path_column=options.path_column,
+        base=None if base is None else _escaped(base),
         top=opening.top,
-        part_size=part_size,
-        piece_size=min(part_size, batch * max(1, _PIECE_BYTES // (per_picture * batch))),
+        part_size=options.part_size,
+        piece_size=min(options.part_size, batch * max(1, _PIECE_BYTES // (per_picture * batch))),
         batch_size=batch,
     )
     listed = partial(
         list_items,
         sources,
-        path_column=path_column,
-        base=None if base is None else _absolute(base),
+        path_column=options.path_column,
+        base=base,
     )
-    with TemporaryDirectory(prefix="taxon-") as scratch, _locked(place), _goes_on(place):
-        opened = open_job(wanted, model.expected, place, listed, Path(scratch), overwrite=overwrite)
+    with TemporaryDirectory(prefix="taxon-") as scratch, locked(place), _goes_on(place):
+        opened = open_job(
+            wanted, model.expected, place, listed, Path(scratch), overwrite=options.overwrite
+        )
         _tell_of(opened, tell)
         started = time.perf_counter()
         task = model.task(opened.job.batch_size)
         if not opened.open_parts:
             errors: dict[int, int] = {}
-        elif engine == "ray":
-            errors = _on_ray(opened, task, address, progress, tell)
+        elif options.engine == "ray":
+            errors = _on_ray(opened, task, options.address, progress, tell)
         else:
-            count = processes or _processes(opened, opening.device)
+            count = options.processes or _processes(opened, opening.device)
             errors = run_locally(opened, task, model.computer, processes=count, progress=progress)
         seconds = time.perf_counter() - started
-        result = finish(opened, errors, seconds, engine)
+        result = finish(opened, errors, seconds, options.engine)
         opened.plan.close()
     return result
 
@@ -253,43 +262,18 @@ def _tell_of(opened: OpenJob, tell: Told) -> None:
         tell(f"{found}, batches of {opened.job.batch_size}")
 
 
-def _require_sizes(processes: int | None, batch_size: int | None, part_size: int, top: int) -> None:
+def _require_possible(options: _Options, top: int) -> None:
+    if options.engine not in get_args(Engine):
+        allowed = ", ".join(get_args(Engine))
+        raise ConfigError(f"unknown engine '{options.engine}'; allowed: {allowed}")
     for name, value in (
-        ("processes", processes),
-        ("batch size", batch_size),
-        ("part size", part_size),
+        ("processes", options.processes),
+        ("batch size", options.batch_size),
+        ("part size", options.part_size),
         ("number of classes", top),
     ):
         if value is not None and value < 1:
             raise ConfigError(f"the {name} must be 1 or more, received {value}")
-
-
-@contextmanager
-def _locked(place: Place) -> Iterator[None]:
-    """Keep a second call from the same folder; at a URL nothing does."""
-    if place.is_remote:
-        yield
-        return
-    folder = Path(place.address)
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"the output {folder} is a file; name a folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
-    lock = FileLock(folder / LOCK_FILE)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OutputError(
-            f"another job writes to {folder} at this moment; wait for it, or name another --out"
-        ) from None
-    except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

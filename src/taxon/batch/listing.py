@@ -232,7 +232,7 @@ def _cells(table: Path, path_column: str | None) -> Iterator[object]:
 def _parquet_cells(table: Path, wanted: Sequence[str]) -> Iterator[object]:
     """A batch of rows at a time: such a table may have millions."""
     try:
-        with pq.ParquetFile(table) as file:
+        with table.open("rb") as stream, pq.ParquetFile(stream) as file:
             column = _column(file.schema_arrow.names, wanted, table)
             for batch in file.iter_batches(columns=[column]):
                 yield from _python(batch.column(0))

@@ -58,8 +58,11 @@ def part_errors(place: Place, part: int, job: str, length: int) -> int | None:
     """
     with TemporaryDirectory(prefix="taxon-") as scratch:
         try:
-            with place.local_copy(part_name(part), Path(scratch)) as file:
-                found = pq.read_metadata(file)
+            with (
+                place.local_copy(part_name(part), Path(scratch)) as file,
+                file.open("rb") as stream,  # Arrow takes no name that is not UTF-8
+            ):
+                found = pq.read_metadata(stream)
         except (OSError, pa.ArrowException):  # cut off, say by a loss of power
             return None
     told = found.metadata or {}

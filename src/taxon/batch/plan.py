@@ -54,7 +54,9 @@ class Plan:
 
     def __init__(self, file: Path) -> None:
         try:
-            self._file = pq.ParquetFile(file)
+            # Opened here: Arrow takes no name that is not UTF-8.
+            self._stream = file.open("rb")
+            self._file = pq.ParquetFile(self._stream)
         except (OSError, pa.ArrowException) as error:
             raise DataError(
                 f"the plan {file} cannot be read: {error}; begin anew with --overwrite"
@@ -81,6 +83,7 @@ class Plan:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        self._stream.close()
 
 
 def items_table(items: Iterable[Item]) -> pa.Table:
