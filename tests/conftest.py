@@ -116,7 +116,9 @@ def no_server_logs() -> Iterator[None]:
     logging.root.setLevel(logging.WARNING)
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if isinstance(logger, logging.Logger) and name.split(".")[0] == "taxon":
-            logger.disabled = False
+            logger.disabled, logger.propagate, logger.filters = False, True, []
+            logger.setLevel(logging.NOTSET)
+    logging.root.disabled, logging.root.filters = False, []
     yield
     for name in ("", *SERVER_LOGGERS):
         logger = logging.getLogger(name)
