@@ -15,6 +15,7 @@ from serving_apps import error_of, make_predictor
 
 from taxon.serving import ServingSettings, create_app
 from taxon.serving.computing.local_engine import LocalEngine
+from taxon.serving.models import card as card_module
 from taxon.serving.models.card import Card, read_card
 from taxon.serving.models.places import Place
 from taxon.serving.models.served import Opened
@@ -93,13 +94,17 @@ def test_figures_that_cannot_be_shown_are_left_out(
 
 
 def test_a_card_that_cannot_be_shown_is_left_out(
-    folder: Path, caplog: pytest.LogCaptureFixture
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(
+        card_module._log, "warning", lambda text, *given: warned.append(text % given)
+    )
     (folder / "README.md").write_bytes(b"\xff" * 1_000)
     assert (card := read_card(folder, "f")) and card.text is None and card.figures
     (folder / "README.md").write_bytes(b"#" * (1024 * 1024 + 1))
     assert (card := read_card(folder, "f")) and card.text is None
-    assert "cannot read" in caplog.text and "1048577 bytes" in caplog.text
+    assert "cannot read" in warned[0] and "1048577 bytes" in warned[1]
 
 
 def test_a_trained_model_has_one(run: Path) -> None:
