@@ -16,11 +16,8 @@ from typing import Any
 
 from taxon.bundle import ArtefactInfo, Bundle, BundleInfo
 from taxon.bundle.artefact import (
+    accepted_artefact,
     artefact_folder,
-    own_artefacts,
-    read_artefact,
-    require_accepted,
-    require_fresh,
 )
 from taxon.bundle.card.usage import for_hub
 from taxon.bundle.layout import (
@@ -161,16 +158,7 @@ def _artefact(bundle: Bundle, staged: Bundle, name: str) -> dict[str, Content]:
     from taxon.api.artefact_checks import Reference, check_artefact
     from taxon.inference.artefacts import open_artefact
 
-    folder = artefact_folder(bundle.path, name)
-    if not (folder / ARTEFACT_FILE).is_file():
-        has = ", ".join(sorted(each.format for each in own_artefacts(bundle))) or "none"
-        raise BundleError(
-            f"{bundle.path} has no artefact '{name}' (it has: {has}); make one: "
-            f"taxon export {bundle.path} --to {name}"
-        )
-    info = read_artefact(folder)
-    require_fresh(info, bundle)
-    require_accepted(info, folder)
+    folder, info = accepted_artefact(bundle, name)
     if staged.path != bundle.path:
         backend, reference = open_artefact(folder, info), Reference(bundle, None)
         reports = check_artefact(backend, staged, info.precision, reference, frame=info.frame)

@@ -9,15 +9,11 @@ from pathlib import Path
 
 from taxon.bundle import ArtefactInfo, Bundle, read_bundle
 from taxon.bundle.artefact import (
-    artefact_folder,
-    own_artefacts,
-    read_artefact,
-    require_accepted,
-    require_fresh,
+    accepted_artefact,
 )
 from taxon.bundle.golden import differing_inputs, read_golden
 from taxon.bundle.layout import ARTEFACT_FILE, BUNDLE_FILE
-from taxon.core.errors import BundleError, CheckFailed, ConfigError
+from taxon.core.errors import CheckFailed, ConfigError
 from taxon.core.figures import measured_once
 from taxon.core.versions import made_with
 from taxon.exporters import compare_golden
@@ -171,14 +167,4 @@ def chosen_artefact(bundle: Bundle, choice: BackendChoice) -> tuple[Path, Artefa
         BundleError: it is absent, altered, of another state of the model, or was rejected.
     """
     name = "onnx" if choice.name == AUTO else choice.name
-    folder = artefact_folder(bundle.path, name)
-    if not (folder / ARTEFACT_FILE).is_file():
-        has = ", ".join(sorted(info.format for info in own_artefacts(bundle))) or "none"
-        raise BundleError(
-            f"{bundle.path} has no artefact '{name}' (it has: {has}); make one: "
-            f"taxon export {bundle.path} --to {name}"
-        )
-    info = read_artefact(folder)
-    require_fresh(info, bundle)
-    require_accepted(info, folder)
-    return folder, info
+    return accepted_artefact(bundle, name)

@@ -205,3 +205,22 @@ def own_artefacts(bundle: Bundle) -> list[ArtefactInfo]:
         if info.spec == bundle.spec:
             found.append(info)
     return found
+
+
+def accepted_artefact(bundle: Bundle, name: str) -> tuple[Path, ArtefactInfo]:
+    """Return the folder of a model's own artefact, and what it says of itself.
+
+    Raises:
+        BundleError: it is absent, altered, of another state of the model, or was rejected.
+    """
+    folder = artefact_folder(bundle.path, name)
+    if not (folder / ARTEFACT_FILE).is_file():
+        has = ", ".join(sorted(info.format for info in own_artefacts(bundle))) or "none"
+        raise BundleError(
+            f"{bundle.path} has no artefact '{name}' (it has: {has}); make one: "
+            f"taxon export {bundle.path} --to {name}"
+        )
+    info = read_artefact(folder)
+    require_fresh(info, bundle)
+    require_accepted(info, folder)
+    return folder, info
